@@ -1,0 +1,1 @@
+"""The operator: custom resources in, proxy configuration, rights and status out."""

@@ -1,0 +1,1 @@
+"""The operator's hands: Kubernetes, sockets, time."""

@@ -1,0 +1,1 @@
+"""The sidecar's decisions: values in, values out."""
