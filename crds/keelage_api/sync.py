@@ -1,0 +1,94 @@
+"""Messages of the control channel between sidecar and operator (HTTPS, JSON).
+
+`POST /v1/config`: a long poll for configuration, answered by every replica.
+`POST /v1/sync`: statements up, rights down; only the leader grants. Amounts are
+pico-dollars, cumulative per holder, budget and window, and never fall, but for what a
+holder gives back by `keep`.
+
+Who speaks is never in the message: the pod's name and uid come from TokenReview of the
+bearer token. A holder is `<pod uid>.<incarnation>`, where the incarnation is the
+identity of the sidecar's journal.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+CONFIG_PATH = "/v1/config"
+SYNC_PATH = "/v1/sync"
+
+
+class ConfigRequest(msgspec.Struct, frozen=True):
+    version: str = ""
+    """Of the configuration in force; empty: none. A poll for another one waits."""
+    wait_s: float = 25.0
+
+
+class ConfigReply(msgspec.Struct, frozen=True):
+    config: msgspec.Raw | None = None
+    """An encoded ProxyConfig; None when the wait ended without a change."""
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """A holder's word on one account (budget and window)."""
+
+    budget: str
+    """`<namespace>/<budget>`."""
+    window: str
+    """Window id; empty asks for the current one."""
+    seq: int
+    """Rises with each statement of the holder on this account, over restarts too. Rights that answer
+    an earlier one are void: that is what makes giving back safe."""
+    granted: int = 0
+    """The total that the holder counts on."""
+    spent: int = 0
+    reserved: int = 0
+    want: int = 0
+    """Further amount that the holder would like, beyond `granted`."""
+    min_want: int = 0
+    """The least further amount that is of any use: one waiting request."""
+    keep: int = -1
+    """The total to which the row may shrink (>= spent + reserved); negative: no offer."""
+    final: bool = False
+    """The holder will not use this account again; `reserved` must be 0. What was not spent returns."""
+
+
+class Right(msgspec.Struct, frozen=True):
+    """The ledger's answer to one statement."""
+
+    budget: str
+    window: str
+    seq: int
+    """Of the statement that it answers."""
+    granted: int
+    """The total that the durable ledger holds for the holder. Never above what the statement claimed
+    unless the state that holds it was stored first."""
+    ends_in_s: float = 0.0
+    """Seconds until the window ends, counted from when the statement was sent."""
+    tight: bool = False
+    """Somebody wants more than is free: give back what is idle, ask for no more than is needed."""
+    exhausted: bool = False
+    """Nothing is left that could ever serve `min_want` in this window: limit reached by spending."""
+    error: str = ""
+    """Why there is no right: the budget is unknown or not accepted; empty otherwise."""
+
+
+class SyncRequest(msgspec.Struct, frozen=True):
+    incarnation: str
+    config_version: str = ""
+    """In force at the sidecar: acknowledges it."""
+    config_error: str = ""
+    """Why a newer configuration was refused; the one above stays in force."""
+    missing_credentials: tuple[str, ...] = ()
+    """`<secret>/<key>` that the configuration names and the pod has no file for."""
+    statements: tuple[Statement, ...] = ()
+    leaving: bool = False
+    """The sidecar ends after this one."""
+
+
+class SyncReply(msgspec.Struct, frozen=True):
+    rights: tuple[Right, ...] = ()
+    leader: str = ""
+    """`host:port` to ask instead; empty: the leader has answered."""
+    next_s: float = 2.0
+    """When to speak next if nothing happens, in seconds."""
