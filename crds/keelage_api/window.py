@@ -61,6 +61,4 @@ def window_at(every: Every, zone: ZoneInfo, at: datetime) -> Window:
 
 def _instant(naive: datetime, zone: ZoneInfo) -> datetime:
     """The first instant of a local date; where midnight is skipped, the moment the clocks jumped to."""
-    aware = naive.replace(tzinfo=zone)
-    there = aware.astimezone(UTC)
-    return there
+    return naive.replace(tzinfo=zone).astimezone(UTC)
