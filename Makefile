@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help check test demo demo-down lock generate
+.PHONY: help check test test-sdk test-cluster demo demo-down try lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,3 +24,23 @@ check: .venv/READY ## format, lint, types, import contracts, generated files, un
 	@.venv/bin/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/pytest -q -n 2 -m "not cluster and not sdk" tests
+
+test: check test-sdk test-cluster ## everything, unit to cluster; brings up what it needs, takes it down again
+
+test-sdk: .venv/READY ## the official SDKs of several versions, straight and through the sidecar
+	@.venv/bin/pytest -q -m sdk tests/sdk
+
+test-cluster: .venv/READY ## the chart on a real cluster (KEEP=1 leaves it up)
+	@$(PY) -m keelage_dev.cluster up
+	@$(PY) -m keelage_dev.images
+	@status=0; .venv/bin/pytest -q -m cluster tests/cluster || status=$$?; \
+	  [ -n "$(KEEP)" ] || $(PY) -m keelage_dev.cluster down; exit $$status
+
+demo: .venv/READY ## the main job, on a real cluster that it brings up by itself
+	@$(PY) -m keelage_dev.demo
+
+demo-down: .venv/READY ## leave nothing of the demo behind
+	@$(PY) -m keelage_dev.demo --down
+
+try: .venv/READY ## keelage on this machine against the bundled fake provider
+	@$(PY) -m keelage_dev.tryout

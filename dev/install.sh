@@ -9,6 +9,7 @@ cache="${KEELAGE_CACHE:-$HOME/.cache/keelage}/wheels"
 key="$(cat "$lock" dev/build-tools.txt | sha256sum | cut -c1-16)-$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 house="$cache/$key"
 rm -rf .venv/READY
+python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
 [ -x .venv/bin/python ] || python3 -m venv .venv
 if [ ! -f "$house/COMPLETE" ]; then
   echo "fetching the locked packages (once per lock file)"
