@@ -1,0 +1,139 @@
+"""Which API call this is, by method, path and dialect: an allowlist.
+
+A path that is not listed may spend money in a way that no budget sees, so it is refused:
+with a reason where the provider has such an endpoint, with the provider's own 404 where not.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from keelage_api.proxy_config import Dialect
+from keelage_sidecar.core.refusal import Headers, Refusal
+
+
+class Kind(enum.StrEnum):
+    MESSAGES = "messages"
+    COUNT_TOKENS = "count_tokens"
+    CHAT = "chat"
+    EMBEDDINGS = "embeddings"
+    MODELS = "models"
+    BATCHES = "batches"
+    """Reading, listing, cancelling and deleting; creating one spends and is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    dialect: Dialect
+    kind: Kind
+    metered: bool
+    """Costs money: the body must be understood and its cost bounded."""
+
+    @property
+    def has_model(self) -> bool:
+        """The body is a JSON object that names a model."""
+        return self.metered or self.kind is Kind.COUNT_TOKENS
+
+    @property
+    def generates(self) -> bool:
+        """Has output tokens, which need a cap."""
+        return self.kind in (Kind.MESSAGES, Kind.CHAT)
+
+
+MESSAGES = Endpoint(Dialect.ANTHROPIC, Kind.MESSAGES, True)
+COUNT_TOKENS = Endpoint(Dialect.ANTHROPIC, Kind.COUNT_TOKENS, False)
+ANTHROPIC_BATCHES = Endpoint(Dialect.ANTHROPIC, Kind.BATCHES, False)
+ANTHROPIC_MODELS = Endpoint(Dialect.ANTHROPIC, Kind.MODELS, False)
+CHAT = Endpoint(Dialect.OPENAI, Kind.CHAT, True)
+EMBEDDINGS = Endpoint(Dialect.OPENAI, Kind.EMBEDDINGS, True)
+OPENAI_BATCHES = Endpoint(Dialect.OPENAI, Kind.BATCHES, False)
+OPENAI_MODELS = Endpoint(Dialect.OPENAI, Kind.MODELS, False)
+
+_METERED = {"/v1/messages": MESSAGES, "/v1/chat/completions": CHAT, "/v1/embeddings": EMBEDDINGS}
+
+_ANTHROPIC_ONLY = (
+    "messages", "complete", "skills", "user_profiles", "agents", "sessions", "environments", "memory_stores",
+    "vaults", "deployments", "dreams", "tunnels", "organizations",
+)  # fmt: skip
+_OPENAI_ONLY = (
+    "responses", "completions", "chat", "embeddings", "audio", "images", "videos", "moderations", "fine_tuning",
+    "assistants", "threads", "vector_stores", "realtime", "evals", "uploads", "containers", "conversations",
+    "batches", "graders", "chatkit",
+)  # fmt: skip
+_SHARED = ("files",)
+_SPENDING = frozenset((*_ANTHROPIC_ONLY, *_OPENAI_ONLY, *_SHARED))
+
+
+def dialect_of(path: str, headers: Headers = ()) -> Dialect:
+    """The API that the caller speaks, also for paths that neither API has: errors take its shape.
+
+    `/v1/models` and `/v1/files` exist in both; an Anthropic SDK always sends `anthropic-version`.
+    """
+    family = _family(path)
+    if family in _ANTHROPIC_ONLY:
+        return Dialect.ANTHROPIC
+    if family in _OPENAI_ONLY:
+        return Dialect.OPENAI
+    names = {name for name, _ in headers}
+    return Dialect.ANTHROPIC if b"anthropic-version" in names or b"x-api-key" in names else Dialect.OPENAI
+
+
+def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Refusal:
+    """The endpoint, or 404, 405 or 400 with the reason. `path` may still carry its query."""
+    bare = path.partition("?")[0]
+    if len(bare) > 1:
+        bare = bare.rstrip("/")
+    if not _plain(bare):
+        return _unknown(bare)
+    metered = _METERED.get(bare)
+    if metered is not None:
+        return metered if method == "POST" else _wrong_method(method, bare, "POST")
+    if bare == "/v1/messages/count_tokens":
+        return COUNT_TOKENS if method == "POST" else _wrong_method(method, bare, "POST")
+    if bare == "/v1/models" or bare.startswith("/v1/models/"):
+        if method not in ("GET", "HEAD"):
+            return _wrong_method(method, bare, "GET")
+        return ANTHROPIC_MODELS if dialect_of(bare, headers) is Dialect.ANTHROPIC else OPENAI_MODELS
+    for prefix, endpoint in (("/v1/messages/batches", ANTHROPIC_BATCHES), ("/v1/batches", OPENAI_BATCHES)):
+        if bare == prefix or bare.startswith(prefix + "/"):
+            if bare == prefix and method == "POST":
+                return Refusal(
+                    400,
+                    "EndpointNotMetered",
+                    f"POST {prefix} creates a batch, whose cost keelage cannot hold under a budget yet: "
+                    "send the requests one by one",
+                )
+            return endpoint
+    if _family(bare) in _SPENDING:
+        return Refusal(
+            400,
+            "EndpointNotMetered",
+            f"{method} {bare} may spend money that keelage cannot meter yet, so it is not passed on: "
+            "use /v1/messages, /v1/chat/completions or /v1/embeddings",
+        )
+    return _unknown(bare)
+
+
+def _family(path: str) -> str:
+    parts = path.partition("?")[0].split("/")
+    return parts[2] if len(parts) > 2 and parts[1] == "v1" else ""
+
+
+def _plain(path: str) -> bool:
+    """No dot segments, empty segments or escapes: the provider must not read another path than we did."""
+    return (
+        path.startswith("/")
+        and path.isascii()
+        and path.isprintable()
+        and not any(mark in path for mark in ("//", "/./", "/../", "%", "\\", "#", ";", " "))
+        and not path.endswith(("/.", "/.."))
+    )
+
+
+def _unknown(path: str) -> Refusal:
+    return Refusal(404, "UnknownEndpoint", f"keelage knows no endpoint {path[:200]!r}: it passes on listed ones only")
+
+
+def _wrong_method(method: str, path: str, allowed: str) -> Refusal:
+    return Refusal(405, "MethodNotAllowed", f"{method} {path}: this endpoint takes {allowed}")

@@ -1,0 +1,133 @@
+"""Which rule a call falls under, whom to ask in which order, and which budgets pay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keelage_api.pricing import ModelPrice
+from keelage_api.proxy_config import Backend, BudgetTerms, Match, ModelChoice, ProxyConfig, Rule
+from keelage_sidecar.core.claim import Claim
+from keelage_sidecar.core.refusal import Refusal
+from keelage_sidecar.core.request import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One upstream that may answer the call, with all that an attempt at it needs to know."""
+
+    backend: Backend
+    model: str
+    """As sent upstream; empty for endpoints without one."""
+    price: ModelPrice | None
+    """None where neither the route nor the price book knows the model."""
+    hard: bool = False
+    """A hard budget pays for it: what cannot be bounded is refused."""
+    output_cap: int = 0
+    """Tokens to put in as the output cap, because the request has none; 0: nothing is put in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    rule: Rule
+    candidates: tuple[Candidate, ...]
+    """In fallback order, never empty; only backends of the request's dialect."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """A configuration, ready to be asked."""
+
+    config: ProxyConfig
+
+    @classmethod
+    def build(cls, config: ProxyConfig) -> RoutingTable:
+        return cls(config)
+
+    def plan(self, facts: Facts) -> Plan | Refusal:
+        """The first rule that matches, or why there is nobody to ask.
+
+        Calls without a model (lists of models, batches) take the first rule that has a
+        backend of the dialect, whatever models it names.
+        """
+        dialect = facts.endpoint.dialect
+        matched: Rule | None = None
+        for rule in self.config.rules:
+            if rule.matches and not any(_matches(match, facts) for match in rule.matches):
+                continue
+            matched = matched or rule
+            candidates = tuple(
+                self._candidate(rule, choice, facts)
+                for choice in rule.choices
+                if self.config.backends[choice.backend].dialect is dialect
+            )
+            if candidates:
+                return Plan(rule, candidates)
+            if facts.endpoint.has_model:
+                break
+        if matched is None:
+            if not self.config.rules:
+                return Refusal(
+                    404, "NoMatchingRoute", "no LLMRoute selects this pod: apply one in its namespace", "model"
+                )
+            return Refusal(
+                404,
+                "NoMatchingRoute",
+                f"no rule of the LLMRoutes that select this pod matches model {facts.model[:120]!r}, "
+                f"feature {facts.feature!r} and user {facts.user!r}: add one to spec.rules",
+                "model",
+            )
+        where = f"LLMRoute {matched.route}, rule {matched.name}" + (f", tier {matched.tier}" if matched.tier else "")
+        wanted = "Anthropic" if dialect == "anthropic" else "OpenAI or OpenAICompatible"
+        return Refusal(
+            400,
+            "NoBackendForDialect",
+            f"{where}: no backend with provider {wanted}, which this call's API needs: add one to the tier",
+            "model",
+        )
+
+    def claims(self, candidate: Candidate, rule: Rule, facts: Facts, amount: int) -> tuple[Claim, ...]:
+        """The budgets that an attempt falls under, each with the amount to reserve in pico-dollars."""
+        return tuple(
+            Claim(terms.name, amount, terms.hard)
+            for terms in self.config.budgets
+            if _applies(terms, rule.route, candidate.model, facts.feature)
+        )
+
+    def _candidate(self, rule: Rule, choice: ModelChoice, facts: Facts) -> Candidate:
+        backend = self.config.backends[choice.backend]
+        model = (choice.model or facts.model) if facts.endpoint.has_model else ""
+        price = backend.prices.get(model) or self.config.prices.get(backend.provider, {}).get(model)
+        hard = facts.endpoint.metered and any(
+            terms.hard and _applies(terms, rule.route, model, facts.feature) for terms in self.config.budgets
+        )
+        return Candidate(backend, model, price, hard, _output_cap(rule, price, facts, hard))
+
+
+def _output_cap(rule: Rule, price: ModelPrice | None, facts: Facts, hard: bool) -> int:
+    """What to put in where the request names no cap; the model's own maximum only for a hard budget's sake."""
+    if not facts.endpoint.generates or facts.capped:
+        return 0
+    most = price.max_output_tokens if price is not None else 0
+    if rule.max_output_tokens:
+        return min(rule.max_output_tokens, most) if most else rule.max_output_tokens
+    return most if hard else 0
+
+
+def _matches(match: Match, facts: Facts) -> bool:
+    return (
+        (not match.models or not facts.endpoint.has_model or _any_fits(match.models, facts.model))
+        and (not match.features or facts.feature in match.features)
+        and (not match.users or facts.user in match.users)
+    )
+
+
+def _applies(terms: BudgetTerms, route: str, model: str, feature: str) -> bool:
+    return (
+        (not terms.routes or route in terms.routes)
+        and (not terms.models or _any_fits(terms.models, model))
+        and (not terms.features or feature in terms.features)
+    )
+
+
+def _any_fits(patterns: tuple[str, ...], name: str) -> bool:
+    return any(name.startswith(p[:-1]) if p.endswith("*") else name == p for p in patterns)
