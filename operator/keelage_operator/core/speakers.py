@@ -1,0 +1,69 @@
+"""The sidecars that spoke lately, for `3/3 sidecars` and for what they complain of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SILENT_AFTER_S = 45.0
+"""A sidecar speaks at least every few seconds; one that missed this long is not counted."""
+
+SPEAKERS_MAX = 50_000
+"""Ten times the pods of the largest namespace that the API server is tested with; the longest silent go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """The last word of one pod's sidecar."""
+
+    pod_uid: str
+    pod_name: str
+    namespace: str
+    config_version: str
+    """In force at the sidecar; empty: none yet."""
+    config_error: str
+    """Why it refused a newer one; empty: it did not."""
+    missing_credentials: tuple[str, ...]
+    """`<secret>/<key>` that the configuration names and the pod has no file for."""
+    heard_s: float
+    """On the operator's monotonic clock."""
+
+
+@dataclass(slots=True)
+class Speakers:
+    """Register by pod uid; ordered by when they were heard, the longest silent first."""
+
+    _by_uid: dict[str, Speaker] = field(default_factory=dict)
+
+    def heard(self, speaker: Speaker) -> bool:
+        """Note it; True if it says something else than last time (a reason to write status)."""
+        before = self._by_uid.pop(speaker.pod_uid, None)
+        self._by_uid[speaker.pod_uid] = speaker
+        if len(self._by_uid) > SPEAKERS_MAX:
+            del self._by_uid[next(iter(self._by_uid))]
+        return before is None or _word(before) != _word(speaker)
+
+    def forget(self, pod_uid: str) -> None:
+        """The sidecar said goodbye, or its pod is gone."""
+        self._by_uid.pop(pod_uid, None)
+
+    def of_namespace(self, namespace: str, now_s: float) -> tuple[Speaker, ...]:
+        """Those heard within SILENT_AFTER_S, by pod name."""
+        since = now_s - SILENT_AFTER_S
+        return tuple(
+            sorted(
+                (s for s in self._by_uid.values() if s.namespace == namespace and s.heard_s >= since),
+                key=lambda speaker: speaker.pod_name,
+            )
+        )
+
+    def drop_silent(self, now_s: float) -> tuple[Speaker, ...]:
+        """Remove and return those silent for too long."""
+        since = now_s - SILENT_AFTER_S
+        silent = tuple(s for s in self._by_uid.values() if s.heard_s < since)
+        for speaker in silent:
+            del self._by_uid[speaker.pod_uid]
+        return silent
+
+
+def _word(speaker: Speaker) -> tuple[str, str, tuple[str, ...]]:
+    return (speaker.config_version, speaker.config_error, speaker.missing_credentials)
