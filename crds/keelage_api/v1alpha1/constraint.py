@@ -1,0 +1,120 @@
+"""Conditions on a manifest, each written twice side by side: in CEL for the API server, in Python for local mode.
+
+The message is one text for both. A scalar carries its constraints in `Annotated`, a
+model by the decorator `constrained`; `schema` writes them as `x-kubernetes-validations`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+VALIDATIONS = "x-kubernetes-validations"
+
+
+# Not slotted: a subscripted generic sets an attribute of its own on the instance, and only swallows AttributeError.
+@dataclass(frozen=True)
+class Constraint(Generic[T]):
+    """What must hold for a value of the schema.
+
+    `cel` sees the value as `self`, with the schema's defaults filled in; `holds` sees
+    the parsed one. They agree on every manifest: tests give both the same files.
+    """
+
+    cel: str
+    message: str
+    """Names the field and the remedy."""
+    holds: Callable[[T], bool]
+    field: str = ""
+    """The field to blame, as in CEL's `fieldPath`: `.endpoint`."""
+    message_cel: str = ""
+    """CEL that computes a message which names the value; `explain` computes the same text."""
+    explain: Callable[[T], str] | None = None
+
+    def check(self, value: T) -> T:
+        """The value, or the error that pydantic reports at the value's place."""
+        if not self.holds(value):
+            text = self.message if self.explain is None else self.explain(value)
+            raise PydanticCustomError("constraint", "{text}", {"text": text, "field": self.field})
+        return value
+
+    def as_schema(self) -> dict[str, str]:
+        """One entry of `x-kubernetes-validations`."""
+        entry = {"rule": self.cel, "message": self.message}
+        if self.message_cel:
+            entry["messageExpression"] = self.message_cel
+        if self.field:
+            entry["fieldPath"] = self.field
+        return entry
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        schema.setdefault(VALIDATIONS, []).append(self.as_schema())
+        return schema
+
+
+def pattern(expression: str, message: str) -> Constraint[str]:
+    """A string that matches the whole of `expression`, which RE2 and Python must read alike.
+
+    Not the schema's own `pattern`: its message would show the expression and no remedy.
+    """
+    compiled = re.compile(expression)
+    # json.dumps: a CEL string literal has the escapes of a JSON one.
+    return Constraint(
+        cel=f"self.matches({json.dumps(f'^(?:{expression})$')})",
+        message=message,
+        holds=lambda text: compiled.fullmatch(text) is not None,
+    )
+
+
+_OF_MODEL: dict[type[BaseModel], tuple[Constraint[BaseModel], ...]] = {}
+
+
+def constrained(*constraints: Constraint[M]) -> Callable[[type[M]], type[M]]:
+    """Class decorator: every instance of the model must satisfy all of them."""
+
+    def attach(model: type[M]) -> type[M]:
+        _OF_MODEL[model] = constraints  # type: ignore[assignment] # each is only asked about its own model
+        return model
+
+    return attach
+
+
+def constraints_of(model: type[BaseModel]) -> tuple[Constraint[BaseModel], ...]:
+    return _OF_MODEL.get(model, ())
+
+
+@dataclass(frozen=True, slots=True)
+class ListMap:
+    """A list whose items are told apart by a field: server-side apply merges it, doubles are refused."""
+
+    key: str
+
+    def check(self, items: Sequence[BaseModel]) -> Sequence[BaseModel]:
+        seen: set[object] = set()
+        for item in items:
+            value = getattr(item, self.key)
+            if value in seen:
+                text = f'Duplicate value: {{"{self.key}":{json.dumps(value)}}}: give each item a {self.key} of its own'
+                raise PydanticCustomError("duplicate", "{text}", {"text": text})
+            seen.add(value)
+        return items
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}

@@ -1,0 +1,202 @@
+"""LLMBudget: how much may be spent in a window, and by whom."""
+
+from __future__ import annotations
+
+import enum
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
+from keelage_api.v1alpha1.metadata import (
+    Condition,
+    LabelSelector,
+    ModelPattern,
+    ObjectMeta,
+    ObjectName,
+    Observed,
+    Opaque,
+    Part,
+    Word,
+)
+from keelage_api.window import Every
+
+KIND = "LLMBudget"
+
+AMOUNT_MAX = 9_000_000
+"""USD. In pico-dollars the largest round sum that fits a signed 64-bit integer, as journals and JSON hold."""
+
+NAME_LENGTH_MAX = 48
+"""Leaves room for the window's id in the name of the ledger, also as a label's value."""
+
+
+class Currency(enum.StrEnum):
+    USD = "USD"
+
+
+class Enforcement(enum.StrEnum):
+    HARD = "Hard"
+    OBSERVE = "Observe"
+
+
+class BudgetState(enum.StrEnum):
+    ACTIVE = "Active"
+    EXHAUSTED = "Exhausted"
+    PENDING = "Pending"
+    INVALID = "Invalid"
+
+
+_AMOUNT = pattern(
+    r"[0-9]{1,7}([.][0-9]{1,6})?",
+    'must be an amount in USD from 0 to 9000000 as a decimal string with at most 6 decimals, as in "500.00"',
+)
+
+Amount = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=16),
+    Constraint[str](
+        cel=f"{_AMOUNT.cel} && double(self) <= {AMOUNT_MAX}.0",
+        message=_AMOUNT.message,
+        holds=lambda text: _AMOUNT.holds(text) and Decimal(text) <= AMOUNT_MAX,
+    ),
+]
+
+
+class Limit(Part):
+    """The most that may be spent in one window."""
+
+    amount: Amount
+    """A decimal string, as in "500.00"; "0" lets nothing through."""
+    currency: Currency = Currency.USD
+    """Prices are known in USD only."""
+
+
+class BudgetWindow(Part):
+    """The stretch of time that the limit holds for. Calendar windows: a month begins on the first."""
+
+    every: Every = Every.MONTH
+    """Hour, Day, Week (from Monday) or Month."""
+    time_zone: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=64),
+        pattern(
+            "[A-Za-z]([-+_A-Za-z0-9]*)(/[A-Za-z0-9][-+_A-Za-z0-9]*){0,2}",
+            "must be the name of an IANA time zone, as in UTC or Europe/Berlin",
+        ),
+    ] = "UTC"
+    """In which days, weeks and months begin; a name of the IANA database."""
+
+
+class Applies(Part):
+    """Which calls of the namespace count; what is left empty selects everything."""
+
+    pod_selector: LabelSelector = LabelSelector()
+    """Calls of these pods."""
+    routes: Annotated[tuple[ObjectName, ...], Field(max_length=64)] = ()
+    """Calls that follow any of these LLMRoutes."""
+    models: Annotated[tuple[ModelPattern, ...], Field(max_length=64)] = ()
+    """Calls that are sent to any of these models; `*` at the end stands for anything."""
+    features: Annotated[tuple[Word, ...], Field(max_length=64)] = ()
+    """Calls of any of these features."""
+
+
+class LLMBudgetSpec(Part):
+    """The limit and what it applies to."""
+
+    limit: Limit
+    """The most that may be spent in one window."""
+    window: BudgetWindow = BudgetWindow()
+    """When spending starts anew."""
+    applies: Applies = Applies()
+    """The calls that count; left out: all of the namespace."""
+    enforcement: Enforcement = Enforcement.HARD
+    """Hard: a call that could pass the limit is refused. Observe: spending is only counted and shown."""
+
+
+Shown = Annotated[str, StringConstraints(max_length=64)]
+Pico = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+
+
+class WindowStatus(Observed):
+    """The window that the figures are about."""
+
+    id: Shown = ""
+    """As in 2026-11."""
+    starts_at: Shown = ""
+    ends_at: Shown = ""
+
+
+class SidecarCounts(Observed):
+    """Sidecars that hold a part of the budget."""
+
+    reporting: int = 0
+    """Heard of lately."""
+    silent: int = 0
+    """Not heard of; what they hold stays set aside until their pods are gone."""
+
+
+class Picodollars(Observed):
+    """The figures for programs, in 1e-12 USD. `committed`: a rebuilt ledger cannot fall below it."""
+
+    limit: Pico = 0
+    spent: Pico = 0
+    granted: Pico = 0
+    forfeited: Pico = 0
+    committed: Pico = 0
+
+
+class LLMBudgetStatus(Observed):
+    """Where the money went."""
+
+    observed_generation: int = 0
+    """The generation that this status speaks about."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16), ListMap("type")] = ()
+    """Accepted: the spec is in force. Enforced: sidecars obey it. Exhausted: nothing is left in this window.
+    Stale: the figures may be old."""
+    window: WindowStatus = WindowStatus()
+    """The current window."""
+    limit: Shown = ""
+    """The limit in force."""
+    spent: Shown = ""
+    """Charged by providers in this window, as far as reported."""
+    leased: Shown = ""
+    """Handed to sidecars and not spent yet."""
+    remaining: Shown = ""
+    """Neither spent nor set aside."""
+    used: Shown = ""
+    """Spent, in percent of the limit."""
+    resets_at: Shown = ""
+    """When the next window begins."""
+    state: BudgetState = BudgetState.PENDING
+    """Active, Exhausted, Pending or Invalid."""
+    reserved: Shown = ""
+    """For calls under way."""
+    forfeited: Shown = ""
+    """Held by sidecars that ended without a last word; counted as spent until the window ends."""
+    uncertain: Shown = ""
+    """The part of spent that was charged at its bound, since the provider's figures never arrived."""
+    sidecars: SidecarCounts = SidecarCounts()
+    """Sidecars that hold a part of the budget."""
+    picodollars: Picodollars = Picodollars()
+    """The figures for programs."""
+    last_accepted: Opaque = Field(default_factory=dict)
+    """The last spec that was accepted; it stays in force while a newer one is not."""
+
+
+@constrained(
+    Constraint["LLMBudget"](
+        cel=f"size(self.metadata.name) <= {NAME_LENGTH_MAX}",
+        message=f"the name of an LLMBudget must have at most {NAME_LENGTH_MAX} characters: its ledgers bear it",
+        holds=lambda budget: len(budget.metadata.name) <= NAME_LENGTH_MAX,
+        field=".metadata.name",
+    )
+)
+class LLMBudget(Part):
+    """Limits what pods may spend on LLM calls in an hour, a day, a week or a month."""
+
+    api_version: str
+    kind: str
+    metadata: ObjectMeta
+    spec: LLMBudgetSpec
+    status: LLMBudgetStatus = LLMBudgetStatus()

@@ -1,0 +1,319 @@
+"""LLMRoute: which calls go to which models, in which order, and with which keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from keelage_api.proxy_config import OnClientDisconnect, Provider
+from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
+from keelage_api.v1alpha1.metadata import (
+    Condition,
+    Duration,
+    LabelSelector,
+    ModelName,
+    ModelPattern,
+    Name,
+    ObjectMeta,
+    ObjectName,
+    Observed,
+    Opaque,
+    Part,
+    Word,
+    duration_ms,
+)
+
+KIND = "LLMRoute"
+
+DEFAULT_ENDPOINTS = {
+    Provider.ANTHROPIC: "https://api.anthropic.com",
+    Provider.OPENAI: "https://api.openai.com",
+}
+
+Price = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=16),
+    pattern(
+        r"[0-9]{1,6}([.][0-9]{1,6})?",
+        'must be USD per million tokens as a decimal string with at most 6 decimals, as in "1.25"',
+    ),
+]
+
+
+class SecretKeyRef(Part):
+    """A key of a Secret in the route's own namespace."""
+
+    name: ObjectName
+    """The Secret."""
+    key: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=253),
+        pattern("[-._a-zA-Z0-9]+", "must be a key of the Secret: letters, digits, '-', '_' and '.'"),
+    ]
+    """The key whose value is sent to the provider."""
+
+
+class Credentials(Part):
+    """Where the kubelet takes the provider's key from; the application never sees it."""
+
+    secret_key_ref: SecretKeyRef
+    """The Secret and its key. Mounted into the sidecar only."""
+
+
+class BackendTimeouts(Part):
+    """How long each step of a call to the backend may take."""
+
+    connect: Duration = "5s"
+    """TCP and TLS."""
+    first_byte: Duration = "120s"
+    """From the request's last byte to the answer's first. A long answer that is not streamed needs much."""
+    idle: Duration = "60s"
+    """Between two pieces of an answer."""
+    request: Duration = "10m"
+    """The whole call, retries not included."""
+
+
+class PriceOverride(Part):
+    """The price of one model at this backend, asked before the price book that keelage ships.
+
+    What is left out costs what the book says. For a model that the book does not have: `inputPerMTok` and
+    `outputPerMTok` are needed; reading from a prompt cache costs as much as input, writing for 5 minutes 1.25 times
+    that, for an hour 2 times.
+    """
+
+    model: ModelName
+    """The model, as it is sent to the backend."""
+    input_per_m_tok: Price | None = None
+    """USD per million input tokens."""
+    output_per_m_tok: Price | None = None
+    """USD per million output tokens."""
+    cache_read_per_m_tok: Price | None = None
+    """USD per million tokens read from a prompt cache."""
+    cache_write_5m_per_m_tok: Annotated[Price | None, Field(alias="cacheWrite5mPerMTok")] = None
+    """USD per million tokens written to a prompt cache for five minutes."""
+    cache_write_1h_per_m_tok: Annotated[Price | None, Field(alias="cacheWrite1hPerMTok")] = None
+    """USD per million tokens written to a prompt cache for an hour."""
+    context_window: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Prompt tokens beyond which the backend refuses."""
+    max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Output tokens beyond which the backend never goes."""
+    negotiated: bool = False
+    """Says that a price below the price book is meant. Without it such a price is refused: a slip of a digit would
+    make a hard budget soft."""
+
+
+@constrained(
+    Constraint["Backend"](
+        cel="self.provider != 'OpenAICompatible' || has(self.endpoint)",
+        message="endpoint is required for provider OpenAICompatible: write the URL of the server, as in http://vllm:8000",
+        holds=lambda part: part.provider is not Provider.OPENAI_COMPATIBLE or part.endpoint is not None,
+        field=".endpoint",
+    ),
+    Constraint["Backend"](
+        cel="self.provider == 'OpenAICompatible' || has(self.credentials)",
+        message="credentials are required for providers Anthropic and OpenAI: name a Secret and its key in"
+        " credentials.secretKeyRef",
+        holds=lambda part: part.provider is Provider.OPENAI_COMPATIBLE or part.credentials is not None,
+        field=".credentials",
+    ),
+    Constraint["Backend"](
+        cel="!has(self.endpoint) || !(self.endpoint.endsWith('/v1') || self.endpoint.endsWith('/v1/'))",
+        message="endpoint must not end in /v1: the path of each call, which begins with /v1, is appended to it",
+        holds=lambda part: part.endpoint is None or not part.endpoint.rstrip("/").endswith("/v1"),
+        field=".endpoint",
+    ),
+)
+class Backend(Part):
+    """One provider, with the key to use there."""
+
+    name: Name
+    """By which tiers refer to it."""
+    provider: Provider
+    """Anthropic and OpenAI are the APIs of these companies; OpenAICompatible is anything that speaks OpenAI's."""
+    endpoint: (
+        Annotated[
+            str,
+            StringConstraints(min_length=8, max_length=512),
+            pattern(
+                r"https?://([-.a-zA-Z0-9_]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[-._~a-zA-Z0-9/]*)?",
+                "must be an http or https URL without query, as in https://api.anthropic.com",
+            ),
+        ]
+        | None
+    ) = None
+    """Scheme, host, port and path prefix. Anthropic: https://api.anthropic.com; OpenAI: https://api.openai.com."""
+    credentials: Credentials | None = None
+    """The provider's key. May be left out for OpenAICompatible."""
+    timeouts: BackendTimeouts = BackendTimeouts()
+    """Limits for each step of a call."""
+    prices: Annotated[tuple[PriceOverride, ...], Field(max_length=64), ListMap("model")] = ()
+    """Prices of models that the price book does not have, or has differently."""
+
+    @property
+    def url(self) -> str:
+        """The endpoint in force, without a trailing slash."""
+        endpoint = self.endpoint if self.endpoint is not None else DEFAULT_ENDPOINTS[self.provider]
+        return endpoint.rstrip("/")
+
+
+class TierModel(Part):
+    """A model at a backend."""
+
+    backend: Name
+    """One of `spec.backends`."""
+    model: ModelName | None = None
+    """Left out: the model that the application asked for."""
+
+
+class Tier(Part):
+    """A named choice of models; each entry is the fallback of the one before."""
+
+    name: Name
+    """By which rules select it."""
+    models: Annotated[tuple[TierModel, ...], Field(min_length=1, max_length=16)]
+    """In the order to try. A call uses only the backends that speak its own dialect."""
+
+
+class Match(Part):
+    """Conditions on a call; all that are given must hold."""
+
+    models: Annotated[tuple[ModelPattern, ...], Field(max_length=32)] = ()
+    """Any of these models, as the application asked for; `*` at the end stands for anything."""
+    features: Annotated[tuple[Word, ...], Field(max_length=32)] = ()
+    """Any of these features: header `x-keelage-feature`, else the pod's label `keelage.dev/feature`."""
+    users: Annotated[tuple[Word, ...], Field(max_length=32)] = ()
+    """Any of these users: header `x-keelage-user`, else the user named in the request, else the pod's label
+    `keelage.dev/user`."""
+
+
+class Selection(Part):
+    """What a rule chooses."""
+
+    tier: Name
+    """One of `spec.tiers`."""
+
+
+@constrained(
+    Constraint["Backoff"](
+        cel="duration(self.base) <= duration(self.max)",
+        message="base must not be longer than max: it is the first pause, max the longest",
+        holds=lambda part: duration_ms(part.base) <= duration_ms(part.max),
+        field=".base",
+    )
+)
+class Backoff(Part):
+    """Pauses between attempts at the same backend; each is drawn below a bound that doubles."""
+
+    base: Duration = "500ms"
+    """Bound of the first pause."""
+    max: Duration = "8s"
+    """Bound of any pause."""
+
+
+class RetryPolicy(Part):
+    """Further attempts after 429, 5xx and connection errors, until the first byte has reached the application."""
+
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """In all, over all backends of the tier."""
+    backoff: Backoff = Backoff()
+    """Pauses between attempts."""
+
+
+class Output(Part):
+    """Bounds of the answer."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Cap put into requests that have none. A low cap makes reservations small."""
+
+
+class RouteRule(Part):
+    """Which calls, to which tier, and how."""
+
+    name: Name
+    """Shown in the log line of each call."""
+    matches: Annotated[tuple[Match, ...], Field(max_length=16)] = ()
+    """The rule applies if any of them does; left out: to every call."""
+    select: Annotated[tuple[Selection, ...], Field(min_length=1, max_length=1)]
+    """The tier to use."""
+    retry: RetryPolicy = RetryPolicy()
+    """When and how often to try again."""
+    output: Output = Output()
+    """Bounds of the answer."""
+    on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT
+    """Abort: the call to the provider ends, too, and is charged at its bound. Drain: it is read to its end and charged
+    exactly."""
+
+
+def _tiers_astray(spec: LLMRouteSpec) -> list[str]:
+    known = {backend.name for backend in spec.backends}
+    return [tier.name for tier in spec.tiers if any(model.backend not in known for model in tier.models)]
+
+
+def _rules_astray(spec: LLMRouteSpec) -> list[str]:
+    known = {tier.name for tier in spec.tiers}
+    return [rule.name for rule in spec.rules if any(selection.tier not in known for selection in rule.select)]
+
+
+_TIER_ASTRAY = "!t.models.all(m, self.backends.exists(b, b.name == m.backend))"
+_RULE_ASTRAY = "!r.select.all(s, self.tiers.exists(t, t.name == s.tier))"
+_TIER_REMEDY = "tiers[].models[].backend must name one of spec.backends: correct the name or add the backend"
+_RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the name or add the tier"
+
+
+@constrained(
+    Constraint["LLMRouteSpec"](
+        cel=f"!self.tiers.exists(t, {_TIER_ASTRAY})",
+        message=_TIER_REMEDY,
+        holds=lambda spec: not _tiers_astray(spec),
+        field=".tiers",
+        message_cel=f"'{_TIER_REMEDY}; tier: ' + self.tiers.filter(t, {_TIER_ASTRAY}).map(t, t.name).join(', ')",
+        explain=lambda spec: f"{_TIER_REMEDY}; tier: {', '.join(_tiers_astray(spec))}",
+    ),
+    Constraint["LLMRouteSpec"](
+        cel=f"!self.rules.exists(r, {_RULE_ASTRAY})",
+        message=_RULE_REMEDY,
+        holds=lambda spec: not _rules_astray(spec),
+        field=".rules",
+        message_cel=f"'{_RULE_REMEDY}; rule: ' + self.rules.filter(r, {_RULE_ASTRAY}).map(r, r.name).join(', ')",
+        explain=lambda spec: f"{_RULE_REMEDY}; rule: {', '.join(_rules_astray(spec))}",
+    ),
+)
+class LLMRouteSpec(Part):
+    """What the sidecars of the selected pods do with calls to LLM providers."""
+
+    pod_selector: LabelSelector = LabelSelector()
+    """The pods whose calls follow this route; empty: all injected pods of the namespace."""
+    backends: Annotated[tuple[Backend, ...], Field(min_length=1, max_length=32), ListMap("name")]
+    """Providers that tiers refer to."""
+    tiers: Annotated[tuple[Tier, ...], Field(max_length=32), ListMap("name")] = ()
+    """Named choices of models that rules refer to."""
+    rules: Annotated[tuple[RouteRule, ...], Field(min_length=1, max_length=64), ListMap("name")]
+    """Asked in order; the first that matches a call decides."""
+
+
+class LLMRouteStatus(Observed):
+    """What the operator has seen and what the sidecars obey."""
+
+    observed_generation: int = 0
+    """The generation that this status speaks about."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16), ListMap("type")] = ()
+    """Accepted: the spec is in force. ResolvedRefs: Secrets and prices were found. Programmed: the sidecars have it."""
+    sidecars: Annotated[str, StringConstraints(max_length=32)] = ""
+    """Sidecars that obey the newest configuration, of those that the route selects: `3/3`."""
+    rules: int = 0
+    """Number of rules in force."""
+    backends: int = 0
+    """Number of backends in force."""
+    last_accepted: Opaque = Field(default_factory=dict)
+    """The last spec that was accepted; it stays in force while a newer one is not."""
+
+
+class LLMRoute(Part):
+    """Routes the LLM calls of pods: which models answer, in which fallback order, with which keys."""
+
+    api_version: str
+    kind: str
+    metadata: ObjectMeta
+    spec: LLMRouteSpec
+    status: LLMRouteStatus = LLMRouteStatus()

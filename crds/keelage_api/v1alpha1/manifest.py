@@ -1,0 +1,118 @@
+"""A manifest, as it came from YAML or the API server, to a typed resource or to what is wrong with it.
+
+The texts read like the API server's, so that `kubectl apply` and local mode say the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+M = TypeVar("M", bound=BaseModel)
+
+PROBLEMS_MAX = 10
+"""A text for people; the rest shows when these are mended."""
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[M]):
+    value: M
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    problems: tuple[str, ...]
+    """Each `<field>: <what is wrong and what to write>`; never empty."""
+
+    @property
+    def message(self) -> str:
+        return "; ".join(self.problems)
+
+
+def parse(model: type[M], raw: object, at: str = "") -> Parsed[M] | Malformed:
+    """`raw`, a value made of what JSON knows, as that model.
+
+    `at` is where it stands in its object, such as `spec`: it begins the name of each field.
+    """
+    try:
+        # Through JSON, since only there strict mode takes lists for tuples and strings for enumerations.
+        return Parsed(model.model_validate_json(msgspec.json.encode(raw)))
+    except ValidationError as error:
+        problems = tuple(dict.fromkeys(_text(detail, at) for detail in error.errors(include_url=False)))
+        return Malformed(problems[:PROBLEMS_MAX])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return Malformed((f"{at or 'manifest'}: cannot be written as JSON: {error}",))
+
+
+def dump(value: BaseModel) -> dict[str, object]:
+    """The same as a manifest, with every default written out."""
+    dumped = value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dict(dumped)
+
+
+def _field(at: str, location: tuple[int | str, ...]) -> str:
+    path = at
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path or "manifest"
+
+
+def _shown(value: object) -> str:
+    """A short form of what was written."""
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + '..."'
+
+
+def _text(detail: ErrorDetails, at: str) -> str:
+    """One line per error, worded as the API server words it."""
+    kind, given = detail["type"], detail["input"]
+    context: Mapping[str, object] = detail.get("ctx", {})
+    field = _field(at, detail["loc"])
+    match kind:
+        case "constraint":
+            return f"{field}{context['field']}: {context['text']}"
+        case "duplicate":
+            return f"{field}: {context['text']}"
+        case "missing":
+            return f"{field}: Required value"
+        case "extra_forbidden":
+            return f'unknown field "{field}": correct its name or remove it'
+        case "enum":
+            allowed = ", ".join(f'"{name}"' for name in re.findall(r"'([^']*)'", str(context["expected"])))
+            return f"{field}: Unsupported value: {_shown(given)}: supported values: {allowed}"
+        case "too_long":
+            return f"{field}: Too many: must have at most {context['max_length']} items"
+        case "too_short":
+            return f"{field}: Invalid value: should have at least {context['min_length']} items"
+        case "string_too_long":
+            return f"{field}: Too long: may not be more than {context['max_length']} bytes"
+        case "string_too_short":
+            return f"{field}: Invalid value: {_shown(given)}: should be at least {context['min_length']} chars long"
+        case "greater_than_equal":
+            return f"{field}: Invalid value: {_shown(given)}: should be greater than or equal to {context['ge']}"
+        case "less_than_equal":
+            return f"{field}: Invalid value: {_shown(given)}: should be less than or equal to {context['le']}"
+        case "string_type":
+            quotes = "" if isinstance(given, Mapping | list) else ": write it in quotes"
+            return f"{field}: Invalid value: {_shown(given)}: must be of type string{quotes}"
+        case "int_type" | "int_from_float":
+            return f"{field}: Invalid value: {_shown(given)}: must be of type integer"
+        case "bool_type":
+            return f"{field}: Invalid value: {_shown(given)}: must be of type boolean: write true or false"
+        case "tuple_type" | "list_type":
+            return f"{field}: Invalid value: {_shown(given)}: must be of type array"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{field}: Invalid value: {_shown(given)}: must be of type object"
+        case _:
+            return f"{field}: Invalid value: {_shown(given)}: {detail['msg']}"
