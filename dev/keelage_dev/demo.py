@@ -53,7 +53,9 @@ class Kube:
         while not found():
             now = time.monotonic()
             if now - started > seconds:
-                raise DemoFailed(f"waited {seconds:.0f} s for {what}; look at: kubectl get pods -A; kubectl -n {NAMESPACE} logs -l app.kubernetes.io/name=keelage")
+                raise DemoFailed(
+                    f"waited {seconds:.0f} s for {what}; look at: kubectl get pods -A; kubectl -n {NAMESPACE} logs -l app.kubernetes.io/name=keelage"
+                )
             if now - said > 10:
                 said = now
                 print(f"  … {what} ({now - started:.0f} s)", flush=True)
@@ -112,7 +114,9 @@ def budget(kube: Kube) -> dict[str, object]:
 
 def refusals(kube: Kube) -> list[str]:
     """The lines in which the applications tell of the exception that their SDK raised."""
-    text = kube.run("logs", "-n", "shop", "-l", "app=assistant", "--all-containers", "--tail=200", "--ignore-errors", quiet=True)
+    text = kube.run(
+        "logs", "-n", "shop", "-l", "app=assistant", "--all-containers", "--tail=200", "--ignore-errors", quiet=True
+    )
     return [line for line in text.splitlines() if "RateLimitError" in line]
 
 
@@ -120,12 +124,26 @@ def show(kube: Kube) -> None:
     step("A provider that writes its own bill, and the budget's namespace")
     kube.run("delete", "namespace", "shop", "provider", "--ignore-not-found", "--wait=true", quiet=True)
     kube.run("apply", "-f", str(MANIFESTS / "provider.yaml"))
-    kube.until("the provider", lambda: "1" in kube.run("get", "deploy", "provider", "-n", "provider", "-o", "jsonpath={.status.readyReplicas}", quiet=True))
+    kube.until(
+        "the provider",
+        lambda: (
+            "1"
+            in kube.run(
+                "get", "deploy", "provider", "-n", "provider", "-o", "jsonpath={.status.readyReplicas}", quiet=True
+            )
+        ),
+    )
     kube.run("apply", "-f", str(MANIFESTS / "shop.yaml"))
 
     step("Three replicas of two ordinary programs (anthropic and openai SDK)")
     kube.run("apply", "-f", str(MANIFESTS / "assistant.yaml"))
-    kube.until("three injected replicas", lambda: kube.run("get", "deploy", "assistant", "-n", "shop", "-o", "jsonpath={.status.readyReplicas}", quiet=True) == "3")
+    kube.until(
+        "three injected replicas",
+        lambda: (
+            kube.run("get", "deploy", "assistant", "-n", "shop", "-o", "jsonpath={.status.readyReplicas}", quiet=True)
+            == "3"
+        ),
+    )
     kube.show("get", "pods", "-n", "shop")
     columns = "POD:.metadata.name,SIDECAR:.spec.initContainers[*].name,APPLICATIONS:.spec.containers[*].name"
     kube.show("get", "pods", "-n", "shop", "-o", f"custom-columns={columns}")
@@ -135,14 +153,30 @@ def show(kube: Kube) -> None:
     kube.show("get", "llmroute,llmbudget", "-n", "shop")
     kube.until("every program to be refused", lambda: len(refusals(kube)) >= 6)
     print("  what the applications printed:")
-    print(indent(kube.run("logs", "-n", "shop", "-l", "app=assistant", "--all-containers", "--tail=3", "--ignore-errors", quiet=True)))
+    print(
+        indent(
+            kube.run(
+                "logs",
+                "-n",
+                "shop",
+                "-l",
+                "app=assistant",
+                "--all-containers",
+                "--tail=3",
+                "--ignore-errors",
+                quiet=True,
+            )
+        )
+    )
 
     step("The provider's bill beside the budget's status")
     kube.until("the last settlements to be reported", lambda: settled(kube), seconds=60)
     kube.show("get", "llmroute,llmbudget", "-n", "shop")
     owed, status = bill(kube), budget(kube)
     print(f"  provider's bill   {owed['usd']} USD for {owed['calls']} calls")
-    print(f"  budget's status   {status['spent']} USD of {status['limit']}, {status['leased']} leased, {status['forfeited']} forfeited")
+    print(
+        f"  budget's status   {status['spent']} USD of {status['limit']}, {status['leased']} leased, {status['forfeited']} forfeited"
+    )
     if float(str(owed["usd"])) > 0.10:
         raise DemoFailed(f"the provider's bill {owed['usd']} is above the limit of 0.10 USD")
     print("  The bill is not above the limit, over three replicas and two SDKs, with no hop per request.")
@@ -151,7 +185,10 @@ def show(kube: Kube) -> None:
 def settled(kube: Kube) -> bool:
     """Nothing is reserved or in flight any more: the figures are final."""
     status = budget(kube)
-    return str(status.get("reserved", "")) in ("0.00", "0") and abs(float(str(status["spent"])) - float(str(bill(kube)["usd"]))) < 2e-6
+    return (
+        str(status.get("reserved", "")) in ("0.00", "0")
+        and abs(float(str(status["spent"])) - float(str(bill(kube)["usd"]))) < 2e-6
+    )
 
 
 def take_down() -> None:
@@ -164,7 +201,14 @@ def take_down() -> None:
     kube = connect()
     kube.run("delete", "namespace", "shop", "provider", "--ignore-not-found")
     subprocess.run([*kube.helm, "uninstall", "keelage", "--namespace", NAMESPACE, "--wait"], check=False)
-    kube.run("delete", "crd", "llmroutes.keelage.dev", "llmbudgets.keelage.dev", "llmledgers.keelage.dev", "--ignore-not-found")
+    kube.run(
+        "delete",
+        "crd",
+        "llmroutes.keelage.dev",
+        "llmbudgets.keelage.dev",
+        "llmledgers.keelage.dev",
+        "--ignore-not-found",
+    )
     kube.run("delete", "namespace", NAMESPACE, "--ignore-not-found")
 
 
