@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.kube import PROVIDER, ROOT, SYSTEM, Kube, KubectlFailed, Space
+
 from keelage_dev import cluster, images
 
 
@@ -22,8 +23,8 @@ def kube() -> Kube:
 
 def install(kube: Kube, *words: str) -> None:
     kube.helm(
-        "upgrade", "--install", "keelage", str(ROOT / "charts" / "keelage"), "--namespace", SYSTEM, "--create-namespace",
-        "--wait", "--timeout", "4m",
+        "upgrade", "--install", "keelage", str(ROOT / "charts" / "keelage"), "--namespace", SYSTEM,
+        "--create-namespace", "--wait", "--timeout", "4m",
         "--set", "image.operator.repository=keelage/operator,image.operator.tag=dev",
         "--set", "image.sidecar.repository=keelage/sidecar,image.sidecar.tag=dev",
         "--set", "image.pullPolicy=IfNotPresent", *words,

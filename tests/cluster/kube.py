@@ -135,10 +135,17 @@ kind: LLMRoute
 metadata: {name: assistant}
 spec:
   backends:
-  - {name: anthropic, provider: Anthropic, endpoint: "http://provider.NAMESPACE.svc", credentials: {secretKeyRef: {name: llm-keys, key: provider}}}
-  - {name: openai, provider: OpenAI, endpoint: "http://provider.NAMESPACE.svc", credentials: {secretKeyRef: {name: llm-keys, key: provider}}}
+  - name: anthropic
+    provider: Anthropic
+    endpoint: http://provider.NAMESPACE.svc
+    credentials: {secretKeyRef: {name: llm-keys, key: provider}}
+  - name: openai
+    provider: OpenAI
+    endpoint: http://provider.NAMESPACE.svc
+    credentials: {secretKeyRef: {name: llm-keys, key: provider}}
   tiers:
-  - {name: fast, models: [{backend: anthropic, model: claude-haiku-4-5}, {backend: openai, model: gpt-4o-mini}]}
+  - name: fast
+    models: [{backend: anthropic, model: claude-haiku-4-5}, {backend: openai, model: gpt-4o-mini}]
   rules:
   - {name: everything, select: [{tier: fast}], retry: {attempts: 3}}
 """

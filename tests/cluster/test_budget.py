@@ -1,0 +1,135 @@
+"""A hard budget on the real thing: the provider's own bill is the judge."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, KubectlFailed, Space, program
+from tests.cluster.programs import BURST
+
+pytestmark = pytest.mark.cluster
+
+LIMIT = "0.10"
+
+
+def results(space: Space, pods: int) -> list[dict[str, Any]]:
+    """What each program counted, once all have ended their burst; empty before."""
+    found = []
+    for pod in space.pods("app=burst"):
+        log = space.kubectl("logs", pod["metadata"]["name"], "-c", "app", "--tail=5")
+        match = re.search(r"RESULT (.*)", log)
+        if match:
+            found.append(json.loads(match.group(1)))
+    return found if len(found) == pods else []
+
+
+def start(space: Space, calls: int, delay: float = 0.0, replicas: int = 3) -> None:
+    space.apply(ROUTE.replace("NAMESPACE", space.name))
+    space.apply(BUDGET.replace("AMOUNT", LIMIT))
+    env = f'{{name: CALLS, value: "{calls}"}}, {{name: DELAY, value: "{delay}"}}'
+    space.apply(program("burst", replicas, BURST, env=env))
+    space.ready("burst", replicas)
+
+
+def usd(text: object) -> float:
+    return float(str(text) or "0")
+
+
+def final_status(space: Space) -> dict[str, Any]:
+    """The budget once nothing is in flight any more and the sidecars have told everything."""
+
+    def told() -> dict[str, Any] | None:
+        status = dict(space.budget())
+        away = usd(status["leased"]) + usd(status["forfeited"]) + usd(status["uncertain"])
+        difference = usd(status["spent"]) - space.bill_usd()
+        return status if usd(status["reserved"]) == 0 and difference + away >= -1e-6 else None
+
+    found: dict[str, Any] = space.kube.until("final figures", told, 60)
+    return found
+
+
+def assert_books_balance(space: Space, uncertain_usd: float = 0.0) -> None:
+    """Bill <= limit, and bill <= spent <= bill + what crashes left unknown."""
+    status = final_status(space)
+    bill = space.bill_usd()
+    assert bill <= usd(LIMIT), f"the provider's bill {bill} is above the limit"
+    assert usd(status["spent"]) + usd(status["forfeited"]) <= usd(LIMIT) + 1e-6
+    assert usd(status["spent"]) >= bill - 1e-6, status
+    assert usd(status["spent"]) <= bill + uncertain_usd + 1e-6, status
+
+
+def test_concurrent_calls_of_both_sdks_never_exceed_the_limit_and_the_status_is_the_bill(space: Space) -> None:
+    start(space, calls=120)
+    counted = space.kube.until("the bursts to end", lambda: results(space, 3), 180)
+    assert sum(each["ok"] for each in counted) > 20
+    assert sum(each["refused"] for each in counted) > 20
+    assert sum(each["other"] for each in counted) == 0, counted
+    assert_books_balance(space)
+    status = final_status(space)
+    assert status["state"] == "Exhausted" or usd(status["remaining"]) < 0.005, status
+
+
+def test_kill_9_of_a_sidecar_in_the_middle_keeps_the_cap(space: Space) -> None:
+    start(space, calls=100, delay=0.4)
+    space.kube.until("the first calls", lambda: space.provider("/fake/bill")["calls"] > 10, 60)
+    killed = 0
+    for pod in space.pods("app=burst")[:2]:
+        kill_sidecar(space, pod["metadata"]["uid"])
+        killed += 1
+    assert killed == 2
+    space.kube.until("the bursts to end", lambda: results(space, 3), 180)
+    # What was in flight at the kill counts at its bound: at most a few dozen calls of half a cent.
+    assert_books_balance(space, uncertain_usd=0.05)
+    restarts = [
+        container["restartCount"]
+        for pod in space.pods("app=burst")
+        for container in pod["status"]["initContainerStatuses"]
+    ]
+    assert sorted(restarts) == [0, 1, 1]
+
+
+def kill_sidecar(space: Space, pod_uid: str) -> None:
+    """SIGKILL to the sidecar's process of that pod, as the kernel's OOM killer would."""
+    found = subprocess.run(["pgrep", "-f", "python.* -m keelage_sidecar"], capture_output=True, text=True, check=False)
+    for pid in found.stdout.split():
+        group = Path(f"/proc/{pid}/cgroup").read_text()
+        if pod_uid in group or pod_uid.replace("-", "_") in group:
+            subprocess.run(["kill", "-9", pid], check=True)
+            return
+    raise AssertionError(f"no sidecar process of pod {pod_uid} among {found.stdout.split()}")
+
+
+def test_kill_9_of_the_leader_and_of_the_api_server_in_the_middle_keeps_the_cap(space: Space) -> None:
+    from keelage_dev import cluster
+
+    start(space, calls=100, delay=0.6)
+    space.kube.until("the first calls", lambda: space.provider("/fake/bill")["calls"] > 10, 60)
+    leader = space.kube.json("-n", SYSTEM, "get", "lease", "keelage-leader")["spec"]["holderIdentity"].split("_")[0]
+    space.kube.kubectl("-n", SYSTEM, "delete", "pod", leader, "--grace-period=0", "--force")
+    cluster.kill("kube-apiserver", 9)
+    cluster.up(print)
+    space.kube.until("the API server", lambda: space.json("get", "llmbudget", "cap"), 60)
+    space.kube.until("the bursts to end", lambda: results(space, 3), 180)
+    assert_books_balance(space)
+
+
+def test_a_budget_deleted_and_created_anew_has_not_forgotten(space: Space) -> None:
+    start(space, calls=30)
+    space.kube.until("the bursts to end", lambda: results(space, 3), 180)
+    spent = usd(final_status(space)["spent"])
+    assert spent > 0
+    space.kubectl("delete", "llmbudget", "cap")
+    space.apply(BUDGET.replace("AMOUNT", LIMIT))
+
+    def remembered() -> bool:
+        try:
+            return usd(space.budget().get("spent", "0")) >= spent - 1e-6
+        except KubectlFailed:
+            return False
+
+    space.kube.until("the spending to be shown again", remembered, 60)

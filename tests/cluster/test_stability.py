@@ -1,0 +1,108 @@
+"""With the operator away, what runs goes on; what is wrong is said and breaks nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, KubectlFailed, Space, program
+from tests.cluster.programs import STEADY
+from tests.cluster.test_budget import kill_sidecar
+
+pytestmark = pytest.mark.cluster
+
+
+def answered(space: Space) -> int:
+    """Calls that the steady program has had answered."""
+    [pod] = space.pods("app=steady")
+    counts = re.findall(r"OK (\d+)", space.kubectl("logs", pod["metadata"]["name"], "-c", "app", "--tail=5"))
+    return int(counts[-1]) if counts else 0
+
+
+def start(space: Space) -> None:
+    space.apply(ROUTE.replace("NAMESPACE", space.name))
+    space.apply(BUDGET.replace("AMOUNT", "5.00"))
+    space.apply(program("steady", 1, STEADY))
+    space.ready("steady", 1)
+    space.kube.until("the first answers", lambda: answered(space) > 3, 60)
+
+
+def test_with_the_operator_down_calls_go_on_and_a_restarted_sidecar_goes_on(space: Space) -> None:
+    start(space)
+    space.kube.kubectl("-n", SYSTEM, "scale", "deploy", "keelage", "--replicas=0")
+    try:
+        space.kube.until(
+            "the operator to be gone",
+            lambda: not space.kube.json("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/name=keelage")["items"],
+            90,
+        )
+        before = answered(space)
+        space.kube.until("calls without an operator", lambda: answered(space) > before + 5, 30)
+        [pod] = space.pods("app=steady")
+        kill_sidecar(space, pod["metadata"]["uid"])
+        space.kube.until(
+            "the restarted sidecar",
+            lambda: space.pods("app=steady")[0]["status"]["initContainerStatuses"][0]["restartCount"] == 1,
+            60,
+        )
+        before = answered(space)
+        space.kube.until("calls through the restarted sidecar", lambda: answered(space) > before + 5, 60)
+    finally:
+        space.kube.kubectl("-n", SYSTEM, "scale", "deploy", "keelage", "--replicas=2")
+        space.kube.kubectl("-n", SYSTEM, "rollout", "status", "deploy/keelage", "--timeout=120s")
+
+
+def test_a_bad_route_is_refused_or_said_and_the_last_good_one_stays_in_force(space: Space) -> None:
+    start(space)
+    good = ROUTE.replace("NAMESPACE", space.name)
+
+    unknown_field = good.replace("retry: {attempts: 3}", "retry: {attempts: 3, patience: 5s}")
+    with pytest.raises(KubectlFailed, match="patience"):
+        space.apply(unknown_field)
+    impossible = good.replace("select: [{tier: fast}]", "select: [{tier: fsat}]")
+    with pytest.raises(KubectlFailed, match="tier"):
+        space.apply(impossible)
+
+    unpriced = good.replace("model: claude-haiku-4-5", "model: claude-haiku-99")
+    space.apply(unpriced)
+    said = space.kube.until(
+        "the route to say that the price is unknown",
+        lambda: (found := space.condition("llmroute", "assistant", "Accepted")).get("status") == "False" and found,
+        60,
+    )
+    assert "claude-haiku-99" in said["message"]
+    before = answered(space)
+    space.kube.until("calls by the last good route", lambda: answered(space) > before + 5, 30)
+
+    space.apply(good)
+    space.kube.until(
+        "the route to be accepted again",
+        lambda: space.condition("llmroute", "assistant", "Accepted").get("status") == "True",
+        60,
+    )
+
+
+def test_a_missing_secret_is_said_on_the_route(space: Space) -> None:
+    space.apply(ROUTE.replace("NAMESPACE", space.name).replace("key: provider", "key: absent"))
+    space.apply(BUDGET.replace("AMOUNT", "5.00"))
+    space.apply(program("steady", 1, STEADY))
+    space.ready("steady", 1)
+    said = space.kube.until(
+        "the route to say that the credential is missing",
+        lambda: (found := space.condition("llmroute", "assistant", "ResolvedRefs")).get("status") == "False" and found,
+        60,
+    )
+    assert "llm-keys" in said["message"]
+    assert "absent" in said["message"]
+
+
+def test_sidecars_acknowledge_the_route_in_its_status(space: Space) -> None:
+    start(space)
+    space.kube.until(
+        "Programmed with 1/1",
+        lambda: (
+            space.json("get", "llmroute", "assistant")["status"].get("sidecars") == "1/1"
+            and space.condition("llmroute", "assistant", "Programmed").get("status") == "True"
+        ),
+        60,
+    )
