@@ -1,0 +1,52 @@
+"""What `keelage run -f` takes, and what it says about the rest."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from keelage_api.errors import ManifestError
+from keelage_operator.local_folder import read_folder
+
+ROUTE = "apiVersion: keelage.dev/v1alpha1\nkind: LLMRoute\nmetadata: {name: NAME, namespace: shop}\nspec: {}\n"
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\n"
+
+
+def test_routes_and_secrets_are_read_and_other_kinds_passed_over(tmp_path: Path) -> None:
+    coded = base64.b64encode(b"two").decode()
+    (tmp_path / "a.yaml").write_text(
+        ROUTE.replace("NAME", "one") + "---\n" + SECRET + f"data: {{b: {coded}}}\nstringData: {{a: one}}\n"
+    )
+    (tmp_path / "b.yml").write_text("kind: Deployment\nmetadata: {name: app}\n")
+    folder = read_folder(tmp_path)
+    assert folder.namespace == "shop"
+    assert [(each.kind, each.name) for each in folder.manifests] == [("LLMRoute", "one")]
+    assert folder.secrets == {"keys": {"a": b"one", "b": b"two"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no LLMRoute"),
+        ("- a list\n", "write one object per document"),
+        ("kind: [\n", "cannot be read"),
+        ("kind: LLMRoute\n", "metadata.name"),
+        (ROUTE.replace("NAME", "one") + "---\n" + ROUTE.replace("NAME", "one"), "remove one of them"),
+        (ROUTE.replace("NAME", "one") + "---\n" + ROUTE.replace("shop", "other"), "keep one per folder"),
+        (SECRET + "data: {a: '!!'}\n", "not base64"),
+        (SECRET + "stringData: {a: 5}\n", "must be a string"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_file(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "one.yaml").write_text(text)
+    with pytest.raises(ManifestError, match=said):
+        read_folder(tmp_path)
+
+
+def test_a_bad_secret_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(SECRET + "data: {a: 'sk-very-secret!'}\n")
+    with pytest.raises(ManifestError) as refusal:
+        read_folder(tmp_path)
+    assert "sk-very-secret" not in str(refusal.value)
