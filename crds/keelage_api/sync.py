@@ -71,6 +71,10 @@ class Right(msgspec.Struct, frozen=True):
     """Nothing is left that could ever serve `min_want` in this window: limit reached by spending."""
     error: str = ""
     """Why there is no right: the budget is unknown or not accepted; empty otherwise."""
+    spent: int = 0
+    """What the ledger knows the holder to have spent; the holder takes the greater of the two."""
+    limit: int = -1
+    """Of the whole budget in this window; negative: not told. A request that costs more can never be served."""
 
 
 class SyncRequest(msgspec.Struct, frozen=True):

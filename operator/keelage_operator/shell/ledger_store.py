@@ -1,0 +1,93 @@
+"""Where ledgers are kept: a place with compare-and-swap, and nothing else asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from keelage_api.errors import KeelageError
+from keelage_operator.core.ledger import LedgerRecord
+
+
+class StoreConflict(KeelageError):
+    """The stored version is another one, the key exists already, or it is gone: load again."""
+
+
+class StoreUnavailable(KeelageError):
+    """The store did not answer in time or not at all; a write may or may not have happened."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LedgerKey:
+    budget: str
+    """`<namespace>/<budget>`."""
+    window: str
+    """Window id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    record: LedgerRecord
+    version: str
+    """Opaque: changes with every write of the key."""
+
+
+class LedgerStore(Protocol):
+    """Every method may raise StoreUnavailable."""
+
+    async def load(self, key: LedgerKey) -> Stored | None:
+        """The newest state, never one from a cache; None: there is none."""
+        ...
+
+    async def list_keys(self) -> tuple[LedgerKey, ...]:
+        """Of all ledgers there are."""
+        ...
+
+    async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
+        """StoreConflict if the key exists."""
+        ...
+
+    async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
+        """StoreConflict if the stored version is not `version`, or the key is gone."""
+        ...
+
+    async def delete(self, key: LedgerKey, version: str) -> None:
+        """StoreConflict if the stored version is not `version`; nothing if the key is gone."""
+        ...
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """In the process: for tests, and for a ledger that need not outlive it."""
+
+    _stored: dict[LedgerKey, Stored] = field(default_factory=dict)
+    _writes: int = 0
+
+    async def load(self, key: LedgerKey) -> Stored | None:
+        return self._stored.get(key)
+
+    async def list_keys(self) -> tuple[LedgerKey, ...]:
+        return tuple(sorted(self._stored))
+
+    async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
+        if key in self._stored:
+            raise StoreConflict(f"ledger {key.budget} {key.window} exists already")
+        return self._write(key, record)
+
+    async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
+        stored = self._stored.get(key)
+        if stored is None or stored.version != version:
+            raise StoreConflict(f"ledger {key.budget} {key.window} is not at version {version}")
+        return self._write(key, record)
+
+    async def delete(self, key: LedgerKey, version: str) -> None:
+        stored = self._stored.get(key)
+        if stored is not None and stored.version != version:
+            raise StoreConflict(f"ledger {key.budget} {key.window} is not at version {version}")
+        self._stored.pop(key, None)
+
+    def _write(self, key: LedgerKey, record: LedgerRecord) -> Stored:
+        self._writes += 1
+        stored = Stored(record, str(self._writes))
+        self._stored[key] = stored
+        return stored
