@@ -11,6 +11,8 @@ from keelage_api.v1alpha1.llmbudget import Enforcement, LLMBudgetSpec
 from keelage_api.v1alpha1.metadata import LabelSelector
 from keelage_api.window import Every
 
+ALL_PODS = LabelSelector()
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetInForce:
@@ -23,7 +25,7 @@ class BudgetInForce:
     zone: str
     """A key of the IANA database that is known to exist."""
     hard: bool
-    pod_selector: LabelSelector = LabelSelector()
+    pod_selector: LabelSelector = ALL_PODS
     routes: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     features: tuple[str, ...] = ()

@@ -1,0 +1,158 @@
+"""Whether one spec can be obeyed: its form, then what the schema cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from keelage_api.errors import ManifestError
+from keelage_api.pricing import ModelPrice
+from keelage_api.proxy_config import Backend, Match, ModelChoice, Retry, Rule, Timeouts
+from keelage_api.v1alpha1 import llmroute
+from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
+from keelage_api.v1alpha1.llmroute import LLMRouteSpec
+from keelage_api.v1alpha1.manifest import Malformed
+from keelage_api.v1alpha1.metadata import duration_ms
+from keelage_operator.core.manifests import BudgetManifest, RouteManifest
+from keelage_operator.core.price_book import Book, price_of
+from keelage_operator.core.terms import BudgetInForce, in_force
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that its owner must know."""
+
+    reason: str
+    """CamelCase: the reason of the condition."""
+    message: str
+    """Field, value and remedy."""
+    about: str = "Accepted"
+    """The type of the condition that says it."""
+    refuses: bool = True
+    """Whether the spec cannot be obeyed because of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedRoute:
+    name: str
+    spec: LLMRouteSpec
+    rules: tuple[Rule, ...]
+    backends: Mapping[str, Backend]
+    """By `<route>/<backend>`."""
+    credentials: tuple[tuple[str, str], ...]
+    """(secret, key), sorted."""
+    models: tuple[tuple[str, str], ...]
+    """(backend, model) that some rule names; one whose model the application chooses is not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedBudget:
+    spec: LLMBudgetSpec
+    in_force: BudgetInForce
+
+
+def accept_route(name: str, spec: LLMRouteSpec | Malformed, book: Book) -> AcceptedRoute | tuple[Problem, ...]:
+    """The route as sidecars obey it, or why it cannot be obeyed (at least one problem)."""
+    if isinstance(spec, Malformed):
+        return (Problem("Invalid", spec.message),)
+    problems = []
+    backends: dict[str, Backend] = {}
+    credentials: set[tuple[str, str]] = set()
+    for backend in spec.backends:
+        prices: dict[str, ModelPrice] = {}
+        for override in backend.prices:
+            try:
+                price = price_of(backend, override.model, book)
+            except ManifestError as error:
+                problems.append(Problem("PriceRefused", f"spec.backends[{backend.name}].prices: {error}"))
+                continue
+            if price is not None:
+                prices[override.model] = price
+        credential = ""
+        if backend.credentials is not None:
+            reference = backend.credentials.secret_key_ref
+            credentials.add((reference.name, reference.key))
+            credential = f"{reference.name}/{reference.key}"
+        full_name = f"{name}/{backend.name}"
+        backends[full_name] = Backend(
+            name=full_name,
+            provider=backend.provider,
+            endpoint=backend.url,
+            credential=credential,
+            timeouts=Timeouts(
+                connect_ms=duration_ms(backend.timeouts.connect),
+                first_byte_ms=duration_ms(backend.timeouts.first_byte),
+                idle_ms=duration_ms(backend.timeouts.idle),
+                request_ms=duration_ms(backend.timeouts.request),
+            ),
+            prices=prices,
+        )
+    if problems:
+        return tuple(problems)
+    tiers = {tier.name: tier for tier in spec.tiers}
+    rules = tuple(_rule(name, rule, tiers[rule.select[0].tier]) for rule in spec.rules)
+    models = {
+        (entry.backend, entry.model): None
+        for rule in spec.rules
+        for entry in tiers[rule.select[0].tier].models
+        if entry.model is not None
+    }
+    return AcceptedRoute(name, spec, rules, backends, tuple(sorted(credentials)), tuple(models))
+
+
+def _rule(route: str, rule: llmroute.RouteRule, tier: llmroute.Tier) -> Rule:
+    return Rule(
+        route=route,
+        name=rule.name,
+        choices=tuple(ModelChoice(f"{route}/{entry.backend}", entry.model or "") for entry in tier.models),
+        tier=tier.name,
+        matches=tuple(
+            Match(models=tuple(match.models), features=tuple(match.features), users=tuple(match.users))
+            for match in rule.matches
+        ),
+        retry=Retry(
+            attempts=rule.retry.attempts,
+            base_ms=duration_ms(rule.retry.backoff.base),
+            max_ms=duration_ms(rule.retry.backoff.max),
+        ),
+        max_output_tokens=rule.output.max_tokens or 0,
+        on_client_disconnect=rule.on_client_disconnect,
+    )
+
+
+def accept_budget(
+    namespace: str, name: str, uid: str, spec: LLMBudgetSpec | Malformed
+) -> AcceptedBudget | tuple[Problem, ...]:
+    """The budget as it is enforced, or why it cannot be."""
+    if isinstance(spec, Malformed):
+        return (Problem("Invalid", spec.message),)
+    try:
+        ZoneInfo(spec.window.time_zone)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+    ):  # KeyError: ZoneInfoNotFoundError; OSError: the name of a directory of zones
+        return (
+            Problem(
+                "TimeZoneUnknown",
+                f"spec.window.timeZone: {spec.window.time_zone} is not in the IANA database: write a name such as UTC or"
+                " Europe/Berlin",
+            ),
+        )
+    return AcceptedBudget(spec, in_force(f"{namespace}/{name}", uid, spec))
+
+
+def judge_route(raw: Mapping[str, object], book: Book) -> tuple[Problem, ...]:
+    """What would keep a route from being accepted; for admission and `keelage check`."""
+    manifest = RouteManifest.of(raw)
+    accepted = accept_route(manifest.name, manifest.spec(), book)
+    return () if isinstance(accepted, AcceptedRoute) else accepted
+
+
+def judge_budget(raw: Mapping[str, object]) -> tuple[Problem, ...]:
+    """What would keep a budget from being accepted; for admission and `keelage check`."""
+    manifest = BudgetManifest.of(raw)
+    accepted = accept_budget("", manifest.name, manifest.uid, manifest.spec())
+    return () if isinstance(accepted, AcceptedBudget) else accepted

@@ -1,0 +1,272 @@
+"""The routes and budgets of one namespace to what its sidecars obey, and to what is wrong with them.
+
+A spec that cannot be obeyed leaves the last accepted one in force. Everything here is
+a function of the manifests and the price book: replicas that see the same objects
+serve the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from keelage_api.codec import seal
+from keelage_api.pricing import ModelPrice
+from keelage_api.proxy_config import Backend, Provider, ProxyConfig
+from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
+from keelage_api.v1alpha1.llmroute import LLMRouteSpec
+from keelage_operator.core.accept import AcceptedBudget, AcceptedRoute, Problem, accept_budget, accept_route
+from keelage_operator.core.manifests import BudgetManifest, RouteManifest
+from keelage_operator.core.overlap import catches_all, covers, may_share_pods
+from keelage_operator.core.price_book import Book, price_of
+from keelage_operator.core.terms import BudgetInForce
+
+__all__ = [
+    "BudgetManifest",
+    "CompiledBudget",
+    "CompiledNamespace",
+    "CompiledRoute",
+    "Problem",
+    "RouteManifest",
+    "compile_namespace",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRoute:
+    name: str
+    uid: str
+    generation: int
+    accepted: bool
+    """Whether the newest spec is in force."""
+    problems: tuple[Problem, ...]
+    route: AcceptedRoute | None
+    """In force; None: nothing is, since no spec was ever accepted."""
+
+    @property
+    def spec(self) -> LLMRouteSpec | None:
+        return None if self.route is None else self.route.spec
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether the sidecar of a pod with these labels obeys the route."""
+        return self.route is not None and self.route.spec.pod_selector.matches(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledBudget:
+    name: str
+    uid: str
+    generation: int
+    accepted: bool
+    """Whether the newest spec is in force."""
+    problems: tuple[Problem, ...]
+    spec: LLMBudgetSpec | None
+    """In force."""
+    in_force: BudgetInForce | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledNamespace:
+    namespace: str
+    routes: dict[str, CompiledRoute]
+    """By name, in the order in which their rules are asked."""
+    budgets: dict[str, CompiledBudget]
+    book: Book
+    _configs: dict[tuple[tuple[str, ...], tuple[str, ...]], ProxyConfig] = field(default_factory=dict)
+    """What was made already: pods of one Deployment share theirs."""
+
+    def routes_of(self, labels: Mapping[str, str]) -> tuple[CompiledRoute, ...]:
+        """The routes that a pod with these labels obeys, in the order of their rules."""
+        return tuple(route for route in self.routes.values() if route.selects(labels))
+
+    def config_for(self, labels: Mapping[str, str]) -> ProxyConfig:
+        """What the sidecar of a pod with these labels obeys, sealed."""
+        routes = [route.route for route in self.routes_of(labels) if route.route is not None]
+        budgets = [
+            budget.in_force
+            for budget in self.budgets.values()
+            if budget.in_force is not None and budget.in_force.selects(labels)
+        ]
+        key = tuple(route.name for route in routes), tuple(budget.name for budget in budgets)
+        if key not in self._configs:
+            backends: dict[str, Backend] = {}
+            for route in routes:
+                backends.update(route.backends)
+            used = {backend.provider for backend in backends.values()}
+            prices: dict[Provider, dict[str, ModelPrice]] = {
+                provider: dict(models) for provider, models in self.book.items() if provider in used
+            }
+            self._configs[key] = seal(
+                ProxyConfig(
+                    version="",
+                    rules=tuple(rule for route in routes for rule in route.rules),
+                    backends=backends,
+                    budgets=tuple(budget.terms for budget in budgets),
+                    prices=prices,
+                )
+            )
+        return self._configs[key]
+
+    def credentials_for(self, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """(secret, key) of each Secret that the sidecar of such a pod needs, sorted."""
+        routes = [route.route for route in self.routes_of(labels) if route.route is not None]
+        return tuple(sorted({pair for route in routes for pair in route.credentials}))
+
+
+def compile_namespace(
+    namespace: str, routes: Sequence[RouteManifest], budgets: Sequence[BudgetManifest], book: Book
+) -> CompiledNamespace:
+    """Everything that the namespace's sidecars obey.
+
+    Rules are asked route by route, in the order in which the routes were created (then
+    by name): a route that is added later cannot take calls away from an older one.
+    """
+    compiled_budgets = {
+        manifest.name: _budget(namespace, manifest) for manifest in sorted(budgets, key=lambda item: item.name)
+    }
+    ordered = sorted(routes, key=lambda manifest: (manifest.created, manifest.name))
+    compiled_routes = {manifest.name: _route(manifest, book) for manifest in ordered}
+    in_force = [budget.in_force for budget in compiled_budgets.values() if budget.in_force is not None]
+    earlier: list[AcceptedRoute] = []
+    for name, compiled in compiled_routes.items():
+        if compiled.route is not None:
+            found = (*_unpriced(compiled.route, in_force, book), *_unreachable(compiled.route, earlier))
+            compiled_routes[name] = _with_problems(compiled, found)
+            earlier.append(compiled.route)
+    for name, budget in compiled_budgets.items():
+        unknown = [
+            route for route in (budget.in_force.routes if budget.in_force else ()) if route not in compiled_routes
+        ]
+        if unknown:
+            compiled_budgets[name] = _missing_routes(budget, namespace, unknown)
+    return CompiledNamespace(namespace, compiled_routes, compiled_budgets, book)
+
+
+def _route(manifest: RouteManifest, book: Book) -> CompiledRoute:
+    """The newest spec if it can be obeyed, else the last accepted one."""
+    newest = accept_route(manifest.name, manifest.spec(), book)
+    if isinstance(newest, AcceptedRoute):
+        return CompiledRoute(manifest.name, manifest.uid, manifest.generation, True, (), newest)
+    former = None
+    if manifest.last_good is not None:
+        accepted = accept_route(manifest.name, manifest.last_good, book)
+        former = accepted if isinstance(accepted, AcceptedRoute) else None
+    return CompiledRoute(manifest.name, manifest.uid, manifest.generation, False, newest, former)
+
+
+def _budget(namespace: str, manifest: BudgetManifest) -> CompiledBudget:
+    newest = accept_budget(namespace, manifest.name, manifest.uid, manifest.spec())
+    if isinstance(newest, AcceptedBudget):
+        return CompiledBudget(manifest.name, manifest.uid, manifest.generation, True, (), newest.spec, newest.in_force)
+    former = None
+    if manifest.last_good is not None:
+        accepted = accept_budget(namespace, manifest.name, manifest.uid, manifest.last_good)
+        former = accepted if isinstance(accepted, AcceptedBudget) else None
+    return CompiledBudget(
+        manifest.name,
+        manifest.uid,
+        manifest.generation,
+        False,
+        newest,
+        None if former is None else former.spec,
+        None if former is None else former.in_force,
+    )
+
+
+def _with_problems(compiled: CompiledRoute, found: Sequence[Problem]) -> CompiledRoute:
+    return CompiledRoute(
+        compiled.name,
+        compiled.uid,
+        compiled.generation,
+        compiled.accepted,
+        (*compiled.problems, *found),
+        compiled.route,
+    )
+
+
+def _missing_routes(budget: CompiledBudget, namespace: str, unknown: Sequence[str]) -> CompiledBudget:
+    problem = Problem(
+        "RouteNotFound",
+        f"spec.applies.routes: namespace {namespace} has no LLMRoute {', '.join(unknown)}: no call counts by it until it"
+        " is created or the name corrected",
+        about="Enforced",
+        refuses=False,
+    )
+    return CompiledBudget(
+        budget.name,
+        budget.uid,
+        budget.generation,
+        budget.accepted,
+        (*budget.problems, problem),
+        budget.spec,
+        budget.in_force,
+    )
+
+
+def _unpriced(route: AcceptedRoute, budgets: Sequence[BudgetInForce], book: Book) -> tuple[Problem, ...]:
+    """Models that budgets count and nobody knows the price of."""
+    found = []
+    for backend_name, model in route.models:
+        backend = next(backend for backend in route.spec.backends if backend.name == backend_name)
+        if price_of(backend, model, book) is not None:
+            continue
+        counting = [budget for budget in budgets if _counts(budget, route, model)]
+        if not counting:
+            continue
+        hard = [budget.name for budget in counting if budget.hard]
+        consequence = (
+            f"its calls are refused under Hard budget {', '.join(hard)}"
+            if hard
+            else f"budget {', '.join(budget.name for budget in counting)} cannot count its calls"
+        )
+        found.append(
+            Problem(
+                "PriceUnknown",
+                f"model {model} at spec.backends[{backend_name}] has no price: {consequence}: add it to"
+                f" backends[{backend_name}].prices or correct the name",
+                about="ResolvedRefs",
+                refuses=False,
+            )
+        )
+    return tuple(found)
+
+
+def _counts(budget: BudgetInForce, route: AcceptedRoute, model: str) -> bool:
+    """Whether a call of that route to that model may fall under the budget."""
+    return (
+        (not budget.routes or route.name in budget.routes)
+        and (not budget.models or any(_matches(pattern, model) for pattern in budget.models))
+        and may_share_pods(budget.pod_selector, route.spec.pod_selector)
+    )
+
+
+def _matches(pattern: str, model: str) -> bool:
+    return model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern
+
+
+def _unreachable(route: AcceptedRoute, earlier: Sequence[AcceptedRoute]) -> tuple[Problem, ...]:
+    """Rules that no call can reach: an earlier rule, here or in an older route, takes every call."""
+    for older in earlier:
+        taking = next((rule.name for rule in older.rules if catches_all(rule)), None)
+        if taking is not None and covers(older.spec.pod_selector, route.spec.pod_selector):
+            names = ", ".join(rule.name for rule in route.rules)
+            return (
+                Problem(
+                    "OverlappingRoute",
+                    f"rules {names} are never reached: rule {taking} of the older LLMRoute {older.name} takes every call"
+                    " of the same pods: give that rule matches, or the routes different podSelectors",
+                    refuses=False,
+                ),
+            )
+    for index, rule in enumerate(route.rules):
+        if catches_all(rule) and index + 1 < len(route.rules):
+            names = ", ".join(later.name for later in route.rules[index + 1 :])
+            return (
+                Problem(
+                    "UnreachableRules",
+                    f"spec.rules: rules {names} are never reached: rule {rule.name} before them takes every call: move it"
+                    " to the end or give it matches",
+                    refuses=False,
+                ),
+            )
+    return ()
