@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keelage_api.pricing import ModelPrice, Rates
+from keelage_api.proxy_config import Dialect, Provider
+from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
 
@@ -24,7 +28,171 @@ class Unbounded:
     reason: str
     """Says object, value and remedy; ready for a `Refusal.message`."""
 
+    def refusal(self) -> Refusal:
+        """What the application gets where a hard budget applies."""
+        return Refusal(400, "NotBoundable", self.reason, self.field)
+
 
 def bound_of(facts: Facts, candidate: Candidate, output_cap: int) -> Bound | Unbounded:
     """The bound of an attempt that is sent with that cap put in (`candidate.output_cap`; 0: none put in)."""
-    raise AssertionError
+    if not facts.endpoint.metered:
+        return Bound(0, 0, 0)
+    where = f"model {candidate.model!r} at backend {candidate.backend.name}"
+    if candidate.price is None:
+        return Unbounded("model", f"{where} has no price: add it to the backend's `prices`, or ask for a priced model")
+    open_end = _open_end(facts, candidate)
+    if open_end is not None:
+        field, reason = open_end
+        return Unbounded(field, f"{field}: {reason}; under a hard budget leave it out")
+    input_tokens = _input_tokens(facts, candidate)
+    if isinstance(input_tokens, Unbounded):
+        return input_tokens
+    output_tokens = _output_tokens(facts, output_cap)
+    if output_tokens is None:
+        return Unbounded(
+            "max_tokens" if facts.endpoint.kind is Kind.MESSAGES else "max_completion_tokens",
+            f"the request caps no output and {where} has no known maximum: "
+            "set the cap in the request, or rules[].output.maxTokens in the LLMRoute",
+        )
+    amount = _amount(facts, candidate.price, input_tokens, output_tokens)
+    return Bound(amount, input_tokens, output_tokens)
+
+
+def _amount(facts: Facts, price: ModelPrice, input_tokens: int, output_tokens: int) -> int:
+    """The dearest way to bill those tokens; each step is monotone in the cost that `cost_of` would find."""
+    reached = [rates for rates in price.tiers[1:] if input_tokens > rates.above]
+    reached.append(price.tiers[0])
+    total = input_tokens * max(_input_rate(facts, rates) for rates in reached)
+    total += output_tokens * max(rates.output for rates in reached)
+    if facts.parsed.get("speed") not in (None, "standard"):
+        total = -(-total * max(price.fast_percent, 200) // 100)
+    # Unset, the workspace decides where it runs.
+    if facts.endpoint.dialect is Dialect.ANTHROPIC and facts.parsed.get("inference_geo") != "global":
+        total = max(total, -(-total * price.us_percent // 100))
+    return total
+
+
+def _input_rate(facts: Facts, rates: Rates) -> int:
+    """Pico-dollars of the dearest class that an input token may fall into."""
+    rate = max(rates.input, rates.cache_read)
+    if facts.endpoint.dialect is Dialect.OPENAI:
+        # Newer models write their prompt cache unasked, and charge for it.
+        rate = max(rate, rates.cache_write_5m)
+        if facts.weight.cached_long:
+            rate = max(rate, rates.cache_write_1h, -(-rates.input * 5 // 2))
+    elif facts.weight.cached:
+        rate = max(rate, rates.cache_write_5m)
+        if facts.weight.cached_long:
+            rate = max(rate, rates.cache_write_1h)
+    return rate
+
+
+_OLD_IMAGE_MODELS = ("claude-3", "claude-haiku-4-5", "claude-sonnet-4", "claude-opus-4")
+_NEW_IMAGE_MODELS = ("claude-opus-4-7", "claude-opus-4-8")
+
+
+def _image_tokens(candidate: Candidate) -> int:
+    """Ceiling for one picture of any size, after the provider has scaled it down."""
+    if candidate.backend.dialect is Dialect.OPENAI:
+        return 50_000  # gpt-4o-mini bills up to 48,169
+    if candidate.model.startswith(_OLD_IMAGE_MODELS) and not candidate.model.startswith(_NEW_IMAGE_MODELS):
+        return 56 * 56  # 1568 pixels in patches of 28
+    return 92 * 92  # 2576 pixels in patches of 28
+
+
+def _input_tokens(facts: Facts, candidate: Candidate) -> int | Unbounded:
+    weight, price = facts.weight, candidate.price
+    assert price is not None
+    window = 0 if facts.long_context else price.context_window
+    if weight.unread and not window:
+        return Unbounded(
+            weight.unread,
+            f"{weight.unread}: the document's size in tokens is not in the request, "
+            f"and the context window of {candidate.model!r} is not known: send text, or set contextWindow in `prices`",
+        )
+    tokens = weight.tokens + weight.images * _image_tokens(candidate)
+    if weight.unread:
+        return window
+    # A prompt beyond the window is refused by the provider, and not billed; a list of texts to embed has no such end.
+    return min(tokens, window) if window and facts.endpoint.kind is not Kind.EMBEDDINGS else tokens
+
+
+def _output_tokens(facts: Facts, output_cap: int) -> int | None:
+    if not facts.endpoint.generates:
+        return 0
+    if not facts.capped and not output_cap:
+        return None
+    cap = facts.max_output if facts.capped else output_cap
+    if facts.endpoint.kind is Kind.MESSAGES:
+        thinking = facts.parsed.get("thinking")
+        budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+        if isinstance(budget, int) and budget > cap:
+            cap += budget  # interleaved thinking may go beyond max_tokens
+        return cap
+    choices = facts.parsed.get("n")
+    assert choices is None or isinstance(choices, int)
+    return cap * max(1, choices or 1) + facts.weight.prediction
+
+
+_AGENTIC = ("compound", "search-preview", "search-api", "deep-research", ":online", "sonar")
+"""Models that call themselves or tools: 14,100 prompt tokens were billed for a request of 137 bytes."""
+
+_ANTHROPIC_OPEN = {
+    "mcp_servers": "tools of MCP servers run at the provider, without a limit in the request",
+    "container": "code runs at the provider, without a limit in the request",
+    "compaction": "compacting is a further inference, without a limit in the request",
+    "fallbacks": "the provider may bill further models",
+}
+_OPENAI_OPEN = {
+    "web_search_options": "searches are billed, without a limit in the request",
+    "audio": "audio has no bound in tokens",
+    "plugins": "plug-ins are billed, without a limit in the request",
+    "previous_response_id": "input kept at the provider has an unknown size",
+    "conversation": "input kept at the provider has an unknown size",
+}
+
+
+def _open_end(facts: Facts, candidate: Candidate) -> tuple[str, str] | None:
+    """The first field whose cost nothing in the request limits, and why."""
+    if facts.weight.unbounded is not None:
+        return facts.weight.unbounded
+    body = facts.parsed
+    anthropic = facts.endpoint.dialect is Dialect.ANTHROPIC
+    for name, reason in (_ANTHROPIC_OPEN if anthropic else _OPENAI_OPEN).items():
+        if body.get(name) not in (None, [], {}):
+            return name, reason
+    if anthropic:
+        return _open_anthropic(body, candidate)
+    if any(word in candidate.model for word in _AGENTIC):
+        return "model", f"{candidate.model!r} calls tools or itself, without a limit in the request"
+    choices = body.get("n")
+    if choices is not None and (isinstance(choices, bool) or not isinstance(choices, int)):
+        return "n", "a whole number is needed"
+    modalities = body.get("modalities")
+    if modalities not in (None, ["text"], []):
+        return "modalities", "only text has a bound in tokens"
+    tier = body.get("service_tier")
+    if tier not in (None, "auto", "default", "flex") and candidate.backend.provider is Provider.OPENAI:
+        return "service_tier", f"{str(tier)[:40]!r} has no price here: use default"
+    return None
+
+
+def _open_anthropic(body: dict[str, object], candidate: Candidate) -> tuple[str, str] | None:
+    assert candidate.price is not None
+    edits = body.get("context_management")
+    if edits is not None and "compact" in str(edits):
+        return "context_management", "compacting is a further inference, without a limit in the request"
+    thread = body.get("thread")
+    if isinstance(thread, dict) and thread.get("type") != "create":
+        return "thread", "input kept at the provider has an unknown size"
+    if body.get("billing_policy") not in (None, "default"):
+        return "billing_policy", "somebody else pays, so the cost cannot be told"
+    if body.get("speed") not in (None, "standard") and not candidate.price.fast_percent:
+        return "speed", f"{str(body.get('speed'))[:40]!r} has no price for model {candidate.model!r}"
+    geo = body.get("inference_geo")
+    if geo not in (None, "us", "global"):
+        return "inference_geo", f"{str(geo)[:40]!r} has no price here: use us or global"
+    tier = body.get("service_tier")
+    if tier not in (None, "auto", "standard_only"):
+        return "service_tier", f"{str(tier)[:40]!r} has no price here: use standard_only"
+    return None

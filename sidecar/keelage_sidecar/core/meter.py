@@ -1,14 +1,21 @@
-"""Counts one answer's tokens beside the bytes that pass through, and prices what was counted."""
+"""Counts one answer's tokens beside the bytes that pass through."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+import orjson
+
+from keelage_api.proxy_config import Dialect
 from keelage_api.usage import TokenUsage
-from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
+from keelage_sidecar.core.sse import SseEvent, SseScanner
+from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage
+
+PLAIN_BYTES_MAX = 64 * 1024 * 1024
+"""A plain answer beyond this is passed on but not read; embeddings of a full batch are about 50 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +47,179 @@ class Meter(Protocol):
         """After `finish`. `complete`: the transport says that the body ended as framed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    amount: int
-    """Pico-dollars to charge."""
-    violated: bool = False
-    """The bill was above the bound: charged in full, counted, raised."""
-    uncertain: bool = False
-    """Charged without full evidence: the bound, or a part of it."""
-
-
 def meter_for(facts: Facts, candidate: Candidate, streaming: bool | None = None) -> Meter:
     """A meter for the answer; `streaming` is whether it came as `text/event-stream`, None: as asked for."""
-    raise AssertionError
+    if not (facts.stream if streaming is None else streaming):
+        return _PlainMeter(facts)
+    if candidate.backend.dialect is Dialect.ANTHROPIC:
+        return _AnthropicStream(facts)
+    return _OpenAIStream(facts)
 
 
-def settle_amount(
-    reading: Reading, bound: Bound | Unbounded, candidate: Candidate, status: int, sent: bool
-) -> Settlement:
-    """What one attempt is charged.
+class _PlainMeter:
+    """One JSON document: kept until its end, then read."""
 
-    `status` is 0 where no answer came; `sent` is false where no byte of the request left.
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        if self._size <= PLAIN_BYTES_MAX:
+            self._parts.append(chunk)
+        else:
+            self._parts.clear()
+        return chunk
+
+    def finish(self) -> bytes:
+        return b""
+
+    def result(self, status: int, complete: bool) -> Reading:
+        answer = _object(b"".join(self._parts))
+        error = _error_type(answer)
+        if status >= 300 or error:
+            return Reading(None, complete, error=error)
+        raw = answer.get("usage")
+        usage: TokenUsage | None = None
+        if isinstance(raw, dict) and self._facts.endpoint.metered:
+            if self._facts.endpoint.dialect is Dialect.ANTHROPIC:
+                usage = anthropic_usage(raw, self._facts.weight.cached_long)
+            else:
+                usage = openai_usage(raw, _text(answer.get("service_tier")))
+        stop = _text(answer.get("stop_reason")) or _finish_reason(answer)
+        return Reading(usage, complete, stop, _text(answer.get("model")), "", usage is not None)
+
+
+class _AnthropicStream:
+    """`message_start` says what went in, `message_delta` replaces counts by their final values."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._scanner = SseScanner()
+        self._usage: dict[str, object] | None = None
+        self._final = self._ended = False
+        self._stop = self._model = self._error = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        for event in self._scanner.feed(chunk):
+            self._fold(event)
+        return chunk
+
+    def finish(self) -> bytes:
+        for event in self._scanner.finish():
+            self._fold(event)
+        return b""
+
+    def result(self, status: int, complete: bool) -> Reading:
+        usage = None if self._usage is None else anthropic_usage(self._usage, self._facts.weight.cached_long)
+        return Reading(usage, self._ended and not self._error, self._stop, self._model, self._error, self._final)
+
+    def _fold(self, event: SseEvent) -> None:
+        if event.name in (b"content_block_delta", b"content_block_start", b"content_block_stop", b"ping"):
+            return
+        answer = _object(event.data)
+        match answer.get("type"):
+            case "message_start" if isinstance(message := answer.get("message"), dict):
+                self._model = _text(message.get("model"))
+                self._replace(message.get("usage"))
+            case "message_delta":
+                delta = answer.get("delta")
+                stop = _text(delta.get("stop_reason")) if isinstance(delta, dict) else ""
+                self._stop = stop or self._stop
+                if self._replace(answer.get("usage")) and stop:
+                    self._final = True
+            case "message_stop":
+                self._ended = True
+            case "error":
+                self._error = _error_type(answer) or "error"
+
+    def _replace(self, counts: object) -> bool:
+        """Running totals replace what they name; null says nothing."""
+        if not isinstance(counts, dict):
+            return False
+        named = {name: value for name, value in counts.items() if value is not None}
+        self._usage = named if self._usage is None else {**self._usage, **named}
+        return True
+
+
+class _OpenAIStream:
+    """The last `usage` that is not null counts.
+
+    Where the application did not ask for usage, the chunk that only carries it (`choices: []`) is taken out
+    of its copy; events are then forwarded whole, each when its blank line has come.
     """
-    raise AssertionError
+
+    def __init__(self, facts: Facts) -> None:
+        self._strip = not facts.asked_usage
+        self._scanner = SseScanner()
+        self._usage: dict[str, object] | None = None
+        self._ended = False
+        self._stop = self._model = self._error = self._tier = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        was_lost = self._scanner.lost
+        events = self._scanner.feed(chunk)
+        kept = [event.raw for event in events if self._fold(event)]
+        if not self._strip or was_lost:
+            return chunk
+        if self._scanner.lost:
+            kept.append(self._scanner.rest())
+        if len(kept) == len(events) == 1 and kept[0] == chunk:
+            return chunk
+        return b"".join(kept)
+
+    def finish(self) -> bytes:
+        kept = [event.raw for event in self._scanner.finish() if self._fold(event)]
+        return b"".join((*kept, self._scanner.rest())) if self._strip else b""
+
+    def result(self, status: int, complete: bool) -> Reading:
+        usage = None if self._usage is None else openai_usage(self._usage, self._tier)
+        ended = self._ended or (complete and bool(self._stop))
+        return Reading(usage, ended and not self._error, self._stop, self._model, self._error, usage is not None)
+
+    def _fold(self, event: SseEvent) -> bool:
+        """Whether the application is to see the event."""
+        if event.data == b"[DONE]":
+            self._ended = True
+            return True
+        if not event.data:
+            return True
+        answer = _object(event.data)
+        self._error = self._error or _error_type(answer)
+        self._model = self._model or _text(answer.get("model"))
+        self._tier = _text(answer.get("service_tier")) or self._tier
+        self._stop = _finish_reason(answer) or self._stop
+        usage = answer.get("usage")
+        if not isinstance(usage, dict):
+            return True
+        self._usage = usage
+        return not (self._strip and answer.get("choices") == [])
+
+
+def _object(data: bytes) -> dict[str, object]:
+    """The JSON object in those bytes; empty for anything else."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _error_type(answer: dict[str, object]) -> str:
+    error = answer.get("error")
+    if error is None:
+        return ""
+    if not isinstance(error, dict):
+        return "error"
+    return _text(error.get("type")) or _text(error.get("code")) or "error"
+
+
+def _finish_reason(answer: dict[str, object]) -> str:
+    choices = answer.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return _text(first.get("finish_reason")) if isinstance(first, dict) else ""
+
+
+def _text(value: object) -> str:
+    return value[:256] if isinstance(value, str) else ""

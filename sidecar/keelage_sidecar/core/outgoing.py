@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+import orjson
+
+from keelage_api.proxy_config import Dialect, Provider
+from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.json_span import splice
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
@@ -17,6 +23,21 @@ class Outgoing:
     headers: list[tuple[bytes, bytes]]
     """Complete, `host` and `content-length` included."""
     body: bytes
+    changed: tuple[str, ...] = ()
+    """Top-level fields that differ from the application's; for the log line."""
+
+
+_DROPPED = frozenset(
+    {
+        # hop by hop (RFC 9110 7.6.1), and what belongs to the message as we frame it
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade", b"host", b"content-length", b"expect",
+        # a compressed answer could not be counted
+        b"accept-encoding",
+        # the application's placeholder keys
+        b"authorization", b"x-api-key", b"api-key",
+    }
+)  # fmt: skip
 
 
 def outgoing(
@@ -29,4 +50,69 @@ def outgoing(
     method: str = "POST",
 ) -> Outgoing:
     """The request for that candidate; `secret` is the provider's key, None where the backend takes none."""
-    raise AssertionError
+    changes = _changes(facts, candidate, output_cap)
+    body = splice(facts.body, changes)
+    host, target = _address(candidate.backend.endpoint, path_query)
+    return Outgoing(
+        method, target, _headers(candidate, secret, headers, host, body, method), body, tuple(sorted(changes))
+    )
+
+
+def _changes(facts: Facts, candidate: Candidate, output_cap: int) -> dict[str, bytes]:
+    """Top-level fields to set, as JSON."""
+    if not facts.endpoint.has_model:
+        return {}
+    changes: dict[str, bytes] = {}
+    if candidate.model != facts.model:
+        changes["model"] = orjson.dumps(candidate.model)
+    if output_cap and facts.endpoint.generates and not facts.capped:
+        # Reasoning models of OpenAI refuse the older name, most compatible servers know no other.
+        newer = candidate.backend.provider is Provider.OPENAI
+        changes["max_completion_tokens" if newer else "max_tokens"] = str(output_cap).encode()
+    if facts.endpoint.kind is Kind.CHAT and facts.stream and not facts.asked_usage:
+        options = facts.parsed.get("stream_options")
+        given = options if isinstance(options, dict) else {}
+        changes["stream_options"] = orjson.dumps({**given, "include_usage": True})
+    tier = _SERVICE_TIER.get(candidate.backend.provider)
+    if tier and candidate.hard and facts.endpoint.generates and facts.parsed.get("service_tier") in (None, "auto"):
+        # Unset, the provider's project or workspace decides, and may choose a dearer one.
+        changes["service_tier"] = tier
+    return changes
+
+
+_SERVICE_TIER = {Provider.ANTHROPIC: b'"standard_only"', Provider.OPENAI: b'"default"'}
+
+
+def _headers(
+    candidate: Candidate, secret: str | None, headers: Headers, host: str, body: bytes, method: str
+) -> list[tuple[bytes, bytes]]:
+    named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+    sent = [(b"host", host.encode("ascii", "replace"))]
+    sent += [
+        (name, value)
+        for name, value in headers
+        if name not in _DROPPED and name not in named and not name.startswith(b"x-keelage-")
+    ]
+    sent.append((b"accept-encoding", b"identity"))
+    # A key file often ends in a newline; nothing in it may end the header.
+    key = "".join(secret.split()).encode("latin-1", "replace") if secret else b""
+    if key:
+        anthropic = candidate.backend.dialect is Dialect.ANTHROPIC
+        sent.append((b"x-api-key", key) if anthropic else (b"authorization", b"Bearer " + key))
+    if body or method in ("POST", "PUT", "PATCH"):
+        sent.append((b"content-length", str(len(body)).encode()))
+    return sent
+
+
+def _address(endpoint: str, path_query: str) -> tuple[str, str]:
+    """Host header and request target for a backend such as `https://host:8443/prefix`.
+
+    A prefix that already ends in `/v1` is not followed by another: both forms are common in manifests.
+    """
+    parts = urlsplit(endpoint)
+    prefix = parts.path.rstrip("/")
+    if prefix.endswith("/v1") and path_query.startswith("/v1/"):
+        prefix = prefix[:-3]
+    host = parts.netloc.rpartition("@")[2]
+    default = ":443" if parts.scheme == "https" else ":80"
+    return host.removesuffix(default), prefix + path_query

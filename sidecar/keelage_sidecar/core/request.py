@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
-from keelage_sidecar.core.endpoints import Endpoint
+import orjson
+
+from keelage_api.proxy_config import Dialect
+from keelage_sidecar.core.endpoints import Endpoint, Kind
+from keelage_sidecar.core.json_span import repeats_a_key
 from keelage_sidecar.core.refusal import Headers, Refusal
+from keelage_sidecar.core.weight import Weight, weigh
 
 __all__ = ["Facts", "Headers", "read_request"]
+
+_NAME_MAX = 256
+"""Characters of a model, user or feature: what a log line and a metric label can bear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +30,7 @@ class Facts:
     user: str
     feature: str
     body: bytes
-    """As received; the spans of top-level members index into it."""
+    """As received."""
     parsed: dict[str, object]
     """The body; empty for endpoints whose body is not read."""
     patience_s: float | None
@@ -32,6 +41,9 @@ class Facts:
     """The application wants usage in the stream itself, so the chunk is not to be stripped."""
     capped: bool = False
     """The request names a cap, which may be 0 (a call that only warms the prompt cache)."""
+    weight: Weight = field(default_factory=Weight)
+    long_context: bool = False
+    """A beta header widens the model's context window, so the usual one bounds nothing."""
 
 
 def read_request(
@@ -40,5 +52,113 @@ def read_request(
     """Facts, or a 400 that names the field; any bytes yield one of the two.
 
     User: `x-keelage-user`, else the body's own field, else the default (the pod's label).
+    Feature: `x-keelage-feature`, else the default.
     """
-    raise AssertionError
+    given = dict(headers)
+    user = _label(given.get(b"x-keelage-user"))
+    feature = _label(given.get(b"x-keelage-feature")) or default_feature
+    patience_s = _seconds(given.get(b"x-stainless-read-timeout")) or _seconds(given.get(b"x-stainless-timeout"))
+    retry_count = _count(given.get(b"x-stainless-retry-count"))
+    if not endpoint.has_model:
+        return Facts(
+            endpoint, "", False, 0, user or default_user, feature, body, {}, patience_s, retry_count, asked_usage=True
+        )
+
+    encoding = given.get(b"content-encoding", b"identity").strip().lower()
+    if encoding not in (b"", b"identity"):
+        return _bad("content-encoding", "the body is compressed, so it cannot be read: send it without one")
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return _bad("", f"the body is not JSON: {error.msg[:120]} at byte {error.pos}")
+    if not isinstance(parsed, dict):
+        return _bad("", "the body is not a JSON object")
+    model = parsed.get("model")
+    if not isinstance(model, str) or not model or len(model) > _NAME_MAX:
+        return _bad("model", f"a string of 1 to {_NAME_MAX} characters is needed")
+    stream = parsed.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        return _bad("stream", "true or false is needed")
+    weight = weigh(endpoint.kind, parsed)
+    if repeats_a_key(body, weight.keys):
+        return _bad("", "the body names a key twice in one object, and parsers differ on which one counts: send one")
+    max_output, capped = 0, False
+    for name in _CAP_FIELDS.get(endpoint.kind, ()):
+        cap = parsed.get(name)
+        if cap is None:
+            continue
+        if isinstance(cap, bool) or not isinstance(cap, int) or cap < 0:
+            return _bad(name, "a whole number of at least 0 is needed")
+        max_output, capped = max(max_output, cap), True
+    return Facts(
+        endpoint,
+        model,
+        stream is True and endpoint.generates,
+        max_output,
+        user or _user_of(endpoint, parsed) or default_user,
+        feature,
+        body,
+        parsed,
+        patience_s,
+        retry_count,
+        _asked_usage(endpoint, parsed),
+        capped,
+        weight,
+        _widens(headers),
+    )
+
+
+_CAP_FIELDS: dict[Kind, tuple[str, ...]] = {
+    Kind.MESSAGES: ("max_tokens",),
+    Kind.CHAT: ("max_completion_tokens", "max_tokens"),
+}
+
+
+def _bad(field_name: str, remedy: str) -> Refusal:
+    return Refusal(400, "BadRequest", f"{field_name}: {remedy}" if field_name else remedy, field_name)
+
+
+def _widens(headers: Headers) -> bool:
+    """Whether a beta such as `context-1m-2025-08-07` is asked for; `context-management-…` is another thing."""
+    betas = [beta.strip() for name, value in headers if name == b"anthropic-beta" for beta in value.split(b",")]
+    return any(beta.startswith(b"context-") and not beta.startswith(b"context-management") for beta in betas)
+
+
+def _asked_usage(endpoint: Endpoint, parsed: dict[str, object]) -> bool:
+    """True also where the field is malformed: then it goes on as it is, and the provider says so."""
+    if endpoint.kind is not Kind.CHAT:
+        return True
+    options = parsed.get("stream_options")
+    if options is None:
+        return False
+    return not isinstance(options, dict) or options.get("include_usage") not in (None, False)
+
+
+def _user_of(endpoint: Endpoint, parsed: dict[str, object]) -> str:
+    if endpoint.dialect is Dialect.ANTHROPIC:
+        metadata = parsed.get("metadata")
+        values = [metadata.get("user_id")] if isinstance(metadata, dict) else []
+    else:
+        values = [parsed.get("safety_identifier"), parsed.get("user")]
+    return next((name for value in values if isinstance(value, str) and (name := _clean(value))), "")
+
+
+def _label(raw: bytes | None) -> str:
+    return "" if raw is None else _clean(raw.decode("utf-8", "replace"))
+
+
+def _clean(text: str) -> str:
+    return "".join(c for c in text[:_NAME_MAX] if c.isprintable()).strip()
+
+
+def _seconds(raw: bytes | None) -> float | None:
+    """A positive number of seconds; SDKs also send the text `NOT_GIVEN`."""
+    try:
+        value = float(raw) if raw is not None else 0.0
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _count(raw: bytes | None) -> int:
+    return int(raw) if raw is not None and raw.isascii() and raw.isdigit() and len(raw) < 6 else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keelage_api.pricing import ModelPrice
+from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import Backend, BudgetTerms, Match, ModelChoice, ProxyConfig, Rule
 from keelage_sidecar.core.claim import Claim
 from keelage_sidecar.core.refusal import Refusal
@@ -24,6 +24,8 @@ class Candidate:
     """A hard budget pays for it: what cannot be bounded is refused."""
     output_cap: int = 0
     """Tokens to put in as the output cap, because the request has none; 0: nothing is put in."""
+    dearest: ModelPrice | None = None
+    """What is charged for models without a price: each rate the dearest known one of that provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,16 @@ class RoutingTable:
     """A configuration, ready to be asked."""
 
     config: ProxyConfig
+    dearest: dict[str, ModelPrice | None]
+    """By backend."""
 
     @classmethod
     def build(cls, config: ProxyConfig) -> RoutingTable:
-        return cls(config)
+        dearest = {
+            name: _dearest((*backend.prices.values(), *config.prices.get(backend.provider, {}).values()))
+            for name, backend in config.backends.items()
+        }
+        return cls(config, dearest)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
         """The first rule that matches, or why there is nobody to ask.
@@ -100,7 +108,28 @@ class RoutingTable:
         hard = facts.endpoint.metered and any(
             terms.hard and _applies(terms, rule.route, model, facts.feature) for terms in self.config.budgets
         )
-        return Candidate(backend, model, price, hard, _output_cap(rule, price, facts, hard))
+        return Candidate(backend, model, price, hard, _output_cap(rule, price, facts, hard), self.dearest[backend.name])
+
+
+def _dearest(prices: tuple[ModelPrice, ...]) -> ModelPrice | None:
+    tiers = [rates for price in prices for rates in price.tiers]
+    if not tiers:
+        return None
+    return ModelPrice(
+        (
+            Rates(
+                0,
+                max(rates.input for rates in tiers),
+                max(rates.cache_read for rates in tiers),
+                max(rates.cache_write_5m for rates in tiers),
+                max(rates.cache_write_1h for rates in tiers),
+                max(rates.output for rates in tiers),
+            ),
+        ),
+        fast_percent=max(price.fast_percent for price in prices),
+        us_percent=max(price.us_percent for price in prices),
+        web_search=max(price.web_search for price in prices),
+    )
 
 
 def _output_cap(rule: Rule, price: ModelPrice | None, facts: Facts, hard: bool) -> int:

@@ -1,0 +1,104 @@
+"""Where the top-level members of a JSON object lie in its bytes, so that one can be replaced and the rest kept.
+
+Works on bytes that a parser has accepted as one object; it does not check JSON by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+_BLANK = b" \t\r\n"
+# Possessive, so that a string of 30 MB costs one pass and no memory.
+_TOKEN = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")([ \t\r\n]*+:)?|[{}\[\]]', re.DOTALL)
+_MAYBE_KEY = re.compile(rb'"[ \t\r\n]*+:')
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Offsets of one value; the last one of its name, if names repeat."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    members: dict[str, Member]
+    close: int
+    """Offset of the object's closing brace."""
+    keys: int
+    """Keys of all objects at any depth, repeated ones counted each time."""
+
+
+def layout_of(body: bytes) -> Layout:
+    """The layout of an object that a parser has accepted."""
+    members: dict[str, Member] = {}
+    depth = keys = 0
+    open_key: str | None = None
+    value_start = close = 0
+    for token in _TOKEN.finditer(body):
+        if token[2] is not None:
+            keys += 1
+            if depth == 1:
+                if open_key is not None:
+                    end = len(body[value_start : token.start()].rstrip(_BLANK)) - 1  # the comma
+                    members[open_key] = _trimmed(body, value_start, value_start + end)
+                name = orjson.loads(token[1])
+                assert isinstance(name, str)
+                open_key, value_start = name, token.end()
+        elif token[1] is None:
+            if token[0] in (b"{", b"["):
+                depth += 1
+            else:
+                depth -= 1
+                if depth == 0:
+                    close = token.start()
+                    break
+    if open_key is not None:
+        members[open_key] = _trimmed(body, value_start, close)
+    return Layout(members, close, keys)
+
+
+def repeats_a_key(body: bytes, parsed_keys: int) -> bool:
+    """Whether any object names a key twice: parsers differ on which of the two counts.
+
+    `parsed_keys` is how many keys the parsed value has at all depths. Quotes before a colon are
+    counted first: never fewer than there are keys, and in most bodies just as many.
+    """
+    if len(_MAYBE_KEY.findall(body)) == parsed_keys:
+        return False
+    return layout_of(body).keys != parsed_keys
+
+
+def splice(body: bytes, changes: Mapping[str, bytes]) -> bytes:
+    """The same bytes with those top-level members set to the given JSON; new ones go to the end."""
+    if not changes:
+        return body
+    layout = layout_of(body)
+    edits: list[tuple[int, int, bytes]] = []
+    added: list[bytes] = []
+    for name, value in changes.items():
+        member = layout.members.get(name)
+        if member is None:
+            added.append(orjson.dumps(name) + b":" + value)
+        else:
+            edits.append((member.start, member.end, value))
+    if added:
+        comma = b"," if layout.members else b""
+        edits.append((layout.close, layout.close, comma + b",".join(added)))
+    parts: list[bytes] = []
+    at = 0
+    for start, end, value in sorted(edits):
+        parts += (body[at:start], value)
+        at = end
+    parts.append(body[at:])
+    return b"".join(parts)
+
+
+def _trimmed(body: bytes, start: int, end: int) -> Member:
+    value = body[start:end]
+    return Member(end - len(value.lstrip(_BLANK)), start + len(value.rstrip(_BLANK)))
