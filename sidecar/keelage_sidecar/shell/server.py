@@ -1,0 +1,63 @@
+"""A listening port: opened, swept, drained and closed here; what happens on a connection is in `connection`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from keelage_sidecar.shell.connection import Connection, Handler, Port
+from keelage_sidecar.shell.limits import Limits
+
+SWEEP_S = 1.0
+
+
+class Server:
+    """A listening port. `serve` opens it, `finish` ends what runs and closes it."""
+
+    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+        self._port = Port(handler, limits or Limits())
+        self._listening: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def serve(self, host: str, port: int) -> int:
+        """Listen; the port, which the system chose if `port` is 0."""
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(lambda: Connection(self._port), host, port, backlog=1024)
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep_again)
+        return cast(int, self._listening.sockets[0].getsockname()[1])
+
+    @property
+    def active(self) -> int:
+        """Calls being answered."""
+        return len(self._port.running)
+
+    @property
+    def connected(self) -> int:
+        """Open connections, idle ones included."""
+        return len(self._port.connections)
+
+    def drain(self) -> None:
+        """Go on serving, but have every connection closed after the reply it waits for."""
+        self._port.draining = True
+
+    async def finish(self, patience_s: float) -> None:
+        """Stop listening, give running calls that long, then cancel them and wait until they have settled."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+        if self._port.running and patience_s > 0:
+            await asyncio.wait(self._port.running, timeout=patience_s)
+        for task in self._port.running:
+            task.cancel()
+        if self._port.running:
+            await asyncio.wait(self._port.running)
+        for connection in list(self._port.connections):
+            connection.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _sweep_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._port.sweep(loop.time())
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep_again)
