@@ -1,0 +1,47 @@
+"""How what is free is shared among the holders that ask: max-min, but a waiting request whole or not at all.
+
+Max-min fair share as in YouTube's Doorman (its FAIR_SHARE). The difference: money is used
+up, and a part of one request's bound is of no use to anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    holder: str
+    want: int
+    """At least `floor`."""
+    floor: int
+    """The least that is of any use: the waiting request's shortfall; 0: nobody waits."""
+    since_s: int
+    """When it began to wait."""
+
+
+def share(free: int, askers: Sequence[Asker], active: int) -> dict[str, int]:
+    """How much each asker gets, holders without anything left out; the sum is at most `free`.
+
+    Nobody takes more than free / (2 x active) at once unless a request waits for it: what is
+    left near the end stays where everybody can get at it. When not even that suffices, the
+    longest waiting requests come first, and what is then left is shared max-min.
+    """
+    cap = free // (2 * max(1, active, len(askers)))
+    asks = {asker.holder: max(asker.floor, min(asker.want, cap)) for asker in askers}
+    if sum(asks.values()) <= free:
+        return {holder: ask for holder, ask in asks.items() if ask}
+    left = free
+    given: dict[str, int] = {}
+    for asker in sorted(askers, key=lambda a: (a.since_s, a.floor, a.holder)):
+        if asker.floor <= left:
+            given[asker.holder] = asker.floor
+            left -= asker.floor
+    # Water-filling: in ascending order of what is missing, each may take an equal part of what is left.
+    order = sorted(given, key=lambda holder: (asks[holder] - given[holder], holder))
+    for index, holder in enumerate(order):
+        part = min(asks[holder] - given[holder], left // (len(order) - index))
+        given[holder] += part
+        left -= part
+    return {holder: amount for holder, amount in given.items() if amount}
