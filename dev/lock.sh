@@ -8,3 +8,4 @@ compile() { "$venv/bin/uv" pip compile -q --universal --python-version 3.11 --ge
 compile pyproject.toml --group dev -o lock/dev.txt
 compile pyproject.toml -c lock/dev.txt -o lock/operator.txt
 compile --group sidecar -c lock/dev.txt -o lock/sidecar.txt
+compile dev/demo/requirements.in -c lock/dev.txt -o lock/demo.txt

@@ -1,0 +1,3 @@
+module keelage.dev/dev/go/pause
+
+go 1.24
