@@ -175,7 +175,7 @@ class LLMBudgetStatus(Observed):
     forfeited: Shown = ""
     """Held by sidecars that ended without a last word; counted as spent until the window ends."""
     uncertain: Shown = ""
-    """The part of spent that was charged at its bound, since the provider's figures never arrived."""
+    """The part of leased whose sidecars are silent: it may be spent or not."""
     sidecars: SidecarCounts = SidecarCounts()
     """Sidecars that hold a part of the budget."""
     picodollars: Picodollars = Picodollars()

@@ -129,16 +129,12 @@ def accept_budget(
         return (Problem("Invalid", spec.message),)
     try:
         ZoneInfo(spec.window.time_zone)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-    ):  # KeyError: ZoneInfoNotFoundError; OSError: the name of a directory of zones
+    except (OSError, ValueError, KeyError):  # a KeyError: not found; an OSError: a directory of zones
         return (
             Problem(
                 "TimeZoneUnknown",
-                f"spec.window.timeZone: {spec.window.time_zone} is not in the IANA database: write a name such as UTC or"
-                " Europe/Berlin",
+                f"spec.window.timeZone: {spec.window.time_zone} is not in the IANA database: write a name such as"
+                " UTC or Europe/Berlin",
             ),
         )
     return AcceptedBudget(spec, in_force(f"{namespace}/{name}", uid, spec))

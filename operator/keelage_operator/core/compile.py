@@ -187,8 +187,8 @@ def _with_problems(compiled: CompiledRoute, found: Sequence[Problem]) -> Compile
 def _missing_routes(budget: CompiledBudget, namespace: str, unknown: Sequence[str]) -> CompiledBudget:
     problem = Problem(
         "RouteNotFound",
-        f"spec.applies.routes: namespace {namespace} has no LLMRoute {', '.join(unknown)}: no call counts by it until it"
-        " is created or the name corrected",
+        f"spec.applies.routes: namespace {namespace} has no LLMRoute {', '.join(unknown)}: no call counts by it until"
+        " it is created or the name corrected",
         about="Enforced",
         refuses=False,
     )
@@ -253,8 +253,8 @@ def _unreachable(route: AcceptedRoute, earlier: Sequence[AcceptedRoute]) -> tupl
             return (
                 Problem(
                     "OverlappingRoute",
-                    f"rules {names} are never reached: rule {taking} of the older LLMRoute {older.name} takes every call"
-                    " of the same pods: give that rule matches, or the routes different podSelectors",
+                    f"rules {names} are never reached: rule {taking} of the older LLMRoute {older.name} takes every"
+                    " call of the same pods: give that rule matches, or the routes different podSelectors",
                     refuses=False,
                 ),
             )
@@ -264,8 +264,8 @@ def _unreachable(route: AcceptedRoute, earlier: Sequence[AcceptedRoute]) -> tupl
             return (
                 Problem(
                     "UnreachableRules",
-                    f"spec.rules: rules {names} are never reached: rule {rule.name} before them takes every call: move it"
-                    " to the end or give it matches",
+                    f"spec.rules: rules {names} are never reached: rule {rule.name} before them takes every call: move"
+                    " it to the end or give it matches",
                     refuses=False,
                 ),
             )

@@ -1,0 +1,114 @@
+"""The status of an LLMRoute: whether its spec is in force, its references resolve and its sidecars obey it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keelage_api.v1alpha1.llmroute import LLMRouteStatus
+from keelage_api.v1alpha1.manifest import dump
+from keelage_operator.core.compile import CompiledRoute
+from keelage_operator.core.conditions import Verdict, merge, verdict
+from keelage_operator.core.speakers import Speaker
+
+NAMED_MAX = 3
+"""Pods that a message names; status is no list of pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedPod:
+    """An injected pod that the route selects."""
+
+    name: str
+    wanted: str
+    """Version of the configuration that its sidecar should obey."""
+    speaker: Speaker | None
+    """Its sidecar's last word; None: none lately."""
+
+    @property
+    def obeys(self) -> bool:
+        return self.speaker is not None and self.speaker.config_version == self.wanted
+
+
+def route_status(
+    old: LLMRouteStatus, compiled: CompiledRoute, pods: Sequence[SelectedPod], now: str
+) -> dict[str, object]:
+    """The whole status to write. `now` is RFC 3339 and used only where a condition turns."""
+    route = compiled.route
+    conditions = merge(
+        old.conditions,
+        (_accepted(compiled), _resolved(compiled, pods), _programmed(compiled, pods)),
+        compiled.generation,
+        now,
+    )
+    return {
+        "observedGeneration": compiled.generation,
+        "conditions": [dump(condition) for condition in conditions],
+        "sidecars": f"{sum(pod.obeys for pod in pods)}/{len(pods)}",
+        "rules": 0 if route is None else len(route.rules),
+        "backends": 0 if route is None else len(route.backends),
+        "lastAccepted": {} if route is None else dump(route.spec),
+    }
+
+
+def _accepted(compiled: CompiledRoute) -> Verdict:
+    problems = [problem for problem in compiled.problems if problem.about == "Accepted"]
+    refusing = [problem for problem in problems if problem.refuses]
+    text = "; ".join(problem.message for problem in problems)
+    if refusing:
+        kept = "the last accepted spec stays in force" if compiled.route is not None else "nothing is in force"
+        return verdict("Accepted", False, refusing[0].reason, f"{text}; {kept}")
+    if problems:
+        return verdict("Accepted", True, problems[0].reason, text)
+    return verdict("Accepted", True, "Accepted", "the spec is in force")
+
+
+def _resolved(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Verdict:
+    """Secrets are told by sidecars: the operator never reads them."""
+    route = compiled.route
+    if route is None:
+        return verdict("ResolvedRefs", None, "NotAccepted", "no spec is in force")
+    problems = [problem for problem in compiled.problems if problem.about == "ResolvedRefs"]
+    own = {f"{secret}/{key}": (secret, key) for secret, key in route.credentials}
+    missing = sorted(
+        {name for pod in pods if pod.speaker is not None for name in pod.speaker.missing_credentials if name in own}
+    )
+    if missing:
+        texts = [
+            f"Secret {own[name][0]} or its key {own[name][1]} is missing: create it in the route's namespace"
+            for name in missing[:NAMED_MAX]
+        ]
+        return verdict(
+            "ResolvedRefs", False, "SecretMissing", "; ".join((*texts, *(each.message for each in problems)))
+        )
+    if problems:
+        return verdict("ResolvedRefs", False, problems[0].reason, "; ".join(problem.message for problem in problems))
+    return verdict("ResolvedRefs", True, "ResolvedRefs", "prices are known and no sidecar misses a Secret")
+
+
+def _programmed(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Verdict:
+    if compiled.route is None:
+        return verdict("Programmed", False, "NotAccepted", "no spec is in force")
+    if not pods:
+        return verdict(
+            "Programmed",
+            False,
+            "NoPods",
+            "no injected pod is selected: label the namespace keelage.dev/inject=true, restart its pods, and see whether"
+            " spec.podSelector matches them",
+        )
+    obeying = sum(pod.obeys for pod in pods)
+    count = f"{obeying}/{len(pods)} sidecars"
+    if obeying == len(pods):
+        return verdict("Programmed", True, "Programmed", f"{count} obey the newest configuration")
+    refusing = [pod for pod in pods if not pod.obeys and pod.speaker is not None and pod.speaker.config_error]
+    if refusing:
+        texts = [
+            f"pod {pod.name}: {pod.speaker.config_error}" for pod in refusing[:NAMED_MAX] if pod.speaker is not None
+        ]
+        return verdict(
+            "Programmed", False, "ConfigRefused", f"{count} obey the newest configuration; {'; '.join(texts)}"
+        )
+    waiting = ", ".join(pod.name for pod in pods if not pod.obeys)
+    names = waiting if len(pods) - obeying <= NAMED_MAX else f"{len(pods) - obeying} pods"
+    return verdict("Programmed", False, "Pending", f"{count} obey the newest configuration; waiting for {names}")
