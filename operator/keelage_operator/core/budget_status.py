@@ -34,6 +34,8 @@ def budget_status(
         now,
     )
     status = dump(old) if figures is None else _figures(figures)
+    if figures is None and compiled.in_force is not None:
+        status["limit"] = f"{format_usd(compiled.in_force.limit)} USD"
     status["observedGeneration"] = compiled.generation
     status["conditions"] = [dump(condition) for condition in conditions]
     status["state"] = _state(compiled, figures, exhausted).value
@@ -145,7 +147,7 @@ def _stale(figures: LedgerFigures | None) -> Verdict:
             "Stale",
             True,
             "SidecarsSilent",
-            f"{figures.silent} sidecars were not heard of lately; {format_usd(figures.uncertain)} USD that they hold stay"
-            " set aside until they speak or their pods are gone",
+            f"{figures.silent} sidecars were not heard of lately; {format_usd(figures.uncertain)} USD that they hold"
+            " stay set aside until they speak or their pods are gone",
         )
     return verdict("Stale", False, "Reporting", f"{figures.reporting} sidecars report")

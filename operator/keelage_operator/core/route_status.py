@@ -94,8 +94,8 @@ def _programmed(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Verdict
             "Programmed",
             False,
             "NoPods",
-            "no injected pod is selected: label the namespace keelage.dev/inject=true, restart its pods, and see whether"
-            " spec.podSelector matches them",
+            "no injected pod is selected: label the namespace keelage.dev/inject=true, restart its pods, and see"
+            " whether spec.podSelector matches them",
         )
     obeying = sum(pod.obeys for pod in pods)
     count = f"{obeying}/{len(pods)} sidecars"
