@@ -1,0 +1,116 @@
+"""What a holder knows of one budget in one window, and how much it should ask for.
+
+Pure; pico-dollars, and seconds on the sidecar's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+HORIZON_S = 15.0
+"""A lease covers the spending of this long: a few times the interval between statements."""
+PERIOD_S = 30.0
+"""Peaks are remembered for one to two periods."""
+IDLE_S = 600.0
+"""After so long without a call even the money for one is given back."""
+HOPELESS_S = 30.0
+"""For so long after a refusal the ledger is asked whether that much could be served again."""
+NEVER = float("-inf")
+
+
+@dataclass(slots=True)
+class Peak:
+    """The greatest value of the last one to two periods."""
+
+    now: int = 0
+    before: int = 0
+    turned_s: float = NEVER
+
+    @property
+    def value(self) -> int:
+        return max(self.now, self.before)
+
+    def turn(self, now_s: float) -> None:
+        if now_s - self.turned_s >= PERIOD_S:
+            self.before = self.now if now_s - self.turned_s < 2 * PERIOD_S else 0
+            self.now, self.turned_s = 0, now_s
+
+
+@dataclass(slots=True)
+class Account:
+    """One budget and window; `granted`, `spent` and the holds are in the journal at `slot` too."""
+
+    slot: int
+    budget: str
+    window: str
+    granted: int = 0
+    spent: int = 0
+    reserved: int = 0
+    holds: int = 0
+    ends_s: float = NEVER
+    """Rights last until then. NEVER: not told since the container started, so they may not be used."""
+    told_limit: int = -1
+    tight: bool = False
+    hopeless: int = 0
+    """A request of this amount cannot be served in this window, says the ledger; 0: none known."""
+    refused_s: float = NEVER
+    """When last refused for it."""
+    heard_s: float = NEVER
+    """When the ledger answered last."""
+    queued: int = 0
+    """Sum of the claims that wait for this account."""
+    low_mark: int = 0
+    """Below so much free money it is time to ask for more."""
+    largest: Peak = field(default_factory=Peak)
+    busiest: Peak = field(default_factory=Peak)
+    used_s: float = NEVER
+    rate: float = 0.0
+    """Spending per second, smoothed over ten."""
+    _rated_s: float = NEVER
+    _rated_spent: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.granted - self.spent - self.reserved
+
+    def usable(self, now_s: float) -> bool:
+        return now_s < self.ends_s
+
+    def note_demand(self, amount: int, now_s: float) -> None:
+        """A call asked for that much, whether it got it or not."""
+        self.used_s = now_s
+        self.largest.now = max(self.largest.now, amount)
+
+    def measure(self, now_s: float) -> None:
+        """Bring the rate and the peaks up to date; once per statement."""
+        elapsed = now_s - self._rated_s
+        if self._rated_s == NEVER:
+            self._rated_s, self._rated_spent = now_s, self.spent
+        elif elapsed > 0.1:
+            sample = (self.spent - self._rated_spent) / elapsed
+            self.rate += (sample - self.rate) * elapsed / (elapsed + 10.0)
+            self._rated_s, self._rated_spent = now_s, self.spent
+        self.largest.turn(now_s)
+        self.busiest.turn(now_s)
+        self.busiest.now = max(self.busiest.now, self.holds)
+        self.low_mark = 0 if self.tight else self.spare(now_s) // 2
+
+    def spare(self, now_s: float) -> int:
+        """What should be free beyond what waits: enough for the calls until the next rights come.
+
+        Small at first: one more request of the size that was asked for. While somebody else
+        lacks money, nothing.
+        """
+        idle_s = now_s - self.used_s
+        if self.tight or idle_s > IDLE_S:
+            return 0
+        largest = self.largest.value
+        if idle_s > PERIOD_S:
+            return largest
+        return max(int(self.rate * HORIZON_S), largest * (self.busiest.value + 1))
+
+    def to_give_back(self, now_s: float) -> int:
+        """What is free and not needed; with slack, so that a lease does not breathe with each call."""
+        needed = self.queued + self.spare(now_s)
+        surplus = self.free - needed
+        return surplus if surplus > 0 and (self.tight or surplus > needed) else 0

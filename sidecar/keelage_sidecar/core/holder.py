@@ -1,0 +1,405 @@
+"""The lease of this sidecar: what it may still spend, checked before a call and charged after it.
+
+    spent + reserved <= granted for each account            (I2)
+
+Pure: the caller passes `now` in monotonic seconds; the only effect is the journal, a buffer
+that always tells at least what was spent. `shell/lease_keeper` carries the statements to the
+ledger and the rights back, at most one exchange at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from keelage_api.proxy_config import BudgetTerms
+from keelage_api.sync import Right, Statement
+from keelage_sidecar.core.account import HOPELESS_S, NEVER, Account
+from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.denial import explain
+from keelage_sidecar.core.journal_format import Journal
+
+QUEUE_MAX = 1024
+"""Calls that wait for money; more than a process relays at once."""
+AMOUNT_MAX = 1 << 62
+"""Four million dollars, more than any limit or call; keeps sums within the journal's 64 bits."""
+ASK_AGAIN_S = 0.25
+"""While something waits: often enough to get back into a patience of seconds, seldom enough for a hundred sidecars."""
+TIGHT_S = 0.5
+"""Between statements while somebody lacks money."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFigures:
+    budget: str
+    window: str
+    granted: int
+    spent: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    id: int
+    claims: tuple[Claim, ...]
+    since_s: float
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A statement that may still be answered."""
+
+    budget: str
+    account: Account | None
+    """None: it asked for the current window."""
+    sent_s: float
+    needed: int
+    """The amount of the call that it asked for; 0: none waits."""
+    final: bool
+
+
+class Holder:
+    def __init__(self, journal: Journal) -> None:
+        """Goes on where the journal ends: JournalError if it is damaged."""
+        self._journal = journal
+        self._accounts: dict[tuple[str, str], Account] = {
+            (entry.budget, entry.window): Account(
+                entry.slot, entry.budget, entry.window, granted=entry.granted, spent=entry.spent
+            )
+            for entry in journal.recover()
+        }
+        self._seq = self._seq_limit = journal.seq_limit
+        self._terms: dict[str, BudgetTerms] = {}
+        self._obeyed = False
+        self._current: dict[str, Account] = {}
+        self._errors: dict[str, str] = {}
+        self._holds: dict[int, tuple[tuple[Account, int, int], ...]] = {}
+        self._hold_id = 0
+        self._waiters: dict[int, Waiter] = {}
+        self._waiter_id = 0
+        self._pending: dict[int, _Asked] = {}
+        self._spoke_s = NEVER
+        self._leaving = False
+        self.eager = False
+        """Something happened that the ledger should hear of now: the shell wakes its dialogue."""
+
+    def obey(self, budgets: Iterable[BudgetTerms]) -> None:
+        """From now on these count; accounts of others are closed when their calls are done."""
+        self._terms = {terms.name: terms for terms in budgets}
+        self._obeyed = True
+        self._choose()
+        self.eager = True
+
+    # The hot path: no await between check and charge
+
+    def try_reserve(self, claims: tuple[Claim, ...], now: float) -> Hold | None:
+        """A hold on all budgets or on none; None: one of them cannot pay at this moment."""
+        current = self._current
+        for claim in claims:
+            if claim.hard:
+                account = current.get(claim.budget)
+                if (
+                    account is None
+                    or now >= account.ends_s
+                    or claim.amount > account.granted - account.spent - account.reserved
+                ):
+                    return None
+        journal = self._journal
+        if claims and (self._leaving or journal.holds_left() < len(claims)):
+            return None
+        parts: list[tuple[Account, int, int]] = []
+        for claim in claims:
+            # An observed budget counts in the newest window that is known, even past its end, and not at all
+            # before the ledger has named one: it never refuses.
+            payer = current.get(claim.budget)
+            if payer is None:
+                continue
+            amount = min(claim.amount, AMOUNT_MAX)
+            parts.append((payer, journal.reserve(payer.slot, amount), amount))
+            payer.reserved += amount
+            payer.holds += 1
+            if payer.holds > payer.busiest.now:
+                payer.busiest.now = payer.holds
+            payer.used_s = now
+            if amount > payer.largest.now:
+                payer.largest.now = amount
+            if claim.hard and not payer.hopeless and payer.free < payer.low_mark:
+                self.eager = True
+        self._hold_id += 1
+        self._holds[self._hold_id] = tuple(parts)
+        return Hold(self._hold_id, claims)
+
+    def settle(self, hold: Hold, amount: int) -> None:
+        """Replace the hold by what the call cost, in the window that admitted it."""
+        assert amount >= 0
+        amount = min(amount, AMOUNT_MAX)
+        for account, slot, held in self._holds.pop(hold.id):
+            account.spent += amount
+            self._journal.settle(slot, account.slot, account.spent)
+            account.reserved -= held
+            account.holds -= 1
+            if not account.holds and self._current.get(account.budget) is not account:
+                self.eager = True
+
+    # Waiting
+
+    def wait(self, claims: tuple[Claim, ...], until_s: float, now: float) -> Waiter | Denied:
+        """A place in the queue for claims that do not fit now, or why waiting is of no use."""
+        verdict = self._hopeless(claims, now)
+        if verdict is not None:
+            return verdict
+        if now >= until_s or len(self._waiters) >= QUEUE_MAX or self._leaving:
+            return self._too_late(claims, now, now)
+        self._waiter_id += 1
+        waiter = Waiter(self._waiter_id, claims, now, until_s)
+        self._waiters[waiter.id] = waiter
+        for claim in claims:
+            account = self._current.get(claim.budget)
+            if claim.hard and account is not None:
+                account.queued += claim.amount
+                account.note_demand(claim.amount, now)
+        self.eager = True
+        return waiter
+
+    def cancel(self, waiter_id: int) -> None:
+        """The caller has gone; nothing if it was served already."""
+        if self._waiters.pop(waiter_id, None) is not None:
+            self._count_queue()
+
+    def admit(self, now: float) -> list[tuple[int, Hold | Denied]]:
+        """Serve, in order of arrival, whom the money suffices for; refuse whose wait is over or in vain.
+
+        Who does not fit does not stop those behind: a small call may pass a big one, which keeps
+        its place and goes on asking until its patience ends.
+        """
+        served: list[tuple[int, Hold | Denied]] = []
+        for waiter in self._waiters.values():
+            answer = self.try_reserve(waiter.claims, now) or self._hopeless(waiter.claims, now)
+            if answer is None and now >= waiter.until_s:
+                answer = self._too_late(waiter.claims, waiter.since_s, now)
+            if answer is not None:
+                served.append((waiter.id, answer))
+        for waiter_id, _ in served:
+            del self._waiters[waiter_id]
+        if served:
+            self._count_queue()
+        return served
+
+    def next_deadline(self) -> float | None:
+        """When the next wait is over."""
+        return min((waiter.until_s for waiter in self._waiters.values()), default=None)
+
+    def _count_queue(self) -> None:
+        for account in self._accounts.values():
+            account.queued = 0
+        for waiter in self._waiters.values():
+            for claim in waiter.claims:
+                account = self._current.get(claim.budget)
+                if claim.hard and account is not None:
+                    account.queued += claim.amount
+
+    def _hopeless(self, claims: tuple[Claim, ...], now: float) -> Denied | None:
+        for claim in claims:
+            account = self._current.get(claim.budget)
+            if not claim.hard or account is None or not account.usable(now) or claim.amount <= account.free:
+                continue
+            if 0 <= account.told_limit < claim.amount:
+                return self._denied(claim, DenialReason.BUDGET_TOO_SMALL, now)
+            if 0 < account.hopeless <= claim.amount:
+                account.refused_s = now
+                account.note_demand(0, now)
+                return self._denied(claim, DenialReason.BUDGET_EXHAUSTED, now)
+        return None
+
+    def _too_late(self, claims: tuple[Claim, ...], since_s: float, now: float) -> Denied:
+        for claim in claims:
+            account = self._current.get(claim.budget)
+            if not claim.hard:
+                continue
+            if account is None or not account.usable(now):
+                return self._denied(claim, DenialReason.WINDOW_UNKNOWN, now)
+            if claim.amount > account.free:
+                heard = account.heard_s >= since_s
+                return self._denied(claim, DenialReason.BUDGET_EXHAUSTED if heard else DenialReason.NO_RIGHTS, now)
+        return self._denied(claims[0], DenialReason.NO_RIGHTS, now)  # no slot for another hold
+
+    def _denied(self, claim: Claim, reason: DenialReason, now: float) -> Denied:
+        return explain(claim, reason, self._current.get(claim.budget), self._errors.get(claim.budget, ""), now)
+
+    # The dialogue
+
+    def statements(self, now: float, leaving: bool = False) -> tuple[Statement, ...]:
+        """What to tell the ledger now. Answers to anything told before are void from here on."""
+        self._leaving = self._leaving or leaving
+        self._pending = {}
+        self._spoke_s = now
+        self.eager = False
+        told = [self._statement(account, now) for account in self._accounts.values()]
+        if not self._leaving:
+            named = {account.budget for account in self._accounts.values() if not self._past(account, now)}
+            told += [self._question(terms, now) for terms in self._terms.values() if terms.name not in named]
+        return tuple(told)
+
+    def _statement(self, account: Account, now: float) -> Statement:
+        account.measure(now)
+        past = self._leaving or self._past(account, now)
+        terms = self._terms.get(account.budget)
+        back = max(0, account.free) if past or terms is None or not terms.hard else account.to_give_back(now)
+        if back:
+            # Lowered before it is offered: from the moment it is sent the ledger may give it to somebody else.
+            account.granted -= back
+            self._journal.set_granted(account.slot, account.granted)
+        final = past and not account.holds
+        want = least = needed = 0
+        if not past and terms is not None and terms.hard:
+            needed = self._first_in_need(account, now)
+            least = max(0, needed - account.free) if needed else 0
+            want = max(least, account.queued + account.spare(now) - account.free)
+        self._seq = self._next_seq()
+        self._pending[self._seq] = _Asked(account.budget, account, now, needed, final)
+        return Statement(
+            budget=account.budget,
+            window=account.window,
+            seq=self._seq,
+            granted=account.granted,
+            spent=account.spent,
+            reserved=account.reserved,
+            want=want,
+            min_want=least,
+            keep=max(account.granted, account.spent + account.reserved),
+            final=final,
+        )
+
+    def _question(self, terms: BudgetTerms, now: float) -> Statement:
+        """For the current window, with what waits for it."""
+        amounts = [
+            claim.amount
+            for waiter in self._waiters.values()
+            for claim in waiter.claims
+            if claim.hard and claim.budget == terms.name
+        ]
+        needed = amounts[0] if amounts and terms.hard else 0
+        self._seq = self._next_seq()
+        self._pending[self._seq] = _Asked(terms.name, None, now, needed, final=False)
+        return Statement(terms.name, "", self._seq, want=sum(amounts) + needed if needed else 0, min_want=needed)
+
+    def _first_in_need(self, account: Account, now: float) -> int:
+        """The longest waiting claim that does not fit; else the amount that was refused lately; else 0."""
+        for waiter in self._waiters.values():
+            for claim in waiter.claims:
+                if claim.hard and claim.budget == account.budget and claim.amount > account.free:
+                    return claim.amount
+        if account.hopeless > account.free and now - account.refused_s < HOPELESS_S:
+            return account.hopeless
+        return 0
+
+    def heard(self, rights: Iterable[Right], now: float) -> None:
+        """The ledger's answer; only what answers the newest statements counts."""
+        for right in rights:
+            asked = self._pending.get(right.seq)
+            if asked is None or asked.budget != right.budget:
+                continue
+            if right.error:
+                self._errors[right.budget] = right.error
+                if asked.final and asked.account is not None:
+                    self._close(asked.account)
+                continue
+            self._errors.pop(right.budget, None)
+            account = self._accounts.get((right.budget, right.window))
+            fresh = account is None
+            if account is None:
+                account = self._open(right)
+                if account is None:
+                    continue
+            if account is asked.account or (fresh and asked.account is None):
+                self._take(account, right, asked, now)
+                if asked.final:
+                    self._close(account)
+                    continue
+            # From when it was sent, not heard: so it is over here before it is over there.
+            account.ends_s = asked.sent_s + right.ends_in_s
+        self._choose()
+
+    def _open(self, right: Right) -> Account | None:
+        """An account of the window that the ledger named."""
+        if self._leaving or right.budget not in self._terms:
+            return None
+        slot = self._journal.open_account(right.budget, right.window)
+        if slot is None:
+            self._errors[right.budget] = f"too many budgets for one sidecar: LLMBudget {right.budget} has no account"
+            return None
+        account = Account(slot, right.budget, right.window, told_limit=right.limit)
+        self._accounts[(right.budget, right.window)] = account
+        return account
+
+    def _take(self, account: Account, right: Right, asked: _Asked, now: float) -> None:
+        if right.spent > account.spent:
+            account.spent = right.spent
+            self._journal.set_spent(account.slot, account.spent)
+        # A lower total is taken at once, but for what is spent or in flight.
+        granted = max(right.granted, min(account.granted, account.spent + account.reserved))
+        if granted != account.granted:
+            self._journal.set_granted(account.slot, granted)
+            account.granted = granted
+        account.told_limit = right.limit
+        account.tight = right.tight
+        account.hopeless = max(asked.needed, 1) if right.exhausted else 0
+        account.heard_s = now
+
+    def _choose(self) -> None:
+        """The current account of each budget is the one that lasts longest; none is told yet after a restart."""
+        self._current = {}
+        for account in sorted(self._accounts.values(), key=lambda a: (a.ends_s, a.window)):
+            if account.budget in self._terms:
+                self._current[account.budget] = account
+        self._count_queue()
+
+    def _close(self, account: Account) -> None:
+        if account.holds:
+            return
+        del self._accounts[(account.budget, account.window)]
+        self._journal.close_account(account.slot)
+
+    def lost(self) -> None:
+        """The exchange failed; what was sent may arrive yet, but its answer does not count."""
+        self._pending = {}
+
+    def next_at(self, interval_s: float, now: float) -> float:
+        """When to speak next: `interval_s` after the last time, or earlier if it is of use."""
+        at = self._spoke_s + interval_s
+        if self.eager or self._waiters:
+            at = min(at, self._spoke_s + (0.0 if self.eager else ASK_AGAIN_S))
+        for account in self._current.values():
+            if account.usable(now):
+                at = min(at, account.ends_s)
+                if account.tight:
+                    at = min(at, self._spoke_s + (ASK_AGAIN_S if account.free > account.queued else TIGHT_S))
+                elif account.free < account.low_mark and not account.hopeless:
+                    at = min(at, self._spoke_s + ASK_AGAIN_S)
+        if any(name not in self._current and name not in self._errors for name in self._terms):
+            at = min(at, self._spoke_s + ASK_AGAIN_S)
+        return at
+
+    # What others see
+
+    def figures(self) -> tuple[AccountFigures, ...]:
+        return tuple(
+            AccountFigures(account.budget, account.window, account.granted, account.spent, account.reserved)
+            for account in self._accounts.values()
+        )
+
+    def _past(self, account: Account, now: float) -> bool:
+        """Nobody will reserve on it any more. False while unknown: before configuration or rights are there."""
+        if not self._obeyed:
+            return False
+        if account.budget not in self._terms:
+            return True
+        if account.ends_s == NEVER:
+            return False
+        return not account.usable(now) or self._current.get(account.budget) is not account
+
+    def _next_seq(self) -> int:
+        if self._seq >= self._seq_limit:
+            self._seq_limit = self._journal.take_seqs()
+        return self._seq + 1

@@ -1,0 +1,202 @@
+"""The journal: what a holder must still know after its container was killed.
+
+A buffer of fixed slots that the shell maps to a file; no sync to disk, since the pages of
+a killed process stay in the kernel, and a lost node loses the emptyDir anyway. Every change
+is one aligned store of eight bytes; their order is such that a kill between any two never
+makes the spending read lower than it is.
+
+    header   64 bytes: magic, format, number of slots, incarnation, checksum; then the limit of the statement numbers
+    account  512 bytes each: used, granted, spent, checksum of the name, then the name
+    hold     32 bytes each: account + 1 (0: free), amount, target
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from mmap import mmap
+from zlib import crc32
+
+from keelage_api.errors import MessageError
+
+ACCOUNTS = 256
+"""Budgets of a pod times the windows that are open at once; a pod with more is refused what exceeds it."""
+HOLDS = 4096
+"""Claims of requests in flight: far beyond what one process relays."""
+SEQ_BLOCK = 1 << 16
+"""Statement numbers taken at once: one store per 65,536 statements."""
+
+_MAGIC = b"KEELJRNL"
+_FORMAT = 1
+_HEAD = struct.Struct("<8sIII16s")
+_HEADER_BYTES = 64
+_SEQ_WORD = 7
+_ACCOUNT_BYTES = 512
+_NAME_OFFSET = 40
+_NAME_MAX = _ACCOUNT_BYTES - _NAME_OFFSET
+_HOLD_BYTES = 32
+_ACCOUNT_WORDS = _ACCOUNT_BYTES // 8
+_HOLD_WORDS = _HOLD_BYTES // 8
+_ACCOUNTS_WORD = _HEADER_BYTES // 8
+_HOLDS_WORD = _ACCOUNTS_WORD + ACCOUNTS * _ACCOUNT_WORDS
+
+JOURNAL_BYTES = _HEADER_BYTES + ACCOUNTS * _ACCOUNT_BYTES + HOLDS * _HOLD_BYTES
+
+
+class JournalError(MessageError):
+    """The bytes are not a journal, or not a whole one: nothing in them may be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountEntry:
+    """An account as a restarted container finds it; what was in flight counts as spent at its bound."""
+
+    slot: int
+    budget: str
+    window: str
+    granted: int
+    spent: int
+
+
+def blank_journal(incarnation: str) -> bytes:
+    """A journal with nothing in it. `incarnation`: 16 characters, unique to it."""
+    head = _HEAD.pack(_MAGIC, _FORMAT, ACCOUNTS, HOLDS, incarnation.encode("ascii"))
+    head += struct.pack("<I", crc32(head))
+    return head.ljust(JOURNAL_BYTES, b"\0")
+
+
+class Journal:
+    """A view of such a buffer; the only one that writes to it."""
+
+    def __init__(self, buffer: bytearray | mmap) -> None:
+        """JournalError if the buffer is not a journal of this format with a sound header."""
+        if len(buffer) != JOURNAL_BYTES:
+            raise JournalError(f"journal has {len(buffer)} bytes, not {JOURNAL_BYTES}")
+        head = bytes(buffer[: _HEAD.size])
+        magic, form, accounts, holds, incarnation = _HEAD.unpack(head)
+        (checksum,) = struct.unpack_from("<I", buffer, _HEAD.size)
+        if magic != _MAGIC or checksum != crc32(head):
+            raise JournalError("journal has a damaged header")
+        if (form, accounts, holds) != (_FORMAT, ACCOUNTS, HOLDS):
+            raise JournalError(f"journal has format {form}, {accounts} accounts, {holds} holds")
+        self.incarnation: str = incarnation.decode("ascii")
+        self._view = memoryview(buffer)
+        self._words: memoryview[int] = self._view.cast("Q")
+        self._free_accounts = [slot for slot in range(ACCOUNTS - 1, -1, -1) if not self._words[_account(slot)]]
+        self._free_holds: list[int] = []  # filled by recover()
+
+    def close(self) -> None:
+        """Let go of the buffer."""
+        self._words.release()
+        self._view.release()
+
+    # What is there after a restart
+
+    def recover(self) -> tuple[AccountEntry, ...]:
+        """The accounts, with every open hold counted spent at its bound, and the holds freed; call it once.
+
+        A hold that was being settled has a target: the spending that was to be stored. JournalError
+        if an account's name does not match its checksum or a hold points nowhere.
+        """
+        words = self._words
+        open_holds = [slot for slot in range(HOLDS) if words[_hold(slot)]]
+        open_holds.sort(key=lambda slot: not words[_hold(slot) + 2])  # totals first, then what adds to them
+        for slot in open_holds:
+            account = words[_hold(slot)] - 1
+            if account >= ACCOUNTS or not words[_account(account)]:
+                raise JournalError(f"hold {slot} points to account {account}, which is not there")
+            # Its target carries either the settlement that was under way or, from here on, the bound: so a
+            # kill in the middle of this recovery counts nothing twice.
+            if not words[_hold(slot) + 2]:
+                words[_hold(slot) + 2] = words[_account(account) + 2] + words[_hold(slot) + 1] + 1
+            words[_account(account) + 2] = max(words[_account(account) + 2], words[_hold(slot) + 2] - 1)
+            words[_hold(slot)] = 0
+        self._free_holds = list(range(HOLDS - 1, -1, -1))
+        return tuple(self._entries())
+
+    def _entries(self) -> Iterator[AccountEntry]:
+        for slot in range(ACCOUNTS):
+            at = _account(slot)
+            length = self._words[at]
+            if not length:
+                continue
+            start = _HEADER_BYTES + slot * _ACCOUNT_BYTES + _NAME_OFFSET
+            name = bytes(self._view[start : start + min(length, _NAME_MAX)])
+            if length > _NAME_MAX or crc32(name) != self._words[at + 3]:
+                raise JournalError(f"account {slot} has a damaged name")
+            budget, _, window = name.decode("utf-8").partition("\n")
+            yield AccountEntry(slot, budget, window, granted=self._words[at + 1], spent=self._words[at + 2])
+
+    # Accounts
+
+    def open_account(self, budget: str, window: str) -> int | None:
+        """A slot for a new account with nothing granted; None: all are taken or the name is too long."""
+        name = f"{budget}\n{window}".encode()
+        if not self._free_accounts or len(name) > _NAME_MAX:
+            return None
+        slot = self._free_accounts.pop()
+        at = _account(slot)
+        start = _HEADER_BYTES + slot * _ACCOUNT_BYTES + _NAME_OFFSET
+        self._view[start : start + len(name)] = name
+        self._words[at + 1] = 0
+        self._words[at + 2] = 0
+        self._words[at + 3] = crc32(name)
+        self._words[at] = len(name)  # last: from here on the account exists
+        return slot
+
+    def close_account(self, slot: int) -> None:
+        """Forget an account that has no hold and that the ledger has released."""
+        self._words[_account(slot)] = 0
+        self._free_accounts.append(slot)
+
+    def set_granted(self, slot: int, granted: int) -> None:
+        self._words[_account(slot) + 1] = granted
+
+    def set_spent(self, slot: int, spent: int) -> None:
+        self._words[_account(slot) + 2] = spent
+
+    # Holds: the hot path
+
+    def holds_left(self) -> int:
+        return len(self._free_holds)
+
+    def reserve(self, account: int, amount: int) -> int:
+        """The hold's slot; the caller has checked `holds_left`."""
+        slot = self._free_holds.pop()
+        at = _HOLDS_WORD + slot * _HOLD_WORDS
+        words = self._words
+        words[at + 1] = amount
+        words[at + 2] = 0
+        words[at] = account + 1  # last: from here on the hold counts
+        return slot
+
+    def settle(self, slot: int, account: int, spent: int) -> None:
+        """Replace the hold by the account's new total `spent`, in steps that can be taken again."""
+        at = _HOLDS_WORD + slot * _HOLD_WORDS
+        words = self._words
+        words[at + 2] = spent + 1
+        words[_ACCOUNTS_WORD + account * _ACCOUNT_WORDS + 2] = spent
+        words[at] = 0
+        self._free_holds.append(slot)
+
+    # Statement numbers
+
+    @property
+    def seq_limit(self) -> int:
+        """All numbers up to here may have been used."""
+        return self._words[_SEQ_WORD]
+
+    def take_seqs(self) -> int:
+        """Another block of numbers; the new limit."""
+        limit = self._words[_SEQ_WORD] + SEQ_BLOCK
+        self._words[_SEQ_WORD] = limit
+        return limit
+
+
+def _account(slot: int) -> int:
+    return _ACCOUNTS_WORD + slot * _ACCOUNT_WORDS
+
+
+def _hold(slot: int) -> int:
+    return _HOLDS_WORD + slot * _HOLD_WORDS
