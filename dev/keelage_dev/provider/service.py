@@ -299,7 +299,7 @@ class Service:
         if dialect == "anthropic":
             views = [
                 {"type": "model", "id": each, "display_name": each, "created_at": "2026-01-01T00:00:00Z"}
-                | {"max_input_tokens": 200_000, "max_tokens": 64_000, "capabilities": None}
+                | {"max_input_tokens": 200_000, "max_tokens": 64_000, "capabilities": None, "lifecycle": "active"}
                 for each in ours
             ]
             sent = {"data": views, "has_more": False, "first_id": ours[0], "last_id": ours[-1]}
