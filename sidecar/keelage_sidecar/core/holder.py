@@ -63,6 +63,7 @@ class Holder:
     def __init__(self, journal: Journal) -> None:
         """Goes on where the journal ends: JournalError if it is damaged."""
         self._journal = journal
+        self.incarnation = journal.incarnation
         self._accounts: dict[tuple[str, str], Account] = {
             (entry.budget, entry.window): Account(
                 entry.slot, entry.budget, entry.window, granted=entry.granted, spent=entry.spent
@@ -195,9 +196,9 @@ class Holder:
             account.queued = 0
         for waiter in self._waiters.values():
             for claim in waiter.claims:
-                account = self._current.get(claim.budget)
-                if claim.hard and account is not None:
-                    account.queued += claim.amount
+                current = self._current.get(claim.budget)
+                if claim.hard and current is not None:
+                    current.queued += claim.amount
 
     def _hopeless(self, claims: tuple[Claim, ...], now: float) -> Denied | None:
         for claim in claims:

@@ -1,0 +1,179 @@
+"""Keeps the lease alive: carries statements to the ledger, rights back, and lets calls wait for money."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from keelage_api.errors import KeelageError
+from keelage_api.proxy_config import BudgetTerms
+from keelage_api.sync import SyncReply, SyncRequest
+from keelage_sidecar.core.claim import Claim, Denied, Hold
+from keelage_sidecar.core.holder import AccountFigures, Holder
+
+EXCHANGE_S = 5.0
+"""For one exchange with the ledger; after it the answer does not count any more."""
+LEAVE_S = 1.5
+"""For the last word: SIGTERM leaves a native sidecar as little as two seconds."""
+GAP_S = 0.02
+"""Between two exchanges, so that what happens meanwhile goes with the next."""
+LATE_S = 0.005
+"""A loop's timer may fire a clock tick early; the patience must be over when it does."""
+BACKOFF_MIN_S = 0.25
+BACKOFF_MAX_S = 2.0
+"""Between attempts while the ledger cannot be reached."""
+
+
+class LedgerUnreachable(KeelageError):
+    """No leader answered. To be mended in the cluster; leases go on meanwhile."""
+
+
+class LedgerClient(Protocol):
+    async def sync(self, request: SyncRequest) -> SyncReply:
+        """One exchange with the leader; LedgerUnreachable if there is no answer that can be used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarReport:
+    """What every statement tells besides money."""
+
+    config_version: str = ""
+    config_error: str = ""
+    missing_credentials: tuple[str, ...] = ()
+
+
+class LeaseKeeper:
+    """One per sidecar. `run()` must be running for anything but the lease at hand to be had."""
+
+    def __init__(self, holder: Holder, ledger: LedgerClient, clock: Callable[[], float]) -> None:
+        self._holder = holder
+        self._ledger = ledger
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._waiting: dict[int, asyncio.Future[Hold | Denied]] = {}
+        self._interval_s = 2.0
+        self._exchanging = asyncio.Lock()
+        self.report: Callable[[], SidecarReport] = SidecarReport
+        """Asked before each exchange."""
+        self.reached = False
+        """Whether the last exchange succeeded."""
+
+    @property
+    def incarnation(self) -> str:
+        return self._holder.incarnation
+
+    def obey(self, budgets: tuple[BudgetTerms, ...]) -> None:
+        self._holder.obey(budgets)
+        self._wake.set()
+
+    def speak_soon(self) -> None:
+        """`report` has changed: tell it with the next exchange, now."""
+        self._holder.eager = True
+        self._wake.set()
+
+    def try_reserve(self, claims: tuple[Claim, ...]) -> Hold | None:
+        """A hold if the lease suffices right now; touches nothing but memory."""
+        hold = self._holder.try_reserve(claims, self._clock())
+        if self._holder.eager:
+            self._wake.set()
+        return hold
+
+    async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
+        """A hold, if need be after waiting for settlements or rights; Denied when that is over or in vain."""
+        hold = self.try_reserve(claims)
+        if hold is not None:
+            return hold
+        now = self._clock()
+        waiter = self._holder.wait(claims, now + patience_s, now)
+        self._wake.set()
+        if isinstance(waiter, Denied):
+            return waiter
+        future: asyncio.Future[Hold | Denied] = asyncio.get_running_loop().create_future()
+        self._waiting[waiter.id] = future
+        timer = asyncio.get_running_loop().call_later(patience_s + LATE_S, self._admit)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._holder.cancel(waiter.id)
+            if future.done() and not future.cancelled() and isinstance(served := future.result(), Hold):
+                self.settle(served, 0)  # never sent
+            raise
+        finally:
+            timer.cancel()
+            self._waiting.pop(waiter.id, None)
+
+    def settle(self, hold: Hold, amount: int) -> None:
+        """What the call cost, pico-dollars; exactly once per hold."""
+        self._holder.settle(hold, amount)
+        if self._waiting:
+            self._admit()
+        if self._holder.eager:
+            self._wake.set()
+
+    def figures(self) -> tuple[AccountFigures, ...]:
+        return self._holder.figures()
+
+    async def run(self) -> None:
+        """The dialogue, until cancelled."""
+        backoff_s = BACKOFF_MIN_S
+        while True:
+            await self._until_due()
+            if await self._exchange(EXCHANGE_S):
+                backoff_s = BACKOFF_MIN_S
+                await asyncio.sleep(GAP_S)
+            else:
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(BACKOFF_MAX_S, 2 * backoff_s)
+
+    async def leave(self) -> None:
+        """Give everything back; at most LEAVE_S. Cancel `run()` first. Nothing can be reserved after it."""
+        await self._exchange(LEAVE_S, leaving=True)
+
+    async def _until_due(self) -> None:
+        while True:
+            self._wake.clear()
+            now = self._clock()
+            delay_s = self._holder.next_at(self._interval_s, now) - now
+            if delay_s <= 0:
+                return
+            try:
+                async with asyncio.timeout(delay_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    async def _exchange(self, timeout_s: float, leaving: bool = False) -> bool:
+        async with self._exchanging:
+            statements = self._holder.statements(self._clock(), leaving)
+            report = self.report()
+            request = SyncRequest(
+                incarnation=self._holder.incarnation,
+                config_version=report.config_version,
+                config_error=report.config_error,
+                missing_credentials=report.missing_credentials,
+                statements=statements,
+                leaving=leaving,
+            )
+            try:
+                async with asyncio.timeout(timeout_s):
+                    reply = await self._ledger.sync(request)
+            except (LedgerUnreachable, TimeoutError):
+                self._holder.lost()
+                self.reached = False
+                return False
+            self.reached = True
+            self._interval_s = max(0.1, reply.next_s)
+            self._holder.heard(reply.rights, self._clock())
+            self._admit()
+            return True
+
+    def _admit(self) -> None:
+        for waiter_id, answer in self._holder.admit(self._clock()):
+            future = self._waiting.get(waiter_id)
+            if future is not None and not future.done():
+                future.set_result(answer)
+            elif isinstance(answer, Hold):
+                self._holder.settle(answer, 0)  # whoever waited has gone
