@@ -1,0 +1,133 @@
+"""Ledgers as LLMLedger objects: etcd behind the API server keeps them, resourceVersion is the compare-and-swap."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+import msgspec
+
+from keelage_api.v1alpha1 import llmledger
+from keelage_api.v1alpha1.llmledger import ledger_name
+from keelage_api.v1alpha1.metadata import API_VERSION, GROUP, VERSION
+from keelage_operator.core.ledger import LedgerRecord
+from keelage_operator.shell.cluster import Cluster, Json, Refused, Unreachable, list_all, member
+from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, Stored, StoreUnavailable
+
+PLURAL = "llmledgers"
+BUDGET_LABEL = "keelage.dev/budget"
+
+
+class KubernetesStore:
+    """A LedgerStore. No owner reference to the budget: who deletes and re-creates it has still spent."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.writes = 0
+        self.conflicts = 0
+
+    async def load(self, key: LedgerKey) -> Stored | None:
+        try:
+            return _stored(key, await self._cluster.get(_path(key)))
+        except Refused as error:
+            if error.not_found:
+                return None
+            raise StoreUnavailable(f"ledger {key.budget} {key.window}: {error}") from error
+        except Unreachable as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def list_keys(self) -> tuple[LedgerKey, ...]:
+        try:
+            items = await list_all(self._cluster, f"/apis/{GROUP}/{VERSION}/{PLURAL}")
+        except (Refused, Unreachable) as error:
+            raise StoreUnavailable(f"ledgers cannot be listed: {error}") from error
+        return tuple(
+            sorted(
+                LedgerKey(f"{member(item, 'metadata').get('namespace')}/{item.get('budget')}", str(item.get("window")))
+                for item in items
+            )
+        )
+
+    async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
+        namespace, _ = _split(key)
+        return await self._write(key, self._cluster.create(_collection(namespace), _object(key, record)))
+
+    async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
+        return await self._write(key, self._cluster.replace(_path(key), _object(key, record, version)))
+
+    async def delete(self, key: LedgerKey, version: str) -> None:
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"resourceVersion": version},
+        }
+        try:
+            await self._cluster.delete(_path(key), body)
+        except Refused as error:
+            if error.not_found:
+                return
+            raise self._failure(key, error) from error
+        except Unreachable as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def _write(self, key: LedgerKey, call: Awaitable[Json]) -> Stored:
+        try:
+            written = await call
+        except Refused as error:
+            raise self._failure(key, error) from error
+        except Unreachable as error:
+            raise StoreUnavailable(str(error)) from error
+        self.writes += 1
+        return _stored(key, written)
+
+    def _failure(self, key: LedgerKey, error: Refused) -> StoreConflict | StoreUnavailable:
+        text = f"ledger {key.budget} {key.window}: {error}"
+        # 404 on a write of a collection is a namespace that is gone: loading again tells.
+        if error.conflict or error.not_found:
+            self.conflicts += 1
+            return StoreConflict(text)
+        return StoreUnavailable(text)
+
+
+def _split(key: LedgerKey) -> tuple[str, str]:
+    namespace, _, budget = key.budget.partition("/")
+    return namespace, budget
+
+
+def _collection(namespace: str) -> str:
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
+
+
+def _path(key: LedgerKey) -> str:
+    namespace, budget = _split(key)
+    return f"{_collection(namespace)}/{ledger_name(budget, key.window)}"
+
+
+def _object(key: LedgerKey, record: LedgerRecord, version: str = "") -> Json:
+    namespace, budget = _split(key)
+    metadata: Json = {
+        "name": ledger_name(budget, key.window),
+        "namespace": namespace,
+        "labels": {BUDGET_LABEL: budget},
+    }
+    if version:
+        metadata["resourceVersion"] = version
+    return {
+        "apiVersion": API_VERSION,
+        "kind": llmledger.KIND,
+        "metadata": metadata,
+        "budget": budget,
+        "window": key.window,
+        "record": msgspec.to_builtins(record),
+    }
+
+
+def _stored(key: LedgerKey, found: Json) -> Stored:
+    """A record that cannot be read is never taken for an empty one."""
+    try:
+        record = msgspec.convert(found.get("record"), LedgerRecord)
+    except msgspec.ValidationError as error:
+        raise StoreUnavailable(
+            f"ledger {key.budget} {key.window} cannot be read: {error}: delete the LLMLedger to have it rebuilt from"
+            " the budget's status"
+        ) from error
+    return Stored(record, str(member(found, "metadata").get("resourceVersion", "")))
