@@ -84,7 +84,7 @@ def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Ref
     bare = path.partition("?")[0]
     if len(bare) > 1:
         bare = bare.rstrip("/")
-    if not _plain(bare):
+    if not _plain(bare.replace("%2F", "/").replace("%2f", "/") if bare.startswith("/v1/models/") else bare):
         return _unknown(bare)
     metered = _METERED.get(bare)
     if metered is not None:

@@ -154,7 +154,7 @@ class _OpenAIStream:
         self._strip = not facts.asked_usage
         self._scanner = SseScanner()
         self._usage: dict[str, object] | None = None
-        self._ended = False
+        self._final = self._ended = False
         self._stop = self._model = self._error = self._tier = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -176,7 +176,8 @@ class _OpenAIStream:
     def result(self, status: int, complete: bool) -> Reading:
         usage = None if self._usage is None else openai_usage(self._usage, self._tier)
         ended = self._ended or (complete and bool(self._stop))
-        return Reading(usage, ended and not self._error, self._stop, self._model, self._error, usage is not None)
+        final = usage is not None and (self._final or ended)
+        return Reading(usage, ended and not self._error, self._stop, self._model, self._error, final)
 
     def _fold(self, event: SseEvent) -> bool:
         """Whether the application is to see the event."""
@@ -193,8 +194,10 @@ class _OpenAIStream:
         usage = answer.get("usage")
         if not isinstance(usage, dict):
             return True
-        self._usage = usage
-        return not (self._strip and answer.get("choices") == [])
+        alone = answer.get("choices") == []
+        # Servers may send running totals with every chunk: only one that comes alone is known to be the last.
+        self._usage, self._final = usage, alone
+        return not (self._strip and alone)
 
 
 def _object(data: bytes) -> dict[str, object]:

@@ -1,0 +1,67 @@
+"""Splicing changes the named members and no other byte."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keelage_sidecar.core.endpoints import CHAT
+from keelage_sidecar.core.json_span import layout_of, repeats_a_key, splice
+from keelage_sidecar.core.weight import weigh
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
+    ['"', "\\", '{"a":[', ",}", ":"]
+)
+VALUES = st.recursive(
+    SCALARS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+OBJECTS = st.dictionaries(TEXTS | st.sampled_from(["model", "max_tokens", "stream"]), VALUES, max_size=6)
+
+
+@given(OBJECTS, st.dictionaries(st.sampled_from(["model", "max_tokens", "stream"]), VALUES, max_size=3), st.booleans())
+def test_splice_equals_the_original_with_those_fields_set(
+    original: dict[str, object], changes: dict[str, object], spread: bool
+) -> None:
+    body = orjson.dumps(original, option=orjson.OPT_INDENT_2 if spread else None)
+    spliced = splice(body, {name: orjson.dumps(value) for name, value in changes.items()})
+    assert orjson.loads(spliced) == orjson.loads(orjson.dumps({**original, **changes}))
+
+
+@given(OBJECTS, st.booleans())
+def test_keys_are_counted_at_all_depths(original: dict[str, object], spread: bool) -> None:
+    body = orjson.dumps(original, option=orjson.OPT_INDENT_2 if spread else None)
+    assert layout_of(body).keys == weigh(CHAT.kind, original).keys
+    assert not repeats_a_key(body, weigh(CHAT.kind, original).keys)
+
+
+def test_everything_but_the_span_stays_byte_for_byte() -> None:
+    body = b' { "a" : "\\u00e9\\"}," ,\n"mod\\u0065l"\t: "x" , "z":[1.0,{"model":"y"}] } \n'
+    assert splice(body, {"model": b'"new"'}) == (
+        b' { "a" : "\\u00e9\\"}," ,\n"mod\\u0065l"\t: "new" , "z":[1.0,{"model":"y"}] } \n'
+    )
+    assert splice(body, {"n": b"1"}) == body.replace(b"] } \n", b'] ,"n":1} \n')
+    assert splice(b"{ }", {"n": b"1", "m": b"2"}) == b'{ "n":1,"m":2}'
+    assert splice(body, {}) is body
+
+
+@pytest.mark.parametrize(
+    ("body", "repeated"),
+    [
+        (b'{"a":1,"b":{"a":2}}', False),
+        (b'{"a":1,"\\u0061":2}', True),
+        (b'{"x":[{"ttl":"1h","ttl":"5m"}]}', True),
+        (b'{"a":"he said \\"b\\": 1"}', False),
+    ],
+)
+def test_a_repeated_key_is_found_at_any_depth(body: bytes, repeated: bool) -> None:
+    assert repeats_a_key(body, weigh(CHAT.kind, orjson.loads(body)).keys) is repeated
+
+
+def test_a_string_of_megabytes_is_scanned_in_one_pass() -> None:
+    body = orjson.dumps({"data": "A" * 4_000_000 + '\\"' * 1000, "model": "x"})
+    assert layout_of(body).members["model"].end == len(body) - 1

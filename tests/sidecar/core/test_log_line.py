@@ -1,0 +1,65 @@
+"""One line per call."""
+
+from __future__ import annotations
+
+import orjson
+
+from keelage_api.usage import TokenUsage
+from keelage_sidecar.core.log_line import CallRecord
+
+
+def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
+    record = CallRecord(
+        "2026-11-21T14:00:00Z", "req_1", "messages", "ok", 200, "assistant", "triage", "assistant/anthropic", "auto",
+        "claude-haiku-4-5", "claude-haiku-4-5-20251001", 2, 1, "alice", "triage", True,
+        TokenUsage(30, 7, 6, 4, 42, 5, 1), 3_477_000_001, 9_000_000_000, False, False, 812.3456789, 301.5, 0.0,
+        "end_turn", injected=("max_tokens",),
+    )  # fmt: skip
+    line = record.line()
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    assert orjson.loads(line) == {
+        "time": "2026-11-21T14:00:00Z",
+        "request_id": "req_1",
+        "endpoint": "messages",
+        "outcome": "ok",
+        "status": 200,
+        "route": "assistant",
+        "rule": "triage",
+        "backend": "assistant/anthropic",
+        "request_model": "auto",
+        "model": "claude-haiku-4-5",
+        "response_model": "claude-haiku-4-5-20251001",
+        "attempts": 2,
+        "sdk_retries": 1,
+        "user": "alice",
+        "feature": "triage",
+        "stream": True,
+        "usage_known": True,
+        "input_tokens": 30,
+        "cache_read_input_tokens": 7,
+        "cache_creation_5m_input_tokens": 6,
+        "cache_creation_1h_input_tokens": 4,
+        "output_tokens": 42,
+        "reasoning_tokens": 5,
+        "web_searches": 1,
+        "cost_usd": "0.003478",
+        "cost_picodollars": 3_477_000_001,
+        "bound_picodollars": 9_000_000_000,
+        "bound_violated": False,
+        "uncertain": False,
+        "latency_ms": 812.346,
+        "first_token_ms": 301.5,
+        "wait_ms": 0.0,
+        "stop_reason": "end_turn",
+        "reason": "",
+        "budget": "",
+        "upstream_request_id": "",
+        "injected": ["max_tokens"],
+    }
+
+
+def test_a_line_break_in_a_name_does_not_break_the_line() -> None:
+    record = CallRecord("t", "r", "chat", "refused", 429, user="a\nb", reason="BudgetExhausted")
+    assert record.line().count(b"\n") == 1
+    assert orjson.loads(record.line())["usage_known"] is False

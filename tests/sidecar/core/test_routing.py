@@ -1,0 +1,153 @@
+"""Rules, fallback order and the budgets that pay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.sidecar.core.calls import (
+    ANTHROPIC,
+    GPT,
+    HAIKU,
+    LOCAL,
+    OPENAI,
+    chat,
+    claude,
+    config,
+    embeddings,
+    facts_of,
+    gpt,
+    is_a,
+    messages,
+)  # fmt: skip
+
+from keelage_api.proxy_config import BudgetTerms, Match, ModelChoice, ProxyConfig, Rule
+from keelage_sidecar.core.claim import Claim
+from keelage_sidecar.core.endpoints import ANTHROPIC_MODELS, COUNT_TOKENS, OPENAI_MODELS
+from keelage_sidecar.core.refusal import Refusal
+from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+
+TRIAGE = Rule(
+    "assistant", "triage", (ModelChoice(ANTHROPIC.name, "claude-haiku-4-5"), ModelChoice(LOCAL.name, "qwen")),
+    matches=(Match(models=("claude-*", "auto"), features=("triage",)), Match(users=("vip",))),
+)  # fmt: skip
+REST = Rule("assistant", "rest", (ModelChoice(OPENAI.name),), tier="cheap")
+
+
+@pytest.mark.parametrize(
+    ("facts", "rule"),
+    [
+        (replace(messages(), feature="triage"), "triage"),
+        (replace(messages(model="auto"), feature="triage"), "triage"),
+        (replace(messages(model="other"), user="vip"), "triage"),
+        (replace(chat(model="claude-x"), feature="triage"), "triage"),
+        (chat(model="claude-x"), "rest"),
+        (replace(chat(model="automatic"), feature="triage"), "rest"),
+    ],
+)
+def test_the_first_rule_that_matches_counts(facts: Facts, rule: str) -> None:
+    plan = is_a(Plan, RoutingTable.build(config(TRIAGE, REST)).plan(facts))
+    assert plan.rule.name == rule
+
+
+def test_only_backends_of_the_dialect_are_candidates_in_order() -> None:
+    everyone = Rule(
+        "assistant", "all",
+        (ModelChoice(LOCAL.name, "qwen"), ModelChoice(ANTHROPIC.name), ModelChoice(OPENAI.name, "gpt-5-mini")),
+    )  # fmt: skip
+    table = RoutingTable.build(config(everyone))
+    asked = is_a(Plan, table.plan(chat(model="auto")))
+    assert [(c.backend, c.model, c.price) for c in asked.candidates] == [
+        (LOCAL, "qwen", LOCAL.prices["qwen"]),
+        (OPENAI, "gpt-5-mini", GPT),
+    ]
+    asked = is_a(Plan, table.plan(messages()))
+    assert asked.candidates == (Candidate(ANTHROPIC, "claude-haiku-4-5", HAIKU, False, 0, asked.candidates[0].dearest),)
+
+
+def test_a_tier_without_the_dialect_is_a_clear_refusal() -> None:
+    refusal = is_a(Refusal, RoutingTable.build(config(REST)).plan(messages()))
+    assert (refusal.status, refusal.reason) == (400, "NoBackendForDialect")
+    assert "LLMRoute assistant, rule rest, tier cheap: no backend with provider Anthropic" in refusal.message
+
+
+def test_a_later_rule_does_not_serve_what_an_earlier_one_matched() -> None:
+    anthropic_only = Rule("assistant", "first", (ModelChoice(ANTHROPIC.name),))
+    assert isinstance(RoutingTable.build(config(anthropic_only, REST)).plan(chat()), Refusal)
+
+
+@pytest.mark.parametrize("rules", [(), (TRIAGE,)])
+def test_nothing_that_matches_is_not_found(rules: tuple[Rule, ...]) -> None:
+    table = RoutingTable.build(replace_rules(config(), rules))
+    refusal = is_a(Refusal, table.plan(chat(model="unknown")))
+    assert (refusal.status, refusal.reason, refusal.field) == (404, "NoMatchingRoute", "model")
+
+
+def replace_rules(base: ProxyConfig, rules: tuple[Rule, ...]) -> ProxyConfig:
+    return ProxyConfig(base.version, rules=rules, backends=base.backends, budgets=base.budgets, prices=base.prices)
+
+
+def test_calls_without_a_model_go_to_the_first_backend_of_their_dialect() -> None:
+    table = RoutingTable.build(config(TRIAGE, REST))
+    anthropic = Facts(ANTHROPIC_MODELS, "", False, 0, "", "triage", b"", {}, None, 0, True)
+    assert is_a(Plan, table.plan(anthropic)).candidates[0].backend is ANTHROPIC
+    openai = Facts(OPENAI_MODELS, "", False, 0, "", "", b"", {}, None, 0, True)
+    found = is_a(Plan, table.plan(openai)).candidates[0]
+    assert (found.backend, found.model, found.hard) == (OPENAI, "", False)
+
+
+BUDGETS = (
+    BudgetTerms("shop/all", True),
+    BudgetTerms("shop/watch", False),
+    BudgetTerms("shop/gpt", True, models=("gpt-*",)),
+    BudgetTerms("shop/other-route", True, routes=("batch",)),
+    BudgetTerms("shop/triage", True, features=("triage",)),
+)
+
+
+def test_an_attempt_falls_under_each_budget_that_applies_to_it() -> None:
+    table = RoutingTable.build(config(budgets=BUDGETS))
+    rule = table.config.rules[0]
+    assert table.claims(claude(), rule, messages(), 5) == (Claim("shop/all", 5, True), Claim("shop/watch", 5, False))
+    assert [claim.budget for claim in table.claims(gpt(), rule, replace(chat(), feature="triage"), 5)] == [
+        "shop/all",
+        "shop/watch",
+        "shop/gpt",
+        "shop/triage",
+    ]
+
+
+def test_a_candidate_knows_whether_a_hard_budget_pays_for_it() -> None:
+    table = RoutingTable.build(config(budgets=BUDGETS[1:3]))
+    assert is_a(Plan, table.plan(messages())).candidates[0].hard is False
+    assert is_a(Plan, table.plan(chat())).candidates[0].hard is True
+    counting = facts_of(COUNT_TOKENS, {"model": "gpt-x"})
+    assert is_a(Plan, table.plan(counting)).candidates[0].hard is False
+
+
+@pytest.mark.parametrize(
+    ("rule_cap", "hard", "facts", "cap"),
+    [
+        (0, False, chat(), 0),
+        (0, True, chat(), 128_000),
+        (1024, False, chat(), 1024),
+        (1024, True, chat(), 1024),
+        (999_999, True, chat(), 128_000),
+        (1024, True, chat(max_tokens=5), 0),
+        (1024, True, chat(model="unknown"), 1024),
+        (0, True, chat(model="unknown"), 0),
+        (1024, True, embeddings("x"), 0),
+    ],
+)
+def test_a_cap_is_put_in_where_there_is_none(rule_cap: int, hard: bool, facts: Facts, cap: int) -> None:
+    rule = Rule("assistant", "all", (ModelChoice(OPENAI.name),), max_output_tokens=rule_cap)
+    table = RoutingTable.build(config(rule, budgets=(BudgetTerms("shop/all", hard),)))
+    assert is_a(Plan, table.plan(facts)).candidates[0].output_cap == cap
+
+
+def test_models_without_a_price_are_charged_at_the_dearest_known_rates() -> None:
+    candidate = is_a(Plan, RoutingTable.build(config()).plan(chat(model="unknown"))).candidates[0]
+    assert candidate.price is None
+    assert candidate.dearest is not None
+    assert candidate.dearest.tiers == GPT.tiers
