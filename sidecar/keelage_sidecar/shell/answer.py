@@ -7,6 +7,7 @@ from collections import deque
 from typing import Protocol
 
 from keelage_api.errors import KeelageError
+from keelage_api.proxy_config import Timeouts
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.retry import Failure
 
@@ -43,11 +44,11 @@ class Answer:
         "complete", "deadline_s", "headers", "status",
     )  # fmt: skip
 
-    def __init__(self, source: Source, first_byte_s: float, idle_s: float, expires_s: float) -> None:
+    def __init__(self, source: Source, timeouts: Timeouts) -> None:
         self._loop = asyncio.get_running_loop()
         self._source = source
-        self._idle_s = idle_s
-        self._expires_s = expires_s
+        self._idle_s = timeouts.idle_ms / 1000
+        self._expires_s = self._loop.time() + timeouts.request_ms / 1000
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._head_done = False
@@ -58,7 +59,7 @@ class Answer:
         """Names in lower case."""
         self.complete = False
         """The body ended as its framing says."""
-        self.deadline_s: float | None = min(self._loop.time() + first_byte_s, expires_s)
+        self.deadline_s: float | None = min(self._loop.time() + timeouts.first_byte_ms / 1000, self._expires_s)
         """When to give up, while somebody waits; None: nobody does."""
 
     async def head(self) -> None:

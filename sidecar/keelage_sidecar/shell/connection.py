@@ -35,6 +35,8 @@ class Port:
         """Request bodies in memory."""
         self.connections: set[Connection] = set()
         self.running: set[asyncio.Task[None]] = set()
+        self.empty = asyncio.Event()
+        """Set when the last connection closes."""
 
     def sweep(self, now_s: float) -> None:
         """Close every connection whose deadline has passed."""
@@ -87,6 +89,8 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self.deadline_s = None
         self._port.connections.discard(self)
+        if not self._port.connections:
+            self._port.empty.set()
         self._forget_body()
         self._port.body_bytes -= sum(len(call.body) for call in self._queue)
         self._queue.clear()

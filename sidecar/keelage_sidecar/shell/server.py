@@ -36,17 +36,22 @@ class Server:
         """Open connections, idle ones included."""
         return len(self._port.connections)
 
-    def drain(self) -> None:
-        """Go on serving, but have every connection closed after the reply it waits for."""
+    async def drain(self, patience_s: float) -> None:
+        """Go on serving, each connection until its next reply, until none is left or time is up."""
         self._port.draining = True
+        if self._port.connections:
+            self._port.empty.clear()
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._port.empty.wait()
+            except TimeoutError:
+                return
 
-    async def finish(self, patience_s: float) -> None:
-        """Stop listening, give running calls that long, then cancel them and wait until they have settled."""
+    async def finish(self) -> None:
+        """Stop listening, cancel running calls and wait until they have settled, close every connection."""
         if self._listening is not None:
             self._listening.close()
             self._listening = None
-        if self._port.running and patience_s > 0:
-            await asyncio.wait(self._port.running, timeout=patience_s)
         for task in self._port.running:
             task.cancel()
         if self._port.running:

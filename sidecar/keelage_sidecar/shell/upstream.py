@@ -59,45 +59,13 @@ class Upstream:
         self.connects = 0
         """Connections ever opened."""
 
-    async def send(
-        self,
-        endpoint: str,
-        method: str,
-        target: str,
-        headers: list[tuple[bytes, bytes]],
-        body: bytes,
-        timeouts: Timeouts,
-        expires_s: float,
-    ) -> Answer:
-        """Send a request and wait for the head of its reply; raises UpstreamError.
-
-        `expires_s`: when all must be over, on the loop's clock. `Failure.CONNECT` says
-        that nothing was sent; after any other failure the outcome is unknown.
-        """
+    async def open(self, endpoint: str, connect_s: float) -> Connection:
+        """A connection to use for one request; raises UpstreamError with `Failure.CONNECT`."""
         origin = self._origins.get(endpoint)
         if origin is None:
             origin = self._origins[endpoint] = origin_of(endpoint)
-        loop = asyncio.get_running_loop()
-        connection = self._pooled(origin, loop.time())
-        if connection is None:
-            connection = await self._connect(origin, min(timeouts.connect_ms / 1000, expires_s - loop.time()))
-        answer = Answer(connection, timeouts.first_byte_ms / 1000, timeouts.idle_ms / 1000, expires_s)
-        parts = [method.encode(), b" ", target.encode("latin-1"), b" HTTP/1.1\r\n"]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n")
-        self.active.add(connection)
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(SWEEP_S, self._sweep_again)
-        connection.send(answer, parts, body)
-        arrived = False
-        try:
-            await answer.head()
-            arrived = True
-        finally:
-            if not arrived:
-                answer.abort()
-        return answer
+        connection = self._pooled(origin, asyncio.get_running_loop().time())
+        return connection if connection is not None else await self._connect(origin, connect_s)
 
     async def close(self) -> None:
         """Close every connection; running answers fail."""
@@ -129,6 +97,12 @@ class Upstream:
                 del self._idle[origin]
 
     # for connections
+
+    def began(self, connection: Connection) -> None:
+        """A request leaves on it."""
+        self.active.add(connection)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_again)
 
     def ended(self, connection: Connection, reusable: bool) -> None:
         """The reply has arrived, or never will."""
@@ -205,17 +179,32 @@ class Connection(asyncio.Protocol):
         self._done = False
         self._keep = False
 
-    def send(self, answer: Answer, head: list[bytes], body: bytes) -> None:
-        """Write a request; `answer` gets what comes back."""
+    def send(
+        self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes, timeouts: Timeouts
+    ) -> Answer:
+        """Write a request, complete with its framing headers; what comes back fills the answer.
+
+        Await its `head`, then `read` it to the end or `abort` it.
+        """
         assert self._transport is not None
-        self.answer = answer
+        parts = [method.encode(), b" ", target.encode("latin-1"), b" HTTP/1.1\r\n"]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n")
+        answer = self.answer = Answer(self, timeouts)
         self._begin()
+        self._upstream.began(self)
         if len(body) <= JOIN_BYTES:
-            head.append(body)
-            self._transport.write(b"".join(head))
+            parts.append(body)
+            self._transport.write(b"".join(parts))
         else:
-            self._transport.write(b"".join(head))
+            self._transport.write(b"".join(parts))
             self._transport.write(body)
+        if self._closed:
+            self.answer = None
+            self._upstream.lost(self)
+            answer.failed(Failure.RESET, f"{self.origin.host}:{self.origin.port}: closed")
+        return answer
 
     def usable(self, now_s: float) -> bool:
         """Nothing says that the peer has closed it: an idle connection has nothing to read."""

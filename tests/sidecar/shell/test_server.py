@@ -51,7 +51,7 @@ async def started(
 async def closed(server: Server, *talks: Talk) -> None:
     for talk in talks:
         talk.writer.close()
-    await server.finish(0)
+    await server.finish()
 
 
 async def test_a_request_is_answered_and_the_connection_kept() -> None:
@@ -325,11 +325,13 @@ async def test_a_handler_that_breaks_gives_500_and_is_reported() -> None:
 async def test_draining_serves_on_and_closes_each_connection_after_its_reply() -> None:
     server, connect = await started()
     talk = await connect()
-    server.drain()
+    drained = asyncio.create_task(server.drain(60))
+    await asyncio.sleep(0)
     talk.writer.write(b"GET /d HTTP/1.1\r\n\r\n")
     head, _ = await talk.reply()
     assert b"connection: close" in head
     assert await talk.reader.read() == b""
+    await drained
     await closed(server, talk)
 
 

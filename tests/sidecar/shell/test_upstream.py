@@ -69,11 +69,15 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 async def send(client: Upstream, endpoint: str, body: bytes = b"hi", timeouts: Timeouts | None = None) -> Answer:
-    expires_s = asyncio.get_running_loop().time() + 60
     headers = [(b"host", b"x"), (b"content-length", b"%d" % len(body))]
-    return await client.send(
-        endpoint, "POST", "/v1/messages?beta=true", headers, body, timeouts or Timeouts(), expires_s
-    )
+    connection = await client.open(endpoint, 5)
+    answer = connection.send("POST", "/v1/messages?beta=true", headers, body, timeouts or Timeouts())
+    try:
+        await answer.head()
+    except BaseException:
+        answer.abort()
+        raise
+    return answer
 
 
 async def whole(answer: Answer) -> bytes:

@@ -1,0 +1,163 @@
+"""The sidecar as one object: everything wired, started, and ended in order.
+
+Ledger and configuration come from outside, so that the same sidecar runs in a pod, where
+both are an operator behind HTTPS, and in one process with the operator's cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import ssl
+import sys
+import time
+from dataclasses import dataclass
+
+from keelage_api.proxy_config import ProxyConfig
+from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.settings import Settings
+from keelage_sidecar.shell.admin import Admin, Health
+from keelage_sidecar.shell.attempt import Means
+from keelage_sidecar.shell.call_log import CallLog
+from keelage_sidecar.shell.config_watch import ConfigSource, ConfigWatch
+from keelage_sidecar.shell.credentials import Credentials
+from keelage_sidecar.shell.exchange import Exchange
+from keelage_sidecar.shell.journal import open_holder
+from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerClient, SidecarReport
+from keelage_sidecar.shell.limits import Limits
+from keelage_sidecar.shell.metrics import Metrics, Standing
+from keelage_sidecar.shell.server import Server
+from keelage_sidecar.shell.upstream import Upstream
+
+HEALTH_LIMITS = Limits(body_bytes=64 * 1024, connections=64)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where a running sidecar listens."""
+
+    proxy: int
+    health: int
+    """0 where the settings name no health address."""
+
+
+class Sidecar:
+    """`start`, then `run` until `stop` was called and all has been drained and given back."""
+
+    def __init__(
+        self, settings: Settings, ledger: LedgerClient, configs: ConfigSource, log: CallLog | None = None
+    ) -> None:
+        """Opens the journal in `settings.state_dir`. Must be called inside a running loop."""
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._clock = loop.time
+        self._started_s = loop.time()
+        self._ending = asyncio.Event()
+        self._listening = False
+        self._keeper = LeaseKeeper(open_holder(settings.state_dir, _complain), ledger, loop.time)
+        self._keeper.report = self._report
+        self._credentials = Credentials(settings.credentials_dir, loop.time)
+        self._upstream = Upstream(_provider_tls)
+        self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon)
+        self._log = log or CallLog()
+        self._metrics = Metrics(self._standing)
+        means = Means(
+            purse=self._keeper,
+            upstream=self._upstream,
+            credentials=self._credentials,
+            clock=loop.time,
+            unix=time.time,
+            pick=random.random,
+        )
+        self._exchange = Exchange(
+            means,
+            lambda: self._watch.table,
+            self._tell,
+            user=settings.user,
+            feature=settings.feature,
+            id_prefix=f"kl_{secrets.token_hex(8)}_",
+        )
+        self._server = Server(self._exchange.handle)
+        self._admin = Server(Admin(self._health, self._metrics.exposition).handle, HEALTH_LIMITS)
+
+    @property
+    def metrics(self) -> Metrics:
+        return self._metrics
+
+    async def start(self) -> Ports:
+        """Listen, with the last good configuration if the state directory holds one. Raises OSError."""
+        settings = self._settings
+        self._watch.restore()
+        health = await self._admin.serve(settings.health.host, settings.health.port) if settings.health else 0
+        proxy = await self._server.serve(settings.listen.host, settings.listen.port)
+        self._listening = True
+        return Ports(proxy, health)
+
+    async def run(self) -> None:
+        """Serve until stopped; returns when calls are settled and the lease is given back."""
+        async with asyncio.TaskGroup() as group:
+            follow = group.create_task(self._watch.run())
+            keep = group.create_task(self._keeper.run())
+            try:
+                await self._ending.wait()
+                # The application may still call while it ends: it is served until it has gone, or time is up.
+                await self._server.drain(self._settings.drain_s)
+            finally:
+                await self._server.finish()
+                follow.cancel()
+                keep.cancel()
+                await asyncio.wait((follow, keep))
+                await self._keeper.leave()
+                await self._admin.finish()
+                await self._upstream.close()
+                self._log.flush()
+
+    def stop(self) -> None:
+        """Begin to end, as on SIGTERM."""
+        self._ending.set()
+
+    def _obey(self, config: ProxyConfig) -> None:
+        self._keeper.obey(config.budgets)
+
+    def _tell(self, record: CallRecord) -> None:
+        self._log.write(record.line())
+        self._metrics.tell(record)
+
+    def _report(self) -> SidecarReport:
+        return SidecarReport(self._watch.version, self._watch.error, self._missing())
+
+    def _missing(self) -> tuple[str, ...]:
+        table = self._watch.table
+        return self._credentials.missing(table.config) if table is not None else ()
+
+    def _health(self) -> Health:
+        return Health(
+            listening=self._listening,
+            configured=self._watch.table is not None,
+            draining=self._ending.is_set(),
+            age_s=self._clock() - self._started_s,
+        )
+
+    def _standing(self) -> Standing:
+        return Standing(
+            config_version=self._watch.version,
+            config_error=bool(self._watch.error),
+            missing_credentials=len(self._missing()),
+            active_calls=self._server.active,
+            upstream_connects=self._upstream.connects,
+            figures=self._keeper.figures(),
+        )
+
+
+def _provider_tls() -> ssl.SSLContext:
+    """The system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _complain(text: str) -> None:
+    """Tell whoever runs the sidecar, beside the log of calls."""
+    sys.stderr.write(f"keelage: {text}\n")
+    sys.stderr.flush()

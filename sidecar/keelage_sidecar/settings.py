@@ -1,0 +1,89 @@
+"""The environment, which the injector sets, as one frozen value; read once, in `__main__`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from keelage_api.errors import KeelageError
+
+
+class SettingsError(KeelageError):
+    """A variable is missing or wrong; mended by whoever wrote the container's environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+    """0: the system chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    listen: Address = Address("127.0.0.1", 4000)
+    """Where the application calls; loopback, since whoever can connect can spend."""
+    health: Address | None = Address("0.0.0.0", 4001)
+    """Probes and metrics; None: neither."""
+    credentials_dir: Path = Path("/var/run/keelage/credentials")
+    state_dir: Path = Path("/var/lib/keelage")
+    operator: str = ""
+    """`https://host:port`; empty where configuration and ledger are in the same process."""
+    ca_pem: str = ""
+    """Whom the operator's certificate must come from."""
+    token_file: Path = Path("/var/run/secrets/keelage/token")
+    user: str = ""
+    feature: str = ""
+    """Of calls that name none: the pod's labels."""
+    drain_s: float = 1.0
+    """How long calls may go on after SIGTERM; the kubelet leaves native sidecars 2 s at the least."""
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings of a sidecar in a pod; raises SettingsError."""
+    plain = Settings()
+    operator = environ.get("KEELAGE_OPERATOR", "").rstrip("/")
+    if not operator.startswith(("https://", "http://")):
+        raise SettingsError("KEELAGE_OPERATOR: the operator's URL is needed, as in https://keelage.keelage.svc:8443")
+    try:
+        ca_pem = base64.b64decode(environ.get("KEELAGE_CA", ""), validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise SettingsError("KEELAGE_CA: PEM certificates in base64 are needed") from error
+    return Settings(
+        listen=_address(environ, "KEELAGE_LISTEN", plain.listen),
+        health=_address(environ, "KEELAGE_HEALTH", Address("0.0.0.0", 4001)),
+        credentials_dir=Path(environ.get("KEELAGE_CREDENTIALS_DIR") or plain.credentials_dir),
+        state_dir=Path(environ.get("KEELAGE_STATE_DIR") or plain.state_dir),
+        operator=operator,
+        ca_pem=ca_pem,
+        token_file=Path(environ.get("KEELAGE_TOKEN_FILE") or plain.token_file),
+        user=environ.get("KEELAGE_USER", ""),
+        feature=environ.get("KEELAGE_FEATURE", ""),
+        drain_s=_seconds(environ, "KEELAGE_DRAIN_S", plain.drain_s),
+    )
+
+
+def _address(environ: Mapping[str, str], name: str, default: Address) -> Address:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(f"{name}={text}: host:port is needed, as in {default.host}:{default.port}")
+    return Address(host.strip("[]"), int(port))
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise SettingsError(f"{name}={text}: seconds between 0 and 86400 are needed")
+    return seconds

@@ -1,0 +1,40 @@
+"""One JSON line per call on standard output, written many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+LINES = 64
+DELAY_S = 0.25
+"""How long a line waits for company; a write per line costs seven times as much."""
+
+
+class CallLog:
+    """Bounded by construction: whatever is not written within the delay is written at the next line but 64."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._lines: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def write(self, line: bytes) -> None:
+        """Queue a line, which ends in a newline."""
+        self._lines.append(line)
+        if len(self._lines) >= LINES:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
+
+    def flush(self) -> None:
+        """Write what is queued."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        data = memoryview(b"".join(self._lines))
+        self._lines.clear()
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except OSError:
+                return  # nobody reads: calls go on without their lines

@@ -1,0 +1,115 @@
+"""The request path, top to bottom: read, find the rule, attempt until answered or refused, log.
+
+`attempt` reserves, sends, relays and settles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from keelage_api.proxy_config import OnClientDisconnect
+from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
+from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.refusal import Refusal, render, stream_error
+from keelage_sidecar.core.request import read_request
+from keelage_sidecar.core.retry import Again
+from keelage_sidecar.core.routing import RoutingTable
+from keelage_sidecar.shell import story as outcomes
+from keelage_sidecar.shell.attempt import Means, attempt
+from keelage_sidecar.shell.call import Call
+from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
+from keelage_sidecar.shell.story import Story
+
+CALLS_MAX = 1024
+"""At a time; with a few hundred KiB each they fit the container's memory."""
+
+
+class Exchange:
+    """Handles calls of the application; the handler of the data port."""
+
+    def __init__(
+        self,
+        means: Means,
+        table: Callable[[], RoutingTable | None],
+        tell: Callable[[CallRecord], None],
+        *,
+        user: str = "",
+        feature: str = "",
+        id_prefix: str = "",
+    ) -> None:
+        """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod."""
+        self._means = means
+        self._table = table
+        self._tell = tell
+        self._user = user
+        self._feature = feature
+        self._id_prefix = id_prefix
+        self._count = 0
+        self._running = 0
+
+    async def handle(self, call: Call) -> None:
+        """Answer the call; never raises but for cancellation and bugs."""
+        self._count += 1
+        self._running += 1
+        story = Story(f"{self._id_prefix}{self._count:x}", self._means.unix(), call.received_s)
+        try:
+            refusal = OVERLOADED if self._running > CALLS_MAX else await self._serve(call, story)
+            if refusal is not None:
+                if story.outcome != outcomes.CLIENT_DISCONNECT:
+                    story.refused(refusal)
+                self._refuse(call, refusal, story)
+        except asyncio.CancelledError:
+            if call.gone:
+                story.outcome = outcomes.CLIENT_DISCONNECT
+            else:
+                self._stop(call, story)
+            raise
+        finally:
+            self._running -= 1
+            self._tell(story.record(0 if call.gone else call.status, self._means.clock()))
+
+    async def _serve(self, call: Call, story: Story) -> Refusal | None:
+        endpoint = endpoint_of(call.method, call.target, call.headers)
+        if isinstance(endpoint, Refusal):
+            return endpoint
+        story.endpoint = endpoint
+        table = self._table()
+        if table is None:
+            return NO_CONFIG
+        facts = read_request(endpoint, call.headers, call.body, self._user, self._feature)
+        if isinstance(facts, Refusal):
+            return facts
+        story.facts = facts
+        plan = table.plan(facts)
+        if isinstance(plan, Refusal):
+            return plan
+        story.plan = plan
+        call.survives = plan.rule.on_client_disconnect is OnClientDisconnect.DRAIN
+
+        step: Again | Refusal | None = Again(0, 0)
+        while isinstance(step, Again):
+            if step.delay_ms:
+                await self._means.sleep(step.delay_ms / 1000)
+            if call.gone:  # it survives what is already being paid for, not what is yet to be bought
+                story.outcome = outcomes.CLIENT_DISCONNECT
+                return None
+            step = await attempt(self._means, call, table, facts, plan, step.candidate, story)
+        if call.gone:
+            story.outcome = outcomes.CLIENT_DISCONNECT
+        return step
+
+    def _refuse(self, call: Call, refusal: Refusal, story: Story) -> None:
+        dialect = dialect_of(call.target, call.headers)
+        status, headers, body = render(refusal, dialect, story.request_id)
+        headers.append((b"x-keelage-request-id", story.request_id.encode()))
+        call.reply(status, headers, body)
+
+    def _stop(self, call: Call, story: Story) -> None:
+        """The sidecar ends: the application hears so, whatever it has got already."""
+        story.refused(STOPPING)
+        if not call.started:
+            self._refuse(call, STOPPING, story)
+        elif not call.finished:
+            streaming = story.facts is not None and story.facts.stream
+            call.fail(stream_error(STOPPING, dialect_of(call.target, call.headers)) if streaming else b"")

@@ -1,0 +1,201 @@
+"""Counters of this sidecar: plain integers on the hot path, Prometheus families at the scrape.
+
+Names follow OpenTelemetry's GenAI conventions where there are any; money has no convention
+and a prefix of its own. Labels are bounded: models beyond the first hundred are `other`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from keelage_api.proxy_config import Dialect
+from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.log_line import CallRecord
+
+MODELS_MAX = 100
+TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
+DURATION_BUCKETS = tuple(round(0.01 * 2**power, 2) for power in range(17))
+"""OpenTelemetry's end at 81.92 s; calls may last ten minutes."""
+FIRST_TOKEN_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+PICO = 1e12
+
+_OPERATIONS = {Kind.MESSAGES: "chat", Kind.CHAT: "chat", Kind.EMBEDDINGS: "embeddings"}
+_CALL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+
+
+class Figures(Protocol):
+    """What the lease keeper tells of one account, in pico-dollars."""
+
+    @property
+    def budget(self) -> str: ...
+    @property
+    def window(self) -> str: ...
+    @property
+    def granted(self) -> int: ...
+    @property
+    def spent(self) -> int: ...
+    @property
+    def reserved(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What holds at the moment of the scrape."""
+
+    config_version: str
+    config_error: bool
+    missing_credentials: int
+    active_calls: int
+    upstream_connects: int
+    figures: tuple[Figures, ...]
+
+
+class Histogram:
+    """Buckets of one label set."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self, buckets: tuple[float, ...]) -> None:
+        self.counts = [0] * (len(buckets) + 1)
+        self.total = 0.0
+
+
+class Histograms:
+    """One metric with labels."""
+
+    def __init__(self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...]) -> None:
+        self._name, self._text, self._buckets, self._labels = name, text, buckets, labels
+        self._of: dict[tuple[str, ...], Histogram] = {}
+
+    def observe(self, labels: tuple[str, ...], value: float) -> None:
+        histogram = self._of.get(labels)
+        if histogram is None:
+            histogram = self._of[labels] = Histogram(self._buckets)
+        histogram.counts[bisect_left(self._buckets, value)] += 1
+        histogram.total += value
+
+    def family(self) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, histogram in self._of.items():
+            running, buckets = 0, []
+            for bound, count in zip((*(str(each) for each in self._buckets), "+Inf"), histogram.counts, strict=True):
+                running += count
+                buckets.append((bound, float(running)))
+            family.add_metric(list(labels), buckets, histogram.total)
+        return family
+
+
+class Metrics(Collector):
+    """Told of every call once; read by `exposition`."""
+
+    def __init__(self, standing: Callable[[], Standing]) -> None:
+        self._standing = standing
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._models: set[str] = set()
+        self._tokens = Histograms(
+            "gen_ai_client_token_usage", "Billable tokens of a call", TOKEN_BUCKETS, (*_CALL, "gen_ai_token_type")
+        )
+        self._duration = Histograms(
+            "gen_ai_client_operation_duration_seconds", "Duration of a call", DURATION_BUCKETS, (*_CALL, "error_type")
+        )
+        self._first_token = Histograms(
+            "gen_ai_server_time_to_first_token_seconds", "Until the first byte of a stream", FIRST_TOKEN_BUCKETS, _CALL
+        )
+        self._cost: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
+        self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._violations = 0
+        self._uncertain = 0
+        self._waited = 0.0
+        self._registry.register(self)
+
+    def tell(self, record: CallRecord) -> None:
+        """Count a call that has ended."""
+        self._calls[record.route, record.outcome] += 1
+        if record.outcome == "refused":
+            self._refusals[(record.reason,)] += 1
+        if record.attempts > 1:
+            self._retries[record.route, record.backend] += record.attempts - 1
+        self._violations += record.bound_violated
+        self._uncertain += record.uncertain
+        self._waited += record.wait_ms / 1000
+        if record.attempts == 0 or record.endpoint not in _OPERATIONS:
+            return
+        model = self._model(record.model, known=record.usage is not None)
+        provider = Dialect.ANTHROPIC if record.endpoint == Kind.MESSAGES else Dialect.OPENAI
+        labels = (_OPERATIONS[Kind(record.endpoint)], provider.value, model)
+        self._cost[record.route, record.backend, model] += record.cost
+        error = "" if record.outcome == "ok" else record.reason or record.outcome
+        self._duration.observe((*labels, error), record.latency_ms / 1000)
+        if record.stream and record.first_token_ms is not None:
+            self._first_token.observe(labels, record.first_token_ms / 1000)
+        if record.usage is not None:
+            self._tokens.observe((*labels, "input"), record.usage.prompt_tokens)
+            self._tokens.observe((*labels, "output"), record.usage.output_tokens)
+
+    def exposition(self) -> tuple[bytes, bytes]:
+        """Content type and text."""
+        return CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._tokens.family()
+        yield self._duration.family()
+        yield self._first_token.family()
+        yield _counter(
+            "keelage_cost_usd",
+            "Charged to budgets, all attempts together",
+            ("route", "backend", "gen_ai_request_model"),
+            ((labels, pico / PICO) for labels, pico in self._cost.items()),
+        )
+        yield _counter("keelage_calls", "Calls by how they ended", ("route", "outcome"), self._calls.items())
+        yield _counter("keelage_refusals", "Calls that were refused", ("reason",), self._refusals.items())
+        yield _counter("keelage_retries", "Attempts after the first", ("route", "backend"), self._retries.items())
+        yield _counter("keelage_bound_violations", "Bills above their bound: must stay 0", (), [((), self._violations)])
+        yield _counter("keelage_uncertain_charges", "Calls charged without full evidence", (), [((), self._uncertain)])
+        yield _counter("keelage_budget_wait_seconds", "Time calls waited for money", (), [((), self._waited)])
+        standing = self._standing()
+        for name, amounts in (
+            ("granted", [each.granted for each in standing.figures]),
+            ("spent", [each.spent for each in standing.figures]),
+            ("reserved", [each.reserved for each in standing.figures]),
+        ):
+            gauge = GaugeMetricFamily(
+                f"keelage_budget_{name}_usd", f"What this sidecar was {name}", labels=("budget", "window")
+            )
+            for each, pico in zip(standing.figures, amounts, strict=True):
+                gauge.add_metric([each.budget, each.window], pico / PICO)
+            yield gauge
+        info = GaugeMetricFamily("keelage_config_info", "The configuration in force", labels=("version",))
+        info.add_metric([standing.config_version], 1)
+        yield info
+        yield GaugeMetricFamily("keelage_config_refused", "A newer one was refused", value=standing.config_error)
+        yield GaugeMetricFamily("keelage_missing_credentials", "Keys not there", value=standing.missing_credentials)
+        yield GaugeMetricFamily("keelage_active_calls", "Being answered", value=standing.active_calls)
+        yield _counter("keelage_upstream_connects", "Connections opened", (), [((), standing.upstream_connects)])
+
+    def _model(self, name: str, *, known: bool) -> str:
+        if name in self._models:
+            return name
+        if known and len(self._models) < MODELS_MAX:
+            self._models.add(name)
+            return name
+        return "other"
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in values:
+        family.add_metric(list(key), value)
+    return family

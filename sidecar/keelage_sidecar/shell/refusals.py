@@ -1,0 +1,57 @@
+"""The refusals that the shell itself has a reason for; those of the cores come ready made."""
+
+from __future__ import annotations
+
+from keelage_api.proxy_config import Backend
+from keelage_sidecar.core.claim import DenialReason, Denied
+from keelage_sidecar.core.refusal import Refusal
+
+NO_CONFIG = Refusal(
+    503,
+    "ConfigMissing",
+    "the sidecar has no configuration yet: it asks the keelage operator for it; if this lasts, see the operator's pods",
+    retry_after_s=0.5,
+    should_retry=True,
+)
+OVERLOADED = Refusal(
+    529,
+    "Overloaded",
+    "the sidecar serves as many calls at a time as it may: send fewer at a time",
+    retry_after_s=0.5,
+    should_retry=True,
+)
+STOPPING = Refusal(
+    503, "ShuttingDown", "the pod is being stopped before the call was answered", retry_after_s=0.5, should_retry=True
+)
+TRUNCATED = Refusal(502, "UpstreamTruncated", "the provider's stream ended before it was complete")
+LEDGER_RETRY_S = 1.0
+"""When a call that no ledger could be asked about is worth another try."""
+
+
+def credential_missing(backend: Backend) -> Refusal:
+    """The pod has no file for the backend's key."""
+    secret, _, key = backend.credential.partition("/")
+    return Refusal(
+        503,
+        "CredentialMissing",
+        f"backend {backend.name}: Secret {secret} with key {key} is not there for this pod: create it, or correct "
+        "backends[].credentials.secretKeyRef; a pod injected before the backend was added must be restarted",
+    )
+
+
+def denied(denial: Denied) -> Refusal:
+    """A budget does not pay: final where the money is gone, worth another try where nobody could be asked."""
+    match denial.reason:
+        case DenialReason.BUDGET_EXHAUSTED:
+            return Refusal(429, denial.reason, denial.message, retry_after_s=denial.resets_in_s, budget=denial.budget)
+        case DenialReason.BUDGET_TOO_SMALL:
+            return Refusal(400, denial.reason, denial.message, field="max_tokens", budget=denial.budget)
+        case DenialReason.NO_RIGHTS | DenialReason.WINDOW_UNKNOWN:
+            return Refusal(
+                503,
+                denial.reason,
+                denial.message,
+                retry_after_s=LEDGER_RETRY_S,
+                should_retry=True,
+                budget=denial.budget,
+            )
