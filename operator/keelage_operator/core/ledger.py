@@ -293,12 +293,20 @@ def pod_gone(record: LedgerRecord, uid: str) -> LedgerRecord:
     )
 
 
-def rebuild(window: Window, checkpoint: Checkpoint | None, now_s: int) -> LedgerRecord:
-    """A new record; with a checkpoint of that window, one that has forgotten nothing."""
-    blank = LedgerRecord(starts_at=window.starts_at, ends_at=window.ends_at)
-    if checkpoint is None or checkpoint.window != window.id or checkpoint.committed <= 0:
-        return blank
-    return replace(blank, recovered=checkpoint.committed, learning_until_s=now_s + LEARNING_S)
+def rebuild(
+    window: Window, checkpoint: Checkpoint | None, now_s: int, lost: LedgerRecord | None = None
+) -> LedgerRecord:
+    """A record where there is none: blank, unless one was lost.
+
+    `lost` is as it was last seen, the checkpoint what the status says was committed; what of it
+    the rows do not account for is counted as recovered, until its holders claim it.
+    """
+    record = lost or LedgerRecord(starts_at=window.starts_at, ends_at=window.ends_at)
+    known = checkpoint.committed if checkpoint is not None and checkpoint.window == window.id else 0
+    missing = max(0, known - committed(record))
+    if lost is None and not missing:
+        return record
+    return replace(record, recovered=record.recovered + missing, learning_until_s=now_s + LEARNING_S)
 
 
 def figures(window_id: str, record: LedgerRecord, limit: int, now_s: int) -> LedgerFigures:

@@ -1,0 +1,267 @@
+"""All ledgers that this replica leads: statements in, stored, rights out.
+
+Statements on one ledger are gathered for a moment into one write. Nothing here decides
+who gets what; `core/ledger` does. Which window is current is decided by this clock alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from msgspec.structs import replace
+
+from keelage_api.sync import Right, Statement, SyncRequest
+from keelage_api.window import Window, window_at
+from keelage_operator.core.identity import PodIdentity
+from keelage_operator.core.ledger import Checkpoint, Heard, LedgerFigures, closed, figures, pods, rebuild
+from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.shell.ledger_page import GATHER_S, LedgerPage, LedgerUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreUnavailable
+
+__all__ = ["LedgerBook", "LedgerUnavailable"]
+
+TIDY_S = 1.0
+"""Between looks at what was not urgent to store and at windows that have ended."""
+KEPT = timedelta(days=1)
+"""A ledger on which nobody can spend any more stays for so long after its window."""
+GONE_S = 600.0
+"""Deleted pods are remembered for so long, so that a belated statement does not open a row that nobody closes."""
+GONE_MAX = 10_000
+
+
+def _ignore(_budget: str) -> None:
+    return None
+
+
+class LedgerBook:
+    """Used by one task group; grants only between `lead()` and `stop_leading()`."""
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        wall: Callable[[], datetime],
+        clock: Callable[[], float],
+        gather_s: float = GATHER_S,
+    ) -> None:
+        """`wall` gives the aware time, for windows; `clock` monotonic seconds, for intervals."""
+        self._store = store
+        self._wall = wall
+        self._clock = clock
+        self._gather_s = gather_s
+        self._budgets: dict[str, BudgetInForce] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._pages: dict[LedgerKey, LedgerPage] = {}
+        self._newest: dict[str, tuple[tuple[str, str], Window]] = {}
+        self._gone: OrderedDict[str, float] = OrderedDict()
+        self._leading = False
+        self._tidier: asyncio.Task[None] | None = None
+        self.on_change: Callable[[str], None] = _ignore
+        """Told the name of a budget whose figures or window changed."""
+
+    @property
+    def leading(self) -> bool:
+        return self._leading
+
+    async def lead(self) -> None:
+        """Take over every ledger: the next epoch is written before anything is granted.
+
+        LedgerUnavailable if the store cannot be read or written: try again.
+        """
+        await self.stop_leading()
+        try:
+            for key in await self._store.list_keys():
+                page = self._page(key, None)
+                await page.take_over()
+        except (StoreUnavailable, LedgerUnavailable) as error:
+            self._pages.clear()
+            raise LedgerUnavailable(f"cannot take over the ledgers: {error}") from error
+        self._leading = True
+        self._tidier = asyncio.create_task(self._tidy(), name="ledger tidier")
+        for budget in self._budgets:
+            self.on_change(budget)
+
+    async def stop_leading(self) -> None:
+        """Grant nothing from here on; whoever waits gets LedgerUnavailable."""
+        self._leading = False
+        if self._tidier is not None:
+            self._tidier.cancel()
+            await asyncio.wait([self._tidier])
+            self._tidier = None
+        for page in self._pages.values():
+            await page.close()
+        self._pages.clear()
+
+    def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None:
+        """The budgets in force by `<namespace>/<budget>`, and what their status says was committed."""
+        changed = {name for name, terms in budgets.items() if self._budgets.get(name) != terms}
+        self._budgets = dict(budgets)
+        self._checkpoints = dict(checkpoints)
+        for name in changed:
+            self.on_change(name)
+
+    async def sync(self, pod: PodIdentity, request: SyncRequest) -> tuple[Right, ...]:
+        """Rights for the statements of one pod, each stored before it is returned.
+
+        A statement whose ledger could not be stored has no right in the answer; LedgerUnavailable
+        if that is so of all, or if this replica does not lead.
+        """
+        if not self._leading:
+            raise LedgerUnavailable("this replica does not lead")
+        if pod.uid in self._gone:
+            return tuple(_error(statement, "the pod is deleted") for statement in request.statements)
+        holder = f"{pod.uid}.{request.incarnation}"
+        told = [(statement, self._told(pod, statement)) for statement in request.statements]
+        answers = await asyncio.gather(
+            *(self._hear(pod, holder, statement, page) for statement, page in told), return_exceptions=True
+        )
+        rights: list[Right] = []
+        failure: LedgerUnavailable | None = None
+        for answer in answers:
+            if isinstance(answer, LedgerUnavailable):
+                failure = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                rights.extend(answer)
+        if failure is not None and not rights:
+            raise failure
+        return tuple(rights)
+
+    async def _hear(self, pod: PodIdentity, holder: str, statement: Statement, page: LedgerPage | None) -> list[Right]:
+        if page is None:
+            return self._without_ledger(pod, statement)
+        right = await page.hear(Heard(holder, replace(statement, window=page.key.window)))
+        return self._answer(page, right, holder) if right is not None else []
+
+    async def pod_gone(self, uid: str) -> None:
+        """The pod object is gone: settle what it told, forfeit what it did not."""
+        now = self._clock()
+        self._gone[uid] = now
+        while len(self._gone) > GONE_MAX or next(iter(self._gone.values())) < now - GONE_S:
+            self._gone.popitem(last=False)
+        if self._leading:
+            pages = [page for page in self._pages.values() if page.record is None or uid in pods(page.record)]
+            outcomes = await asyncio.gather(*(page.pod_gone(uid) for page in pages), return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+
+    def pods(self) -> frozenset[str]:
+        """Uids of all pods that hold a row: those that do not exist any more are to be told by `pod_gone`."""
+        return frozenset().union(*(pods(page.record) for page in self._pages.values() if page.record is not None))
+
+    def figures(self, name: str) -> LedgerFigures | None:
+        """Of the current window; None if the budget is not in force or this replica does not lead."""
+        terms = self._budgets.get(name)
+        if terms is None or not self._leading:
+            return None
+        window = self._window(terms)
+        page = self._pages.get(LedgerKey(name, window.id))
+        record = page.record if page is not None else None
+        if record is None:
+            record = rebuild(window, self._checkpoints.get(name), self.now_s())
+        return figures(window.id, record, terms.limit, self.now_s())
+
+    def _told(self, pod: PodIdentity, statement: Statement) -> LedgerPage | None:
+        """The ledger of a statement: that of its window, or the current one if it names none."""
+        if not statement.budget.startswith(f"{pod.namespace}/"):
+            return None
+        terms = self._budgets.get(statement.budget)
+        current = self._window(terms) if terms is not None else None
+        key = LedgerKey(statement.budget, statement.window or (current.id if current is not None else ""))
+        if current is not None and key.window == current.id:
+            return self._page(key, current)
+        return self._pages.get(key)
+
+    def _without_ledger(self, pod: PodIdentity, statement: Statement) -> list[Right]:
+        terms = self._budgets.get(statement.budget)
+        if terms is None or not statement.budget.startswith(f"{pod.namespace}/"):
+            return [_error(statement, f"LLMBudget {statement.budget} is not in force: see its conditions")]
+        # Its window is over and its ledger tidied away: nothing is left to say but where to go on.
+        return [
+            Right(statement.budget, statement.window, statement.seq, statement.granted, spent=statement.spent),
+            self._signpost(terms, statement.seq, ""),
+        ]
+
+    def _answer(self, page: LedgerPage, right: Right, holder: str) -> list[Right]:
+        terms = self._budgets.get(right.budget)
+        if terms is None:
+            return [right]
+        window = self._window(terms)
+        if window.id == page.key.window:
+            return [replace(right, ends_in_s=self._left_s(window))]
+        return [right, self._signpost(terms, right.seq, holder)]
+
+    def _signpost(self, terms: BudgetInForce, seq: int, holder: str) -> Right:
+        """Names the current window and grants nothing in it."""
+        window = self._window(terms)
+        page = self._pages.get(LedgerKey(terms.name, window.id))
+        row = page.record.rows.get(holder) if page is not None and page.record is not None else None
+        spent = row.spent if row is not None else 0
+        return Right(
+            terms.name, window.id, seq, granted=0, ends_in_s=self._left_s(window), spent=spent, limit=terms.limit
+        )
+
+    def _left_s(self, window: Window) -> float:
+        return max(0.0, (window.ends_at - self._wall()).total_seconds())
+
+    def _window(self, terms: BudgetInForce) -> Window:
+        """The current window; one that has begun is not left again when the clock goes back."""
+        window = window_at(terms.every, ZoneInfo(terms.zone), self._wall())
+        kind = (terms.every.value, terms.zone)
+        newest = self._newest.get(terms.name)
+        if newest is not None and newest[0] == kind and newest[1].starts_at >= window.starts_at:
+            return newest[1]
+        self._newest[terms.name] = (kind, window)
+        return window
+
+    def _page(self, key: LedgerKey, window: Window | None) -> LedgerPage:
+        page = self._pages.get(key)
+        if page is None:
+            page = self._pages[key] = LedgerPage(key, window, self._store, self, self._gather_s)
+        return page
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_S)
+            for name, terms in self._budgets.items():
+                before = self._newest.get(name)
+                if before is not None and self._window(terms) != before[1]:
+                    self.on_change(name)
+            for key, page in list(self._pages.items()):
+                try:
+                    await page.flush()
+                    await self._drop(key, page)
+                except (LedgerUnavailable, StoreUnavailable, StoreConflict):
+                    continue  # the next statement or the next look finds out what is stored
+
+    async def _drop(self, key: LedgerKey, page: LedgerPage) -> None:
+        record, version = page.record, page.version
+        if record is not None and version is not None and closed(record) and record.ends_at + KEPT < self._wall():
+            await self._store.delete(key, version)
+            self._pages.pop(key, None)
+
+    # What a page asks of the book
+
+    def limit_of(self, key: LedgerKey) -> int:
+        """0 for a window that is over or a budget that is not in force: nothing more is granted there."""
+        terms = self._budgets.get(key.budget)
+        return terms.limit if terms is not None and self._window(terms).id == key.window else 0
+
+    def checkpoint_of(self, key: LedgerKey) -> Checkpoint | None:
+        checkpoint = self._checkpoints.get(key.budget)
+        return checkpoint if checkpoint is not None and checkpoint.window == key.window else None
+
+    def now_s(self) -> int:
+        return int(self._wall().timestamp())
+
+    def changed(self, budget: str) -> None:
+        self.on_change(budget)
+
+
+def _error(statement: Statement, text: str) -> Right:
+    return Right(statement.budget, statement.window, statement.seq, granted=0, error=text)
