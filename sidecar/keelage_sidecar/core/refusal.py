@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import orjson
 
 from keelage_api.proxy_config import Dialect
-from keelage_sidecar.core.claim import DenialReason, Denied
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """In the order received; names in lower case."""
@@ -37,22 +36,6 @@ class Refusal:
     should_retry: bool = False
     budget: str = ""
     """`<namespace>/<budget>` where a budget refused."""
-
-
-def budget_refusal(denied: Denied) -> Refusal:
-    """What the application gets for a denied claim.
-
-    Money that is gone is final until the window ends. A request that could never be paid for is the
-    application's to change. A ledger that cannot be asked is nobody's fault for long: worth a retry.
-    """
-    reason = denied.reason.value
-    match denied.reason:
-        case DenialReason.BUDGET_EXHAUSTED:
-            return Refusal(429, reason, denied.message, "", denied.resets_in_s, budget=denied.budget)
-        case DenialReason.BUDGET_TOO_SMALL:
-            return Refusal(400, reason, denied.message, "max_tokens", budget=denied.budget)
-        case DenialReason.NO_RIGHTS | DenialReason.WINDOW_UNKNOWN:
-            return Refusal(503, reason, denied.message, "", 1.0, should_retry=True, budget=denied.budget)
 
 
 def render(refusal: Refusal, dialect: Dialect, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -21,6 +21,8 @@ _TOKENS_WITH_TOOLS = 1024
 _TOKENS_PER_TOOL = 64
 """Fitted on recorded calls: the hidden prompt for tools was at most 463 tokens longer than the body."""
 
+_CACHE_KEYS = frozenset({"cache_control", "caching", "prompt_cache_breakpoint", "prompt_cache_options"})
+
 _CLIENT_TOOLS = (("bash_", 4096), ("text_editor_", 4096), ("memory_", 4096), ("computer_", 16384), ("browser_", 16384))
 """Tools that Anthropic defines and the application runs, with a bound for their hidden definitions (1,480 seen)."""
 
@@ -53,11 +55,8 @@ def text_tokens(text: str) -> int:
     total = 0
     for at in range(0, len(text), _SLICE):
         piece = text[at : at + _SLICE]
-        total += max(
-            len(piece.encode("utf-8", "surrogatepass")),
-            len(unicodedata.normalize("NFC", piece).encode("utf-8", "surrogatepass")),
-            len(unicodedata.normalize("NFKC", piece).encode("utf-8", "surrogatepass")),
-        )
+        forms = {piece, unicodedata.normalize("NFC", piece), unicodedata.normalize("NFKC", piece)}
+        total += max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
     return total
 
 
@@ -85,24 +84,26 @@ def text_total(value: object) -> int:
 def _add(weight: Weight, value: object) -> None:
     """All strings, keys and scalars below `value`; no recursion, since bodies nest a thousand deep."""
     stack = [value]
+    tokens = 0
     while stack:
         item = stack.pop()
         if isinstance(item, str):
-            weight.tokens += text_tokens(item)
+            tokens += len(item) if item.isascii() else text_tokens(item)
         elif isinstance(item, dict):
-            weight.tokens += _TOKENS_PER_OBJECT
+            tokens += _TOKENS_PER_OBJECT
             weight.keys += len(item)
-            for key, inner in item.items():
-                weight.tokens += text_tokens(key)
-                if key in ("cache_control", "caching", "prompt_cache_breakpoint", "prompt_cache_options"):
-                    weight.cached = weight.cached or inner is not None
-                elif key == "ttl" and inner not in ("5m", "30m"):
-                    weight.cached_long = True
-                stack.append(inner)
+            for key in item:
+                tokens += len(key) if key.isascii() else text_tokens(key)
+            stack.extend(item.values())
+            if not _CACHE_KEYS.isdisjoint(item):
+                weight.cached = weight.cached or any(item.get(key) is not None for key in _CACHE_KEYS)
+            if "ttl" in item and item["ttl"] not in ("5m", "30m"):
+                weight.cached_long = True
         elif isinstance(item, list):
             stack.extend(item)
         else:
-            weight.tokens += len(str(item))
+            tokens += len(str(item))
+    weight.tokens += tokens
 
 
 def _add_but(weight: Weight, holder: dict[str, object], name: str) -> None:

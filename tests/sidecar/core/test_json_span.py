@@ -56,10 +56,19 @@ def test_everything_but_the_span_stays_byte_for_byte() -> None:
         (b'{"a":1,"\\u0061":2}', True),
         (b'{"x":[{"ttl":"1h","ttl":"5m"}]}', True),
         (b'{"a":"he said \\"b\\": 1"}', False),
+        (b'{"a":"he said \\"b\\": 1","c":1,"c":2}', True),
+        (b'{"a\\\\":1,"b":{"c":1,"c":2}}', True),
+        (b'{"a\\\\":1,"b":"\\\\\\": "}', False),
     ],
 )
 def test_a_repeated_key_is_found_at_any_depth(body: bytes, repeated: bool) -> None:
     assert repeats_a_key(body, weigh(CHAT.kind, orjson.loads(body)).keys) is repeated
+
+
+def test_a_body_too_deep_for_the_fast_way_is_spliced_all_the_same() -> None:
+    body = b'{"a":' + b"[" * 1020 + b"]" * 1020 + b',"model":"x"}'
+    assert orjson.loads(body)
+    assert splice(body, {"model": b'"y"', "n": b"1"}) == body.replace(b'"x"}', b'"y","n":1}')
 
 
 def test_a_string_of_megabytes_is_scanned_in_one_pass() -> None:

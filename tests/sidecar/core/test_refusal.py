@@ -6,8 +6,7 @@ import orjson
 import pytest
 
 from keelage_api.proxy_config import Dialect
-from keelage_sidecar.core.claim import DenialReason, Denied
-from keelage_sidecar.core.refusal import Refusal, budget_refusal, render, stream_error
+from keelage_sidecar.core.refusal import Refusal, render, stream_error
 
 SPENT = Refusal(429, "BudgetExhausted", "budget shop/month is spent", retry_after_s=3600.2, budget="shop/month")
 
@@ -90,20 +89,3 @@ def test_a_stream_ends_with_an_error_event() -> None:
     event = stream_error(cut, Dialect.OPENAI)
     assert event.startswith(b'data: {"error":{')
     assert event.endswith(b"}\n\n")
-
-
-@pytest.mark.parametrize(
-    ("reason", "status", "should_retry", "retry_after_s"),
-    [
-        (DenialReason.BUDGET_EXHAUSTED, 429, False, 60.0),
-        (DenialReason.BUDGET_TOO_SMALL, 400, False, None),
-        (DenialReason.NO_RIGHTS, 503, True, 1.0),
-        (DenialReason.WINDOW_UNKNOWN, 503, True, 1.0),
-    ],
-)
-def test_a_denied_claim_is_refused_by_its_reason(
-    reason: DenialReason, status: int, should_retry: bool, retry_after_s: float | None
-) -> None:
-    refusal = budget_refusal(Denied("shop/month", reason, 5, 60.0, "text"))
-    assert (refusal.status, refusal.reason, refusal.message) == (status, reason.value, "text")
-    assert (refusal.should_retry, refusal.retry_after_s, refusal.budget) == (should_retry, retry_after_s, "shop/month")
