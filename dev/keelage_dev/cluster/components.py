@@ -122,6 +122,7 @@ def _controller_manager(where: Layout) -> Component:
             f"--cluster-signing-cert-file={pki / 'ca.crt'}",
             f"--cluster-signing-key-file={pki / 'ca.key'}",
             f"--service-account-private-key-file={pki / 'service-account.key'}",
+            f"--flex-volume-plugin-dir={where.state / 'volume-plugins'}",
             "--use-service-account-credentials=true",
             # One of each: a lease to win back would only delay a restart.
             "--leader-elect=false",

@@ -151,22 +151,23 @@ def _kube_proxy(where: Layout) -> str:
 
 
 def _corefile(where: Layout) -> str:
-    # Names of the cluster only; all others do not exist, at once, instead of after a timeout.
+    # Two servers, because `template` comes before `kubernetes` in CoreDNS's fixed order. Names
+    # beyond the cluster do not exist: that is told at once, instead of after a timeout.
     return f"""\
-.:53 {{
+{CLUSTER_DOMAIN}:53 10.in-addr.arpa:53 {{
     bind {HOST_IP}
     errors
     ready {HOST_IP}:8181
-    kubernetes {CLUSTER_DOMAIN} in-addr.arpa ip6.arpa {{
+    kubernetes {CLUSTER_DOMAIN} 10.in-addr.arpa {{
         kubeconfig {where.config}/coredns.kubeconfig
         pods insecure
         ttl 5
     }}
-    cache 5 {{
-        disable success {CLUSTER_DOMAIN}
-        disable denial {CLUSTER_DOMAIN}
-    }}
-    template ANY ANY . {{
+}}
+.:53 {{
+    bind {HOST_IP}
+    errors
+    template ANY ANY {{
         rcode NXDOMAIN
     }}
 }}

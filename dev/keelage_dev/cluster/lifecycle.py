@@ -68,8 +68,7 @@ def quiet(line: str) -> None:
 def up(progress: Progress = quiet) -> Cluster:
     """Bring up what is not up; does nothing in a second or two when all is. Raises ClusterError."""
     where = layout()
-    if os.geteuid() != 0:
-        raise ClusterError("the cluster needs root (network, mounts, control groups): run it as root")
+    _require_root()
     with _locked(where):
         packages.ensure(packages.CLUSTER_PACKAGES, progress)
         products.build(where, progress)
@@ -94,6 +93,7 @@ def up(progress: Progress = quiet) -> Cluster:
 def down() -> None:
     """Stop everything and leave nothing behind but the cache of programs."""
     where = layout()
+    _require_root()
     with _locked(where):
         sweep.sweep(where)
 
@@ -141,6 +141,11 @@ def image_names() -> list[str]:
 def tag_image(source: str, target: str) -> None:
     """Let `target` name what `source` names, whatever it named before."""
     _ctr(layout(), "images", "tag", "--force", source, target)
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise ClusterError("the cluster needs root (network, mounts, control groups): run this as root")
 
 
 def _component(where: Layout, name: str) -> Component:

@@ -103,9 +103,14 @@ def stop(process: Process, grace_s: float = STOP_GRACE_S) -> None:
     """SIGTERM, then SIGKILL when the grace is over; returns when it has ended."""
     _send(process, signal.SIGTERM)
     if not ended(process, grace_s):
-        _send(process, signal.SIGKILL)
-        if not ended(process, grace_s):
-            raise ClusterError(f"process {process.pid} does not end even after SIGKILL")
+        end(process)
+
+
+def end(process: Process) -> None:
+    """SIGKILL; returns when it has ended."""
+    _send(process, signal.SIGKILL)
+    if not ended(process, STOP_GRACE_S):
+        raise ClusterError(f"process {process.pid} does not end even after SIGKILL")
 
 
 def send(where: Layout, name: str, number: signal.Signals) -> None:
@@ -113,9 +118,10 @@ def send(where: Layout, name: str, number: signal.Signals) -> None:
     process = running(where, name)
     if process is None:
         raise ClusterError(f"{name} does not run: `python -m keelage_dev.cluster up` starts it")
-    _send(process, number)
-    if number == signal.SIGKILL and not ended(process, STOP_GRACE_S):
-        raise ClusterError(f"{name} (process {process.pid}) does not end even after SIGKILL")
+    if number == signal.SIGKILL:
+        end(process)
+    else:
+        _send(process, number)
 
 
 def ended(process: Process, within_s: float) -> bool:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +18,18 @@ from keelage_dev.cluster import processes
 from keelage_dev.cluster.layout import BRIDGE, POD_RANGE, SERVICE_RANGE, Layout
 
 CHAIN_PREFIXES = ("KUBE-", "CNI-")
-# Stopped first to last: whoever would start something again goes before what it would start.
-STOP_ORDER = ("kubelet", "kube-proxy", "coredns", "kube-scheduler", "kube-controller-manager")
-OUTSIDE = (Path("/run/containerd"), Path("/var/lib/cni"), Path("/var/log/containers"))
+# They would start containers or restore rules again, so they go before what they start.
+END_FIRST = ("kubelet", "kube-proxy", "containerd")
+# Places that its programs use whatever they are told.
+SHIM_SOCKETS = Path("/run/containerd")
+NETWORK_RESULTS = Path("/var/lib/cni")
+LOG_LINKS = Path("/var/log/containers")
+DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 
 
 def sweep(where: Layout) -> None:
     """Stop and remove everything. The kernel's settings become what `up` found."""
-    _stop_processes(where)
+    _end_processes(where)
     _unmount(where.state)
     _remove_network()
     _remove_cgroups()
@@ -35,21 +38,19 @@ def sweep(where: Layout) -> None:
     shutil.rmtree(where.state, ignore_errors=True)
 
 
-def _stop_processes(where: Layout) -> None:
-    found = list(processes.belonging(where))
-    for name in STOP_ORDER:
-        for process, program in found:
+def _end_processes(where: Layout) -> None:
+    # All by SIGKILL: what they would still write is deleted next, and an API server with open
+    # watches takes its whole grace period.
+    for name in END_FIRST:
+        for process, program in processes.belonging(where):
             if program == name:
-                processes.stop(process)
-    # Containers do not get their grace period: nobody is left who would read what they say.
-    for process, program in found:
+                processes.end(process)
+    for process, program in processes.belonging(where):
         if program == "containerd-shim-runc-v2":
             for first in processes.children(process):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(first.pid, signal.SIGKILL)
-                processes.ended(first, processes.STOP_GRACE_S)
+                processes.end(first)
     for process, _ in processes.belonging(where):
-        processes.stop(process)
+        processes.end(process)
 
 
 def mounts_under(mountinfo: str, folder: Path) -> list[str]:
@@ -131,19 +132,22 @@ def _restore_sysctls(where: Layout) -> None:
 
 
 def _remove_outside(where: Layout) -> None:
-    """What its programs leave at fixed places: shims' sockets, the CNI library's cache, links to logs."""
-    others = any((entry / "comm").exists() and _comm(entry) == "containerd" for entry in Path("/proc").glob("[0-9]*"))
-    if others:
-        return
-    for folder in OUTSIDE[:2]:
-        shutil.rmtree(folder, ignore_errors=True)
-    links = OUTSIDE[2]
-    if links.is_dir():
-        for link in links.iterdir():
+    """What its programs leave at fixed places, unless another containerd or kubelet may use them."""
+    # A process that has just ended may stay visible for a moment, until its parent takes note.
+    alive = {_comm(entry) for entry in Path("/proc").glob("[0-9]*") if processes.look(int(entry.name))}
+    if "containerd" not in alive:
+        shutil.rmtree(SHIM_SOCKETS, ignore_errors=True)
+        shutil.rmtree(NETWORK_RESULTS, ignore_errors=True)
+    if "kubelet" not in alive:
+        shutil.rmtree(DEVICE_PLUGINS, ignore_errors=True)
+        with contextlib.suppress(OSError):  # absent, or not empty: somebody else's
+            DEVICE_PLUGINS.parent.rmdir()
+    if LOG_LINKS.is_dir():
+        for link in LOG_LINKS.iterdir():
             if link.is_symlink() and str(link.readlink()).startswith(f"{where.state}/"):
                 link.unlink()
-        with contextlib.suppress(OSError):  # not empty: somebody else's
-            links.rmdir()
+        with contextlib.suppress(OSError):
+            LOG_LINKS.rmdir()
 
 
 def _comm(entry: Path) -> str:
