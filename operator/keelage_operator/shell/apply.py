@@ -1,0 +1,136 @@
+"""Writes what reconciliation decided: each object's status at a bounded rate, each Event once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import assert_never
+
+from keelage_api.v1alpha1.metadata import API_VERSION, GROUP, VERSION
+from keelage_operator.core.budget_status import instant
+from keelage_operator.core.reconcile import ROUTE_KIND, Action, EventPost, StatusPatch, Target
+from keelage_operator.shell.catalog import Catalog, Kind, Seen
+from keelage_operator.shell.cluster import Cluster, Json, PatchKind, Refused
+
+LOG = logging.getLogger(__name__)
+
+COMPONENT = "keelage"
+"""Field manager and reporter of Events."""
+
+STATUS_EVERY_S = 5.0
+"""At most one write per object in this time: every write wakes each watcher of the object."""
+
+FIGURES_AFTER_S = 1.0
+"""Figures wait this long even if no write was made lately: spending comes in bursts."""
+
+PACED_MAX = 100_000
+"""Objects whose last write is remembered; far more than a cluster has. Forgetting one costs an early write."""
+
+
+class Applier:
+    def __init__(
+        self, cluster: Cluster, catalog: Catalog, clock: Callable[[], float], wall: Callable[[], datetime]
+    ) -> None:
+        self._cluster = cluster
+        self._catalog = catalog
+        self._clock = clock
+        self._wall = wall
+        self._written_s: dict[str, float] = {}
+        self._noticed_s: dict[str, float] = {}
+        """When figures were first found to differ; by uid."""
+        self.status_writes = 0
+
+    async def apply(self, actions: Sequence[Action]) -> float | None:
+        """Write; the seconds until what was put off for its rate is due, None if nothing was.
+
+        Raises Refused or Unreachable; what was written until then stays written.
+        """
+        later: list[float] = []
+        put_off = {
+            action.target.uid: wait_s
+            for action in actions
+            if isinstance(action, StatusPatch) and (wait_s := self._wait_s(action)) > 0
+        }
+        later.extend(put_off.values())
+        for action in actions:
+            if action.target.uid in put_off:
+                continue
+            match action:
+                case StatusPatch():
+                    await self._status(action)
+                case EventPost():
+                    await self._event(action)
+                case _:
+                    assert_never(action)
+        return min(later) if later else None
+
+    def _wait_s(self, patch: StatusPatch) -> float:
+        now_s, uid = self._clock(), patch.target.uid
+        due_s = self._written_s[uid] + STATUS_EVERY_S if uid in self._written_s else now_s
+        if not patch.turned:
+            due_s = max(due_s, self._noticed_s.setdefault(uid, now_s) + FIGURES_AFTER_S)
+        return due_s - now_s
+
+    async def _status(self, patch: StatusPatch) -> None:
+        target = patch.target
+        # The whole status at once, whatever it was: a merge would keep keys of the former one. The test
+        # keeps it from an object of the same name that was made meanwhile.
+        body: list[Json] = [
+            {"op": "test", "path": "/metadata/uid", "value": target.uid},
+            {"op": "add", "path": "/status", "value": dict(patch.status)},
+        ]
+        kind = _plural(target)
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{target.namespace}/{kind}/{target.name}/status"
+        self._noticed_s.pop(target.uid, None)
+        if len(self._written_s) >= PACED_MAX:
+            self._written_s.clear()
+        try:
+            written = await self._cluster.patch(path, body, PatchKind.JSON, {"fieldManager": COMPONENT})
+        except Refused as error:
+            if error.not_found or error.status == 422:
+                # Deleted, perhaps made anew: the watch tells.
+                LOG.info("status not written: %s %s/%s is gone", target.kind, target.namespace, target.name)
+                return
+            raise
+        self._written_s[target.uid] = self._clock()
+        self.status_writes += 1
+        # So that the next run starts from what was written, even before the watch has told.
+        self._catalog.observe(Seen.of(kind, written))
+
+    async def _event(self, post: EventPost) -> None:
+        target, now = post.target, instant(self._wall())
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{target.name[:200]}.{post.key}", "namespace": target.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": target.kind,
+                "namespace": target.namespace,
+                "name": target.name,
+                "uid": target.uid,
+            },
+            "type": post.type.value,
+            "reason": post.reason,
+            "message": post.message,
+            "source": {"component": COMPONENT},
+            "reportingComponent": COMPONENT,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._cluster.create(f"/api/v1/namespaces/{target.namespace}/events", body)
+        except Refused as error:
+            if error.conflict:
+                return  # posted before a crash
+            if error.not_found or error.status in (403, 422):
+                # A namespace that is being deleted takes no Events; the status must not wait for one.
+                LOG.warning("event not posted: %s", error)
+                return
+            raise
+
+
+def _plural(target: Target) -> Kind:
+    return Kind.ROUTE if target.kind == ROUTE_KIND else Kind.BUDGET

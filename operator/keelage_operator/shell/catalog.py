@@ -1,0 +1,266 @@
+"""The routes, budgets and injected pods of the cluster as they were last seen, and what they compile to.
+
+The watch feeds it, lists correct it, and everybody else reads from it without a network
+call. One event loop owns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from keelage_api.proxy_config import ProxyConfig
+from keelage_operator.core.compile import CompiledNamespace, compile_namespace
+from keelage_operator.core.ledger import Checkpoint
+from keelage_operator.core.manifests import BudgetManifest, RouteManifest
+from keelage_operator.core.price_book import Book
+from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.shell.cluster import Json, member
+
+GONE_MAX = 50_000
+"""Uids of deleted objects, kept so that a list begun before a deletion does not bring the object back."""
+
+POD_OVER = ("Succeeded", "Failed")
+"""Phases that no container comes back from."""
+
+
+class Kind(enum.StrEnum):
+    """Plural names, as in paths of the API."""
+
+    ROUTE = "llmroutes"
+    BUDGET = "llmbudgets"
+    POD = "pods"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An object at one of its versions. Pods are kept without what nobody reads here."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    """resourceVersion: a number that rises with each write of the cluster (KEP-5504)."""
+    labels: Mapping[str, str]
+    over: bool = False
+    """A pod whose containers have all ended for good."""
+    raw: Mapping[str, object] = field(default_factory=dict)
+    """Empty for pods."""
+
+    @classmethod
+    def of(cls, kind: Kind, raw: Json) -> Seen:
+        meta = member(raw, "metadata")
+        labels = {key: str(value) for key, value in member(meta, "labels").items()}
+        version = str(meta.get("resourceVersion") or "0")
+        return cls(
+            kind=kind,
+            namespace=str(meta.get("namespace") or ""),
+            name=str(meta.get("name") or ""),
+            uid=str(meta.get("uid") or ""),
+            version=int(version) if version.isdigit() else 0,
+            labels=labels,
+            over=kind is Kind.POD and member(raw, "status").get("phase") in POD_OVER,
+            raw={} if kind is Kind.POD else raw,
+        )
+
+
+@dataclass(slots=True)
+class _Namespace:
+    objects: dict[Kind, dict[str, Seen]] = field(default_factory=lambda: {kind: {} for kind in Kind})
+    revision: int = 1
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    compiled: CompiledNamespace | None = None
+    """None: the routes or budgets changed since."""
+
+
+def _ignore(_text: str) -> None:
+    return None
+
+
+class Catalog:
+    """A RouteSource, and the input of reconciliation."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._namespaces: dict[str, _Namespace] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._listed: set[Kind] = set()
+        self.on_change: Callable[[str], None] = _ignore
+        """Told the namespace of every object that changed."""
+        self.on_pod_gone: Callable[[str], None] = _ignore
+        """Told the uid of a pod that was deleted or is over."""
+
+    # What feeds it
+
+    def observe(self, seen: Seen) -> bool:
+        """Take in an object; False if that version or a newer one is known already, or it was deleted."""
+        if seen.uid in self._gone:
+            return False
+        home = self._namespaces.setdefault(seen.namespace, _Namespace())
+        objects = home.objects[seen.kind]
+        before = objects.get(seen.name)
+        if before is not None and seen.version <= before.version:
+            return False
+        objects[seen.name] = seen
+        if before is not None and before.uid != seen.uid:
+            self._buried(before)
+        if seen.over and not (before is not None and before.over):
+            self.on_pod_gone(seen.uid)
+        if _matters(before, seen):
+            self._bump(home, seen.kind)
+        self.on_change(seen.namespace)
+        return True
+
+    def gone(self, seen: Seen) -> bool:
+        """An object was deleted; False if it was not known or its name was taken over by another."""
+        self._bury(seen.uid)
+        home = self._namespaces.get(seen.namespace)
+        known = home.objects[seen.kind].get(seen.name) if home is not None else None
+        if home is None or known is None or known.uid != seen.uid:
+            if seen.kind is Kind.POD:
+                self.on_pod_gone(seen.uid)
+            return False
+        del home.objects[seen.kind][seen.name]
+        self._buried(known)
+        self._bump(home, seen.kind)
+        self.on_change(seen.namespace)
+        return True
+
+    def versions(self, kind: Kind) -> dict[str, int]:
+        """By uid; to be taken before a list is asked for."""
+        return {seen.uid: seen.version for home in self._namespaces.values() for seen in home.objects[kind].values()}
+
+    def correct(self, kind: Kind, listed: Iterable[Seen], before: Mapping[str, int]) -> int:
+        """Take in a complete list; the number of differences that the watch had missed.
+
+        What was known before the list was asked for and is not in it was deleted,
+        unless it changed meanwhile.
+        """
+        listed = tuple(listed)
+        missed = sum(self.observe(seen) for seen in listed)
+        present = {seen.uid for seen in listed}
+        vanished = [
+            seen
+            for home in self._namespaces.values()
+            for seen in home.objects[kind].values()
+            if seen.uid not in present and before.get(seen.uid) == seen.version
+        ]
+        for seen in vanished:
+            self.gone(seen)
+        self._listed.add(kind)
+        return missed + len(vanished)
+
+    # What is read from it
+
+    def synced(self) -> bool:
+        return len(self._listed) == len(Kind)
+
+    def namespaces(self) -> tuple[str, ...]:
+        """All that hold a route or a budget."""
+        return tuple(
+            sorted(
+                name for name, home in self._namespaces.items() if home.objects[Kind.ROUTE] or home.objects[Kind.BUDGET]
+            )
+        )
+
+    def objects(self, kind: Kind, namespace: str) -> tuple[Seen, ...]:
+        """By name."""
+        home = self._namespaces.get(namespace)
+        return tuple(seen for _, seen in sorted(home.objects[kind].items())) if home is not None else ()
+
+    def pod_uids(self) -> frozenset[str]:
+        """Of the pods whose containers may still run."""
+        return frozenset(
+            pod.uid for home in self._namespaces.values() for pod in home.objects[Kind.POD].values() if not pod.over
+        )
+
+    def compiled(self, namespace: str) -> CompiledNamespace:
+        home = self._namespaces.get(namespace)
+        if home is None:
+            return compile_namespace(namespace, (), (), self._book)
+        if home.compiled is None:
+            home.compiled = compile_namespace(
+                namespace,
+                [RouteManifest.of(seen.raw) for seen in home.objects[Kind.ROUTE].values()],
+                [BudgetManifest.of(seen.raw) for seen in home.objects[Kind.BUDGET].values()],
+                self._book,
+            )
+        return home.compiled
+
+    def budgets_in_force(self) -> dict[str, BudgetInForce]:
+        """By `<namespace>/<budget>`, of the whole cluster."""
+        return {
+            compiled.in_force.name: compiled.in_force
+            for namespace in self.namespaces()
+            for compiled in self.compiled(namespace).budgets.values()
+            if compiled.in_force is not None
+        }
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """What the budgets' statuses say was committed; by `<namespace>/<budget>`."""
+        found = {}
+        for namespace, home in self._namespaces.items():
+            for seen in home.objects[Kind.BUDGET].values():
+                status = member(seen.raw, "status")
+                committed = member(status, "picodollars").get("committed")
+                window = member(status, "window").get("id")
+                if isinstance(committed, int) and isinstance(window, str) and window:
+                    found[f"{namespace}/{seen.name}"] = Checkpoint(window, committed)
+        return found
+
+    # RouteSource
+
+    def config_for(self, namespace: str, labels: Mapping[str, str]) -> ProxyConfig:
+        return self.compiled(namespace).config_for(labels)
+
+    def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        return self.compiled(namespace).credentials_for(labels)
+
+    def labels_of(self, namespace: str, pod: str, uid: str) -> Mapping[str, str] | None:
+        home = self._namespaces.get(namespace)
+        seen = home.objects[Kind.POD].get(pod) if home is not None else None
+        return seen.labels if seen is not None and seen.uid == uid else None
+
+    def revision(self, namespace: str) -> int:
+        home = self._namespaces.get(namespace)
+        return home.revision if home is not None else 0
+
+    async def changed(self, namespace: str, revision: int) -> None:
+        home = self._namespaces.setdefault(namespace, _Namespace(revision=0))
+        while home.revision == revision:
+            await home.changed.wait()
+
+    def _bump(self, home: _Namespace, kind: Kind) -> None:
+        if kind is not Kind.POD:
+            home.compiled = None
+        home.revision += 1
+        home.changed.set()
+        home.changed = asyncio.Event()
+
+    def _bury(self, uid: str) -> None:
+        self._gone[uid] = None
+        if len(self._gone) > GONE_MAX:
+            self._gone.popitem(last=False)
+
+    def _buried(self, seen: Seen) -> None:
+        self._bury(seen.uid)
+        if seen.kind is Kind.POD and not seen.over:
+            self.on_pod_gone(seen.uid)
+
+
+def _matters(before: Seen | None, seen: Seen) -> bool:
+    """Whether what sidecars obey may differ: status figures change often and do not count."""
+    if before is None or before.uid != seen.uid:
+        return True
+    if seen.kind is Kind.POD:
+        return before.labels != seen.labels
+    return _obeyed(before) != _obeyed(seen)
+
+
+def _obeyed(seen: Seen) -> tuple[object, object]:
+    """A new spec is a new generation; the last accepted one is a fallback for it."""
+    return member(seen.raw, "metadata").get("generation"), member(seen.raw, "status").get("lastAccepted")

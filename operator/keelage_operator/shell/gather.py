@@ -1,0 +1,58 @@
+"""Reads what reconciliation of one namespace needs; all of it from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from keelage_operator.core.budget_status import instant
+from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.reconcile import SidecarPod, Snapshot
+from keelage_operator.core.speakers import Speakers
+from keelage_operator.shell.catalog import Catalog, Kind
+
+
+class Figures(Protocol):
+    """The part of the ledger book that is shown."""
+
+    def figures(self, name: str) -> LedgerFigures | None:
+        """By `<namespace>/<budget>`; None if not in force."""
+        ...
+
+
+class Gatherer:
+    def __init__(
+        self,
+        catalog: Catalog,
+        speakers: Speakers,
+        book: Figures,
+        clock: Callable[[], float],
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._catalog = catalog
+        self._speakers = speakers
+        self._book = book
+        self._clock = clock
+        self._wall = wall
+
+    def snapshot(self, namespace: str) -> Snapshot:
+        compiled = self._catalog.compiled(namespace)
+        figures = {}
+        for name in compiled.budgets:
+            found = self._book.figures(f"{namespace}/{name}")
+            if found is not None:
+                figures[name] = found
+        return Snapshot(
+            compiled=compiled,
+            routes={seen.name: seen.raw for seen in self._catalog.objects(Kind.ROUTE, namespace)},
+            budgets={seen.name: seen.raw for seen in self._catalog.objects(Kind.BUDGET, namespace)},
+            pods=tuple(
+                SidecarPod(seen.name, seen.uid, seen.labels)
+                for seen in self._catalog.objects(Kind.POD, namespace)
+                if not seen.over
+            ),
+            speakers={speaker.pod_uid: speaker for speaker in self._speakers.of_namespace(namespace, self._clock())},
+            figures=figures,
+            now=instant(self._wall()),
+        )
