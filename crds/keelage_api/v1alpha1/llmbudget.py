@@ -189,7 +189,6 @@ class LLMBudgetStatus(Observed):
         cel=f"size(self.metadata.name) <= {NAME_LENGTH_MAX}",
         message=f"the name of an LLMBudget must have at most {NAME_LENGTH_MAX} characters: its ledgers bear it",
         holds=lambda budget: len(budget.metadata.name) <= NAME_LENGTH_MAX,
-        field=".metadata.name",
     )
 )
 class LLMBudget(Part):

@@ -267,7 +267,6 @@ _RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the n
         message=_TIER_REMEDY,
         holds=lambda spec: not _tiers_astray(spec),
         field=".tiers",
-        message_cel=f"'{_TIER_REMEDY}; tier: ' + self.tiers.filter(t, {_TIER_ASTRAY}).map(t, t.name).join(', ')",
         explain=lambda spec: f"{_TIER_REMEDY}; tier: {', '.join(_tiers_astray(spec))}",
     ),
     Constraint["LLMRouteSpec"](
@@ -275,7 +274,6 @@ _RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the n
         message=_RULE_REMEDY,
         holds=lambda spec: not _rules_astray(spec),
         field=".rules",
-        message_cel=f"'{_RULE_REMEDY}; rule: ' + self.rules.filter(r, {_RULE_ASTRAY}).map(r, r.name).join(', ')",
         explain=lambda spec: f"{_RULE_REMEDY}; rule: {', '.join(_rules_astray(spec))}",
     ),
 )

@@ -80,6 +80,8 @@ def _text(detail: ErrorDetails, at: str) -> str:
     context: Mapping[str, object] = detail.get("ctx", {})
     field = _field(at, detail["loc"])
     match kind:
+        case "constraint" if not (at or detail["loc"]):
+            return str(context["text"])  # about the object as a whole
         case "constraint":
             return f"{field}{context['field']}: {context['text']}"
         case "duplicate":
@@ -92,7 +94,10 @@ def _text(detail: ErrorDetails, at: str) -> str:
             allowed = ", ".join(f'"{name}"' for name in re.findall(r"'([^']*)'", str(context["expected"])))
             return f"{field}: Unsupported value: {_shown(given)}: supported values: {allowed}"
         case "too_long":
-            return f"{field}: Too many: must have at most {context['max_length']} items"
+            plural = "" if context["max_length"] == 1 else "s"
+            return (
+                f"{field}: Too many: {context['actual_length']}: must have at most {context['max_length']} item{plural}"
+            )
         case "too_short":
             return f"{field}: Invalid value: should have at least {context['min_length']} items"
         case "string_too_long":

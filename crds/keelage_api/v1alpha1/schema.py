@@ -152,12 +152,20 @@ def _structural(raw: Mapping[str, object], definitions: Mapping[str, Schema]) ->
         elif key == "propertyNames":
             continue  # not in structural schemas; the API server bounds label keys where they are set
         elif key == "default" and isinstance(value, dict):
-            schema[key] = {}  # the API server fills it in from the defaults of its fields
+            schema[key] = _without_null(value)  # whole, not {}: rules are tried on it before its fields' defaults are
         elif key == "description":
             schema[key] = " ".join(str(value).split())
         else:
             schema[key] = value
     return schema
+
+
+def _without_null(value: Mapping[str, object]) -> Schema:
+    return {
+        key: _without_null(child) if isinstance(child, dict) else child
+        for key, child in value.items()
+        if child is not None
+    }
 
 
 def _without_defaults(schema: Schema) -> Schema:
