@@ -73,7 +73,8 @@ class SqliteStore:
         return await self._write(
             key,
             record,
-            "UPDATE ledger SET record = ?, version = ? WHERE budget = ? AND window = ? AND version = ? RETURNING version",
+            "UPDATE ledger SET record = ?, version = ? WHERE budget = ? AND window = ? AND version = ? "
+            "RETURNING version",
             (version,),
         )
 
