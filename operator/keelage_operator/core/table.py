@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from keelage_api.v1alpha1.schema import Column
+
 _FILTER = re.compile(r'(\w+)\[\?\(@\.(\w+)==["\'](\w+)["\']\)\]')
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One entry of `additionalPrinterColumns`."""
-
-    name: str
-    json_path: str
-    """`.status.spent`, `.status.conditions[?(@.type=="Accepted")].status`"""
-    kind: str = "string"
-    """`date` is shown as an age."""
 
 
 def render(columns: Sequence[Column], objects: Sequence[Mapping[str, object]], now: datetime) -> str:
@@ -44,8 +34,8 @@ def look_up(value: object, path: str) -> object:
 def _cell(column: Column, each: Mapping[str, object], now: datetime) -> str:
     found = _find(each, column.json_path)
     if found is None or found == "":
-        return "" if column.kind != "date" else "<unknown>"
-    if column.kind == "date":
+        return "" if column.type != "date" else "<unknown>"
+    if column.type == "date":
         return age(now - datetime.fromisoformat(str(found).replace("Z", "+00:00")))
     return str(found)
 

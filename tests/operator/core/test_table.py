@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from keelage_api.v1alpha1.schema import Column
 
-from keelage_operator.core.table import Column, age, render
+from keelage_operator.core.table import age, render
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

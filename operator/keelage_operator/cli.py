@@ -1,0 +1,142 @@
+"""`keelage`: run without a cluster, read what it says, check manifests, ask the providers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from keelage_api.errors import KeelageError
+from keelage_api.v1alpha1.schema import columns_of
+from keelage_operator import local_mode
+from keelage_operator.core.table import render
+from keelage_operator.local_folder import read_folder
+from keelage_sidecar.settings import Address
+
+NAMES = {
+    "llmroute": "LLMRoute", "llmroutes": "LLMRoute", "llmr": "LLMRoute",
+    "llmbudget": "LLMBudget", "llmbudgets": "LLMBudget", "llmb": "LLMBudget",
+}  # fmt: skip
+"""As kubectl takes them: singular, plural, short."""
+
+LISTEN = "127.0.0.1:4000"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The exit code: 0 good, 1 the answer is no, 2 it could not be asked."""
+    arguments = _parser().parse_args(words)
+    try:
+        code: int = arguments.act(arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (KeelageError, OSError) as error:
+        print(f"keelage: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="keelage", description="LLM budgets and routing, without a cluster too.")
+    parser.add_argument("--version", action="version", version=f"keelage {version('keelage')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="serve the folder's routes under its budgets on this machine")
+    run.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR", help="manifests; Secrets too")
+    run.add_argument("--listen", default=LISTEN, type=_address, metavar="HOST:PORT", help=f"default {LISTEN}")
+    run.add_argument("--state", metavar="DIR", help="ledger, journal and status; default: the user's state folder")
+    run.set_defaults(act=_run)
+
+    get = commands.add_parser("get", help="print what kubectl get would print")
+    get.add_argument("kind", choices=sorted(NAMES), metavar="KIND", help="llmbudget or llmroute")
+    get.add_argument("name", nargs="?", help="one object; default: all")
+    get.add_argument("-o", dest="output", choices=["json"], help="the whole objects")
+    get.add_argument("--state", metavar="DIR", help="as given to keelage run")
+    get.set_defaults(act=_get)
+
+    check = commands.add_parser("check", help="say what is wrong with the folder's manifests")
+    check.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR")
+    check.set_defaults(act=_check)
+
+    ask = commands.add_parser("doctor", help="ask each provider whether the folder's keys and models are good")
+    ask.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR")
+    ask.set_defaults(act=_doctor)
+    return parser
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not host:port, as in {LISTEN}")
+    return Address(host.strip("[]") or "127.0.0.1", int(port))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    asyncio.run(
+        local_mode.run(local_mode.Options(arguments.folder, local_mode.state_dir(arguments.state), arguments.listen))
+    )
+    return 0
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    kind = NAMES[arguments.kind]
+    state = local_mode.state_dir(arguments.state)
+    objects = [
+        each
+        for key, each in sorted(local_mode.Objects.load(state).known.items())
+        if key.startswith(f"{kind}/") and arguments.name in (None, key.partition("/")[2])
+    ]
+    if not objects:
+        wanted = f"{kind} {arguments.name}" if arguments.name else f"{kind}"
+        print(
+            f"keelage: no {wanted} in {state}: start `keelage run -f DIR` first, with the same --state", file=sys.stderr
+        )
+        return 1
+    if arguments.output == "json":
+        print(json.dumps(objects[0] if arguments.name else {"kind": "List", "items": objects}, indent=2))
+    else:
+        columns = [column for column in columns_of(kind) if column.priority == 0]
+        print(render(columns, objects, datetime.now(UTC)))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    folder = read_folder(arguments.folder)
+    compiled = local_mode.compile_folder(folder, local_mode.Objects(Path(os.devnull)), "")
+    found = list(local_mode.problems(compiled))
+    for refuses, text in found:
+        print(f"{'error' if refuses else 'warning'}: {text}")
+    good = not any(refuses for refuses, _ in found)
+    print(f"{len(compiled.routes)} routes, {len(compiled.budgets)} budgets: {'good' if good else 'not accepted'}")
+    return 0 if good else 1
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    # Imported here: the provider's SDK takes a second to load, and no other command needs it.
+    from keelage_operator import doctor
+
+    folder = read_folder(arguments.folder)
+    compiled = local_mode.compile_folder(folder, local_mode.Objects(Path(os.devnull)), "")
+    config = compiled.config_for({})
+    good = True
+    for backend in config.backends.values():
+        models = frozenset(
+            choice.model
+            for rule in config.rules
+            for choice in rule.choices
+            if choice.backend == backend.name and choice.model
+        )
+        for finding in doctor.examine(backend, models, folder.secrets):
+            good = good and finding.good
+            print(f"{'ok  ' if finding.good else 'FAIL'} {finding.backend}: {finding.text}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
