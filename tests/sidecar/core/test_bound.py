@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sidecar.core.calls import GPT, HAIKU, LOCAL, chat, claude, embeddings, gpt, is_a, messages
+from tests.sidecar.core.calls import EMBED, GPT, HAIKU, LOCAL, chat, claude, embeddings, gpt, is_a, messages
 from tests.sidecar.core.test_request import JSON
 
 from keelage_api.pricing import ModelPrice, Rates, cost_of
@@ -148,9 +148,26 @@ def test_a_prediction_counts_as_output_too() -> None:
     assert is_a(Bound, bound_of(facts, gpt(), 0)).output_tokens > 1010
 
 
+@pytest.mark.parametrize(
+    ("fields", "geo", "speed"),
+    [
+        ({"inference_geo": "us"}, "us", "standard"),
+        ({}, "us", "standard"),
+        ({"inference_geo": "global"}, "global", "standard"),
+        ({"speed": "fast"}, "us", "fast"),
+        ({"speed": "fast", "inference_geo": "global"}, "global", "fast"),
+    ],
+)
+def test_the_bound_is_what_its_tokens_cost_at_their_dearest(fields: dict[str, object], geo: str, speed: str) -> None:
+    price = ModelPrice(HAIKU.tiers, fast_percent=600, us_percent=110)
+    bound = is_a(Bound, bound_of(messages(**fields), replace(claude(), price=price), 0))
+    usage = TokenUsage(bound.input_tokens, output_tokens=bound.output_tokens, geo=geo, speed=speed)
+    assert bound.amount == cost_of(usage, price)
+
+
 def test_embeddings_cost_their_input_only() -> None:
     facts = embeddings(["a" * 9000, "b" * 9000])
-    bound = is_a(Bound, bound_of(facts, gpt(), 0))
+    bound = is_a(Bound, bound_of(facts, replace(gpt(), price=EMBED), 0))
     assert (bound.output_tokens, bound.input_tokens > 18_000) == (0, True)
 
 

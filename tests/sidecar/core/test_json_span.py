@@ -39,6 +39,15 @@ def test_keys_are_counted_at_all_depths(original: dict[str, object], spread: boo
     assert not repeats_a_key(body, weigh(CHAT.kind, original).keys)
 
 
+@given(OBJECTS, st.booleans())
+def test_the_scan_finds_each_members_value(original: dict[str, object], spread: bool) -> None:
+    body = orjson.dumps(original, option=orjson.OPT_INDENT_2 if spread else None)
+    layout = layout_of(body)
+    found = {name: orjson.loads(body[member.start : member.end]) for name, member in layout.members.items()}
+    assert found == orjson.loads(body)
+    assert body[layout.close :] == b"}"
+
+
 def test_everything_but_the_span_stays_byte_for_byte() -> None:
     body = b' { "a" : "\\u00e9\\"}," ,\n"mod\\u0065l"\t: "x" , "z":[1.0,{"model":"y"}] } \n'
     assert splice(body, {"model": b'"new"'}) == (

@@ -118,6 +118,13 @@ def test_an_attempt_falls_under_each_budget_that_applies_to_it() -> None:
     ]
 
 
+def test_the_model_of_the_attempt_counts_not_that_of_the_request() -> None:
+    table = RoutingTable.build(config(budgets=BUDGETS[2:3]))
+    rule = table.config.rules[0]
+    assert table.claims(gpt(), rule, chat(model="auto"), 5) == (Claim("shop/gpt", 5, True),)
+    assert table.claims(replace(gpt(), model="o9"), rule, chat(model="gpt-x"), 5) == ()
+
+
 def test_a_candidate_knows_whether_a_hard_budget_pays_for_it() -> None:
     table = RoutingTable.build(config(budgets=BUDGETS[1:3]))
     assert is_a(Plan, table.plan(messages())).candidates[0].hard is False
