@@ -24,9 +24,14 @@ class ConfigRequest(msgspec.Struct, frozen=True):
     wait_s: float = 25.0
 
 
-class ConfigReply(msgspec.Struct, frozen=True):
-    config: msgspec.Raw | None = None
-    """An encoded ProxyConfig; None when the wait ended without a change."""
+class ConfigReply(msgspec.Struct, frozen=True, rename={"raw": "config"}):
+    raw: msgspec.Raw = msgspec.Raw(b"null")
+    """As on the wire. No union with None: msgspec would take only null for it."""
+
+    @property
+    def config(self) -> msgspec.Raw | None:
+        """An encoded ProxyConfig; None when the wait ended without a change."""
+        return None if bytes(self.raw) == b"null" else self.raw
 
 
 class Statement(msgspec.Struct, frozen=True):

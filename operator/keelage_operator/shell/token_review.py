@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import aiohttp
 import msgspec
-from kubernetes.aio import client
 
 from keelage_api.errors import KeelageError
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.sidecar_template import TOKEN_AUDIENCE
+from keelage_operator.shell.cluster import Cluster, Json, Refused, Unreachable
 
 REMEMBER_S = 60.0
 REFUSAL_S = 5.0
@@ -29,7 +28,6 @@ REFUSAL_S = 5.0
 
 REMEMBERED_MAX = 20_000
 TOKEN_BYTES_MAX = 16 * 1024
-REQUEST_S = 5.0
 REVIEWS_MAX = 16
 """At once; after a restart every sidecar comes back within seconds."""
 
@@ -57,25 +55,41 @@ class Authenticator(Protocol):
 class KubernetesAuthenticator:
     """Asks the API server."""
 
-    def __init__(self, api: client.ApiClient, audience: str = TOKEN_AUDIENCE) -> None:
-        self._api = client.AuthenticationV1Api(api)
+    def __init__(self, cluster: Cluster, audience: str = TOKEN_AUDIENCE) -> None:
+        self._cluster = cluster
         self._audience = audience
 
     async def review(self, token: str) -> PodIdentity | Unknown:
-        body = client.V1TokenReview(spec=client.V1TokenReviewSpec(token=token, audiences=[self._audience]))
+        body: Json = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [self._audience]},
+        }
         try:
-            found = await self._api.create_token_review(body, _request_timeout=REQUEST_S)
-        except client.ApiException as error:
-            raise ReviewUnavailable(f"TokenReview: API server answered {error.status} {error.reason}") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ReviewUnavailable(f"TokenReview: API server not reached: {type(error).__name__}") from error
-        status = found.status
-        if status is None or not status.authenticated or status.user is None:
+            found = await self._cluster.create("/apis/authentication.k8s.io/v1/tokenreviews", body)
+        except (Refused, Unreachable) as error:
+            raise ReviewUnavailable(f"TokenReview: {error}") from error
+        try:
+            status = msgspec.convert(found.get("status"), type=_ReviewStatus)
+        except msgspec.ValidationError as error:
+            raise ReviewUnavailable(f"TokenReview: unexpected answer: {error}") from error
+        if not status.authenticated:
             return Unknown("the token is not valid for audience " + self._audience)
         # An API server that does not know audiences leaves the list out: such an answer proves nothing.
-        if self._audience not in (status.audiences or ()):
+        if self._audience not in status.audiences:
             return Unknown(f"the token is not for audience {self._audience}")
-        return identity(status.user.username or "", status.user.extra or {})
+        return identity(status.user.username, status.user.extra)
+
+
+class _User(msgspec.Struct, frozen=True):
+    username: str = ""
+    extra: dict[str, list[str]] = {}
+
+
+class _ReviewStatus(msgspec.Struct, frozen=True):
+    authenticated: bool = False
+    audiences: tuple[str, ...] = ()
+    user: _User = _User()
 
 
 def identity(username: str, extra: dict[str, list[str]]) -> PodIdentity | Unknown:
