@@ -9,7 +9,7 @@ from keelage_operator.shell.cluster import Cluster, Refused, Unreachable, member
 from keelage_operator.shell.config_channel import Unavailable
 
 
-class KubernetesPods:
+class ClusterPods:
     """PodReader."""
 
     def __init__(self, cluster: Cluster) -> None:
