@@ -1,0 +1,177 @@
+"""The journal, cut at every store: what is read back never tells less than was spent."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keelage_sidecar.core.journal_format import (
+    ACCOUNTS,
+    HOLDS,
+    JOURNAL_BYTES,
+    Journal,
+    JournalError,
+    blank_journal,
+)
+
+
+class Killed(Exception):
+    """The process ends between two stores."""
+
+
+class Words:
+    """The journal's words as the kernel sees them: every store counts, one of them is the last."""
+
+    def __init__(self, words: memoryview[int], left: int) -> None:
+        self._words = words
+        self.left = left
+
+    def __getitem__(self, index: int) -> int:
+        return self._words[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        if self.left <= 0:
+            raise Killed
+        self.left -= 1
+        self._words[index] = value
+
+
+def open_blank() -> tuple[bytearray, Journal]:
+    buffer = bytearray(blank_journal("0123456789abcdef"))
+    journal = Journal(buffer)
+    assert journal.recover() == ()
+    return buffer, journal
+
+
+def cut(journal: Journal, stores: int) -> None:
+    journal._words = Words(journal._words, stores)  # type: ignore[assignment]
+
+
+def spent_in(buffer: bytearray) -> dict[tuple[str, str], int]:
+    return {(entry.budget, entry.window): entry.spent for entry in Journal(bytearray(buffer)).recover()}
+
+
+def test_what_was_written_is_read_back() -> None:
+    buffer, journal = open_blank()
+    slot = journal.open_account("shop/month", "2026-11")
+    assert slot is not None
+    journal.set_granted(slot, 9 * 10**18)
+    journal.set_spent(slot, 5)
+    journal.reserve(slot, 7)
+    done = journal.reserve(slot, 100)
+    journal.settle(done, slot, 8)
+    again = Journal(bytearray(buffer))
+    assert again.incarnation == "0123456789abcdef"
+    (entry,) = again.recover()
+    assert (entry.budget, entry.window, entry.granted, entry.spent) == ("shop/month", "2026-11", 9 * 10**18, 15)
+
+
+def test_statement_numbers_rise_over_restarts() -> None:
+    buffer, journal = open_blank()
+    limit = journal.take_seqs()
+    again = Journal(bytearray(buffer))
+    assert again.seq_limit == limit
+    assert again.take_seqs() > limit
+
+
+def test_accounts_and_holds_are_bounded_and_used_again() -> None:
+    _, journal = open_blank()
+    slots = [journal.open_account("shop/month", str(number)) for number in range(ACCOUNTS)]
+    assert journal.open_account("shop/month", "more") is None
+    assert slots[7] is not None
+    journal.close_account(slots[7])
+    assert journal.open_account("shop/month", "more") == slots[7]
+    assert journal.open_account("s/" + "x" * 600, "more") is None
+    for _ in range(3 * HOLDS):
+        journal.settle(journal.reserve(0, 1), 0, 0)
+    assert journal.holds_left() == HOLDS
+
+
+def test_an_interrupted_settlement_goes_before_the_open_holds() -> None:
+    buffer, journal = open_blank()
+    slot = journal.open_account("shop/month", "2026-11")
+    assert slot is not None
+    journal.set_spent(slot, 50)
+    first = journal.reserve(slot, 10)
+    journal.reserve(slot, 100)
+    cut(journal, 1)
+    with pytest.raises(Killed):
+        journal.settle(first, slot, 53)
+    assert spent_in(buffer) == {("shop/month", "2026-11"): 153}
+
+
+ACCOUNT_NAMES = [("shop/month", "2026-11"), ("shop/day", "2026-11-21")]
+Step = tuple[str, int, int]
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["reserve", "settle"]), st.integers(0, 3), st.integers(0, 100)), min_size=1, max_size=12
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS, st.integers(0, 40), st.integers(0, 12))
+def test_a_kill_between_any_two_stores_never_undercounts(steps: list[Step], stores: int, recovery_stores: int) -> None:
+    buffer, journal = open_blank()
+    slots = [journal.open_account(budget, window) for budget, window in ACCOUNT_NAMES]
+    spent = [0, 0]
+    open_holds: list[tuple[int, int, int]] = []
+    unsure = [0, 0]
+    """By how much more than the least may be found: the bound of the hold that the kill interrupted."""
+    cut(journal, stores)
+    with suppress(Killed):
+        for kind, pick, amount in steps:
+            which = pick % 2 if kind == "reserve" or not open_holds else open_holds[pick % len(open_holds)][1]
+            slot = slots[which]
+            assert slot is not None
+            if kind == "reserve":
+                unsure[which] += amount
+                open_holds.append((journal.reserve(slot, amount), which, amount))
+                unsure[which] -= amount
+            elif open_holds:
+                hold, which, bound = open_holds.pop(pick % len(open_holds))
+                cost = min(amount, bound)
+                spent[which] += cost
+                unsure[which] += bound - cost
+                journal.settle(hold, slot, spent[which])
+                unsure[which] -= bound - cost
+    with suppress(Killed):
+        interrupted = Journal(buffer)
+        cut(interrupted, recovery_stores)
+        interrupted.recover()
+    found = spent_in(buffer)
+    for which, account in enumerate(ACCOUNT_NAMES):
+        least = spent[which] + sum(bound for _, of, bound in open_holds if of == which)
+        assert least <= found[account] <= least + unsure[which]
+
+
+@given(st.integers(0, 35), st.integers(0, 255))
+def test_a_damaged_header_is_refused(position: int, value: int) -> None:
+    data = bytearray(blank_journal("0123456789abcdef"))
+    if data[position] == value:
+        return
+    data[position] = value
+    with pytest.raises(JournalError):
+        Journal(data)
+
+
+def test_a_damaged_name_or_a_stray_hold_is_refused() -> None:
+    buffer, journal = open_blank()
+    slot = journal.open_account("shop/month", "2026-11")
+    assert slot is not None
+    journal.reserve(slot, 5)
+    damaged = bytearray(buffer)
+    at = damaged.index(b"shop/month")
+    damaged[at] ^= 1
+    with pytest.raises(JournalError):
+        Journal(damaged).recover()
+    journal.close_account(slot)
+    with pytest.raises(JournalError):
+        Journal(bytearray(buffer)).recover()
+
+
+@pytest.mark.parametrize("size", [0, 63, JOURNAL_BYTES - 1, JOURNAL_BYTES + 1])
+def test_a_journal_of_another_size_is_refused(size: int) -> None:
+    with pytest.raises(JournalError):
+        Journal(bytearray(blank_journal("0123456789abcdef").ljust(size, b"\0")[:size]))
