@@ -1,0 +1,230 @@
+"""A sidecar's data path between a raw client and fake providers, with a purse that tests can look into."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from keelage_api.codec import seal
+from keelage_api.pricing import ModelPrice, Rates
+from keelage_api.proxy_config import (
+    Backend,
+    BudgetTerms,
+    ModelChoice,
+    OnClientDisconnect,
+    Provider,
+    ProxyConfig,
+    Retry,
+    Rule,
+    Timeouts,
+)
+from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.routing import RoutingTable
+from keelage_sidecar.shell.attempt import Means
+from keelage_sidecar.shell.credentials import Credentials
+from keelage_sidecar.shell.exchange import Exchange
+from keelage_sidecar.shell.server import Server
+from keelage_sidecar.shell.upstream import Upstream
+
+KEY = "sk-provider"
+APP_KEY = b"placeholder"
+HAIKU = "claude-haiku-4-5"
+GPT = "gpt-4o-mini"
+NOW_UNIX_S = 1_790_000_000.0
+
+
+def price(input_micro: int, output_micro: int) -> ModelPrice:
+    """Micro-dollars per million tokens are pico-dollars per token."""
+    rates = Rates(0, input_micro, input_micro // 10, input_micro * 5 // 4, input_micro * 2, output_micro)
+    return ModelPrice((rates,), 200_000, 64_000)
+
+
+PRICES = {
+    Provider.ANTHROPIC: {HAIKU: price(1_000_000, 5_000_000)},
+    Provider.OPENAI: {
+        GPT: ModelPrice((Rates(0, 150_000, 75_000, 150_000, 150_000, 600_000),), 128_000, 16_384),
+        "text-embedding-3-small": ModelPrice((Rates(0, 20_000, 20_000, 20_000, 20_000, 0),), 8_191, 0),
+    },
+}
+TIMEOUTS = Timeouts(first_byte_ms=300, idle_ms=300)
+
+
+@dataclass(slots=True)
+class FakePurse:
+    """Pays up to `limit` pico-dollars; every hold must be settled exactly once."""
+
+    limit: int = 10**18
+    spent: int = 0
+    holds: dict[int, Hold] = field(default_factory=dict)
+    settled: list[tuple[tuple[Claim, ...], int]] = field(default_factory=list)
+    denial: DenialReason = DenialReason.BUDGET_EXHAUSTED
+    waits_s: list[float] = field(default_factory=list)
+    _made: int = 0
+
+    @property
+    def reserved(self) -> int:
+        return sum(max((claim.amount for claim in hold.claims), default=0) for hold in self.holds.values())
+
+    def try_reserve(self, claims: tuple[Claim, ...]) -> Hold | None:
+        for claim in claims:
+            if claim.hard and claim.amount > self.limit - self.spent - self.reserved:
+                return None
+        self._made += 1
+        hold = self.holds[self._made] = Hold(self._made, claims)
+        return hold
+
+    async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
+        self.waits_s.append(patience_s)
+        return self.try_reserve(claims) or Denied(
+            claims[0].budget, self.denial, claims[0].amount, 3600.0, f"LLMBudget {claims[0].budget} is spent"
+        )
+
+    def settle(self, hold: Hold, amount: int) -> None:
+        assert self.holds.pop(hold.id) == hold
+        self.settled.append((hold.claims, amount))
+        self.spent += amount
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    clean: bool
+    """It came to the end that its framing announces."""
+
+    def json(self) -> dict[str, object]:
+        value: object = orjson.loads(self.body)
+        assert isinstance(value, dict)
+        return value
+
+
+@dataclass(slots=True)
+class World:
+    port: int
+    purse: FakePurse
+    records: list[CallRecord]
+    delays_s: list[float]
+    server: Server
+    upstream: Upstream
+    table: RoutingTable | None
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def post(self, path: str, body: object, **headers: str) -> Reply:
+        return await self.ask("POST", path, body if isinstance(body, bytes) else orjson.dumps(body), **headers)
+
+    async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+        reader, writer = await self.connect()
+        writer.write(request(method, path, body, close=True, **headers))
+        raw = await reader.read()
+        writer.close()
+        return parsed(raw)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Turn the loop until something on the other side of a loopback socket has happened."""
+    while not condition():  # noqa: ASYNC110 -- there is no event to wait for, and each turn polls the sockets
+        await asyncio.sleep(0)
+
+
+def request(method: str, path: str, body: bytes, *, close: bool = False, **headers: str) -> bytes:
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "host: 127.0.0.1",
+        f"content-length: {len(body)}",
+        *(["connection: close"] if close else []),
+        *(
+            ["x-api-key: placeholder", "anthropic-version: 2023-06-01"]
+            if "messages" in path
+            else ["authorization: Bearer placeholder"]
+        ),
+        *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def parsed(raw: bytes) -> Reply:
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    if headers.get("transfer-encoding") != "chunked":
+        return Reply(int(first.split()[1]), headers, rest, len(rest) == int(headers.get("content-length", "-1")))
+    body, clean = b"", False
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        count = int(size, 16)
+        clean = count == 0
+        body, rest = body + rest[:count], rest[count + 2 :]
+    return Reply(int(first.split()[1]), headers, body, clean)
+
+
+def config_of(
+    urls: Sequence[str],
+    *,
+    hard: bool = True,
+    attempts: int = 3,
+    drain: bool = False,
+    credential: str = "llm-keys/key",
+    timeouts: Timeouts = TIMEOUTS,
+) -> ProxyConfig:
+    """One rule over all fake providers, each a backend of both dialects; one budget."""
+    backends = {}
+    for number, url in enumerate(urls):
+        for provider in (Provider.ANTHROPIC, Provider.OPENAI):
+            name = f"r/{provider.lower()}{number}"
+            backends[name] = Backend(name, provider, url, credential, timeouts)
+    rule = Rule(
+        "r",
+        "all",
+        tuple(ModelChoice(name) for name in backends),
+        retry=Retry(attempts, 100, 1000),
+        on_client_disconnect=OnClientDisconnect.DRAIN if drain else OnClientDisconnect.ABORT,
+    )
+    budgets = (BudgetTerms("shop/month", hard),)
+    return seal(ProxyConfig("", rules=(rule,), backends=backends, budgets=budgets, prices=PRICES))
+
+
+@asynccontextmanager
+async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
+    """A running data path; `keys` becomes the directory of credentials."""
+    (keys / "llm-keys").mkdir(exist_ok=True)
+    (keys / "llm-keys" / "key").write_text(f"{KEY}\n")
+    loop = asyncio.get_running_loop()
+    purse, records, delays = FakePurse(), list[CallRecord](), list[float]()
+
+    async def no_sleep(seconds: float) -> None:
+        delays.append(seconds)
+
+    upstream = Upstream(_no_tls)
+    means = Means(
+        purse=purse,
+        upstream=upstream,
+        credentials=Credentials(keys, loop.time),
+        clock=loop.time,
+        unix=lambda: NOW_UNIX_S,
+        pick=lambda: 0.0,
+        sleep=no_sleep,
+    )
+    table = RoutingTable.build(config) if config is not None else None
+    exchange = Exchange(means, lambda: here.table, records.append, user="pod-user", feature="pod-feature")
+    server = Server(exchange.handle)
+    here = World(await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table)
+    try:
+        yield here
+    finally:
+        await server.finish()
+        await upstream.close()
+    assert not purse.holds, "a hold was never settled"
+
+
+def _no_tls() -> ssl.SSLContext:
+    raise AssertionError("fake providers speak plain HTTP")
