@@ -83,7 +83,8 @@ class KubernetesCluster:
     """A Cluster over `kubernetes.aio`, with the credentials of the pod or of a kubeconfig."""
 
     def __init__(self, api: client.ApiClient, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
-        self._api = api
+        self.api = api
+        """The library's own client, for the other modules of this border."""
         self._timeout_s = timeout_s
 
     @classmethod
@@ -97,7 +98,7 @@ class KubernetesCluster:
         return cls(client.ApiClient(configuration=settings), timeout_s)
 
     async def close(self) -> None:
-        await self._api.close()  # type: ignore[no-untyped-call]
+        await self.api.close()  # type: ignore[no-untyped-call]
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         return await self._request("GET", path, query=query)
@@ -126,14 +127,14 @@ class KubernetesCluster:
     ) -> Json:
         limit_s = LIST_TIMEOUT_S if query is not None and "limit" in query else self._timeout_s
         try:
-            prepared = await self._api.param_serialize(
+            prepared = await self.api.param_serialize(
                 method,
                 path + ("?" + urlencode(query) if query else ""),
                 header_params={"Accept": "application/json", "Content-Type": content_type},
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            answer = await self._api.call_api(*prepared, _request_timeout=aiohttp.ClientTimeout(total=limit_s))
+            answer = await self.api.call_api(*prepared, _request_timeout=aiohttp.ClientTimeout(total=limit_s))
             data: bytes = await answer.read()  # type: ignore[no-untyped-call]
         except TimeoutError as error:
             raise Unreachable(f"{method} {path}: no answer within {limit_s:g} s") from error

@@ -1,0 +1,129 @@
+"""kopf as the watcher: event handlers that hand every object to the catalog, and nothing else.
+
+kopf owns the thread and the loop that it runs in, since it takes every task of its loop
+for its own. No handler here has a state: no finalizers, no annotations, no Events. An
+error of a stream that kopf cannot mend ends it, and with it the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import cast
+
+import kopf
+
+from keelage_api.v1alpha1.metadata import GROUP, VERSION
+from keelage_operator.shell.catalog import Kind, Seen
+from keelage_operator.shell.cluster import Json
+
+LOG = logging.getLogger(__name__)
+
+INJECTED_LABEL = "keelage.dev/injected"
+INJECTED_SELECTOR = f"{INJECTED_LABEL}=true"
+"""Only injected pods are watched: the others of a large cluster cost nothing."""
+
+SERVER_TIMEOUT_S = 300.0
+CLIENT_TIMEOUT_S = 330.0
+CONNECT_TIMEOUT_S = 10.0
+"""Watches that are never renewed die unnoticed (nolar/kopf#955): the server ends them, else the client does."""
+
+STOP_TIMEOUT_S = 5.0
+
+
+class Watch:
+    """`observe` and `gone` are called in the loop that `start` was called in."""
+
+    def __init__(self, observe: Callable[[Seen], object], gone: Callable[[Seen], object]) -> None:
+        self._observe = observe
+        self._gone = gone
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self.last_event_s = time.monotonic()
+        """When anything was last heard, on the monotonic clock."""
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    async def run(self) -> None:
+        """Watch until cancelled; returns or raises if the watcher ends by itself."""
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        self._thread = threading.Thread(target=self._main, name="watch", daemon=True)
+        self._thread.start()
+        try:
+            await asyncio.shield(self._ended)
+        finally:
+            self._stop.set()
+            await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_S)
+
+    def _main(self) -> None:
+        failure: BaseException | None = None
+        try:
+            asyncio.run(
+                kopf.operator(
+                    registry=self._registry(),
+                    settings=_settings(),
+                    clusterwide=True,
+                    standalone=True,
+                    stop_flag=self._stop,
+                )
+            )
+        except BaseException as error:  # noqa: BLE001 - whatever ended the thread ends the process, in its main loop
+            failure = error
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end, failure)
+
+    def _end(self, failure: BaseException | None) -> None:
+        assert self._ended is not None
+        if self._ended.done():
+            return
+        if failure is None:
+            self._ended.set_result(None)
+        else:
+            LOG.error("the watcher ended: %s", failure or type(failure).__name__)
+            self._ended.set_exception(failure if isinstance(failure, Exception) else RuntimeError(str(failure)))
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        """A registry of its own, so that nothing registers itself by being imported."""
+        registry = kopf.OperatorRegistry()
+
+        async def login(settings: kopf.OperatorSettings, **_: object) -> kopf.ConnectionInfo | None:
+            return kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+
+        kopf.on.login(registry=registry)(login)
+        kopf.on.event(GROUP, VERSION, Kind.ROUTE.value, registry=registry, id="route")(self._handler(Kind.ROUTE))
+        kopf.on.event(GROUP, VERSION, Kind.BUDGET.value, registry=registry, id="budget")(self._handler(Kind.BUDGET))
+        kopf.on.event("", "v1", Kind.POD.value, registry=registry, id="pod")(self._handler(Kind.POD))
+        return registry
+
+    def _handler(self, kind: Kind) -> Callable[..., object]:
+        async def hand_over(event: dict[str, object], **_: object) -> None:
+            seen = Seen.of(kind, cast(Json, event["object"]))
+            assert self._loop is not None
+            deleted = event["type"] == "DELETED"
+            self._loop.call_soon_threadsafe(self._take, self._gone if deleted else self._observe, seen)
+
+        return hand_over
+
+    def _take(self, sink: Callable[[Seen], object], seen: Seen) -> None:
+        self.last_event_s = time.monotonic()
+        sink(seen)
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = SERVER_TIMEOUT_S
+    settings.watching.client_timeout = CLIENT_TIMEOUT_S
+    settings.watching.connect_timeout = CONNECT_TIMEOUT_S
+    settings.watching.label_selectors["", "v1", Kind.POD.value] = INJECTED_SELECTOR
+    return settings
