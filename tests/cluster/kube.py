@@ -113,7 +113,7 @@ spec:
   - name: provider
     image: keelage/demo:dev
     imagePullPolicy: IfNotPresent
-    command: [python3, -m, keelage_dev.provider, --listen, "0.0.0.0:8080", --key, KEY]
+    command: [python3, -m, keelage_dev.provider, --listen, "0.0.0.0:8080", --key, tests=KEY, --set, output_tokens=40]
     readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 ---
 apiVersion: v1
