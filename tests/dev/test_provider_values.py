@@ -4,17 +4,60 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keelage_dev.provider import chat, embedding, messages
 from keelage_dev.provider.bill import Bill, PriceList
 from keelage_dev.provider.body import mapping, parsed
+from keelage_dev.provider.exchange import Request
 from keelage_dev.provider.fault import NONE, BadFault, Fault, parse
 from keelage_dev.provider.output import output
+from keelage_dev.provider.script import End, script
+from keelage_dev.provider.service import Service
 from keelage_dev.provider.settings import BadSetting, Settings, changed
 from keelage_dev.provider.usage import PromptCache, Usage, prompt
 
 MESSAGE = {"role": "user", "content": "hi"}
+PATHS = ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches", "/v1/chat/completions", "/v1/embeddings"]
+FAULTS = ["ok", "cut:2", "cut:99", "eof:0", "hang", "hang:1", "reset", "garbage", "malformed-sse", "error-event", "500"]
+FIELD = st.sampled_from(
+    [
+        "messages",
+        "role",
+        "content",
+        "type",
+        "text",
+        "tools",
+        "tool_choice",
+        "name",
+        "input_schema",
+        "function",
+        "parameters",
+        "properties",
+        "enum",
+        "items",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        "stream",
+        "stream_options",
+        "include_usage",
+        "system",
+        "thinking",
+        "budget_tokens",
+        "input",
+        "cache_control",
+        "ttl",
+        "dimensions",
+        "encoding_format",
+        "requests",
+        "custom_id",
+        "params",
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -197,3 +240,21 @@ def test_embeddings_are_unit_vectors_in_the_size_asked_for() -> None:
     assert sum(number * number for number in data[0]["embedding"]) == pytest.approx(1)
     assert data[0]["embedding"] != data[1]["embedding"]
     assert usage == Usage(input=2)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 300) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELD, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(body=st.dictionaries(FIELD, ANYTHING, max_size=8), path=st.sampled_from(PATHS), fault=st.sampled_from(FAULTS))
+def test_any_body_is_answered_and_the_answer_ends(body: dict[str, object], path: str, fault: str) -> None:
+    service = Service()
+    service.configure({"cache_min_tokens": 0})
+    headers = {"authorization": "Bearer k", "anthropic-version": "2023-06-01", "x-fake-fault": fault}
+    request = Request("POST", path, "", headers, orjson.dumps(body | {"model": "m"}))
+    steps = list(script(request, service.answer(request), service.settings))
+    assert all(step.end is End.GO_ON for step in steps[:-1])
+    assert steps[-1].end is not End.GO_ON

@@ -18,6 +18,7 @@ __all__ = ["Complaint", "complaint", "completion", "events", "run"]
 
 REASONING = ("gpt-5", "o1", "o3", "o4")
 """Models of these families take `max_completion_tokens` only, and no sampling parameters."""
+CHOICES_MAX = 128
 CREATED = 1_760_000_000
 """Unix time of every reply: replies are the same whenever they are made."""
 
@@ -46,6 +47,9 @@ def complaint(body: Mapping[str, object]) -> Complaint | None:
         if value is not None and (whole(value) or 0) < 1:
             message = f"Invalid '{name}': integer below minimum value. Expected a value >= 1."
             return Complaint(message, name, "integer_below_min_value")
+    if (whole(body.get("n")) or 1) > CHOICES_MAX:
+        message = f"Invalid 'n': integer above maximum value. Expected a value <= {CHOICES_MAX}."
+        return Complaint(message, "n", "integer_above_max_value")
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
         message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
         return Complaint(message, "max_tokens", "invalid_parameter_combination")

@@ -59,6 +59,10 @@ def script(request: Request, reply: Reply, settings: Settings) -> Iterator[Step]
 
 def _whole(request: Request, reply: Reply, wait: float) -> Iterator[Step]:
     fault = reply.fault
+    if request.method == "HEAD":
+        head = _head(request, reply, f"content-length: {len(reply.body)}\r\n", False)
+        yield Step(wait, head, reply.charges, End.NEXT_REQUEST if request.keep_alive else End.CLOSE)
+        return
     body = MALFORMED_BODY if fault.malformed and reply.status == 200 else reply.body
     coded = "gzip" in request.headers.get("accept-encoding", "") and len(body) > 0
     if coded:
@@ -91,6 +95,7 @@ def _stream(request: Request, reply: Reply, settings: Settings, wait: float) -> 
     gap = settings.first_event_s
     owed = reply.charges[0] if reply.charges else None
     events = reply.events or ()
+    bought: dict[int, tuple[Charge, ...]] = {0: ()}  # most events hold as many tokens as the one before
     for at, event in enumerate(events):
         if at == fault.cut_after:
             yield Step(end=End.RESET)
@@ -108,10 +113,11 @@ def _stream(request: Request, reply: Reply, settings: Settings, wait: float) -> 
         data = event.data
         if fault.malformed and at == len(events) // 2:
             data = MALFORMED_EVENT
-        charges: tuple[Charge, ...] = ()
-        if event.tokens and owed is not None:
+        charges = bought.get(event.tokens)
+        if charges is None and owed is not None:
             charges = (replace(owed, usd=reply.token_usd * event.tokens, new_call=False),)
-        yield Step(gap, chunk(data), charges)
+            bought[event.tokens] = charges
+        yield Step(gap, chunk(data), charges or ())
         gap = settings.gap_s
     if fault.cut_after is not None:
         yield Step(end=End.RESET)
