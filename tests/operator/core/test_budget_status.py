@@ -1,0 +1,205 @@
+"""What `kubectl get llmbudget` shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keelage_api.money import PICO_PER_USD, parse_usd
+from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
+from keelage_api.v1alpha1.manifest import Parsed, dump, parse
+from keelage_api.window import Window
+from keelage_operator.core.accept import AcceptedBudget, Problem, accept_budget
+from keelage_operator.core.budget_status import budget_status, used
+from keelage_operator.core.compile import CompiledBudget
+from keelage_operator.core.ledger import LedgerFigures
+
+NOW = "2026-11-21T00:00:00Z"
+ENDS = "2026-12-01T00:00:00Z"
+FIGURES = LedgerFigures(
+    window=Window("2026-11", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
+    limit=parse_usd("500"),
+    spent=parse_usd("212.34"),
+    reserved=parse_usd("1.5"),
+    leased=parse_usd("6"),
+    forfeited=0,
+    uncertain=0,
+    granted=parse_usd("8"),
+    committed=parse_usd("218.34"),
+    reporting=3,
+    silent=0,
+)
+
+
+def budget(*problems: Problem, in_force: bool = True, enforcement: str = "Hard") -> CompiledBudget:
+    parsed = parse(LLMBudgetSpec, {"limit": {"amount": "500.00"}, "enforcement": enforcement})
+    assert isinstance(parsed, Parsed)
+    accepted = accept_budget("shop", "month", "uid", parsed.value)
+    assert isinstance(accepted, AcceptedBudget)
+    refused = any(problem.refuses for problem in problems)
+    return CompiledBudget(
+        "month",
+        "uid",
+        2,
+        not refused,
+        problems,
+        accepted.spec if in_force else None,
+        accepted.in_force if in_force else None,
+    )
+
+
+def read(status: dict[str, object]) -> LLMBudgetStatus:
+    parsed = parse(LLMBudgetStatus, status)
+    assert isinstance(parsed, Parsed)
+    return parsed.value
+
+
+def conditions(status: dict[str, object]) -> dict[str, tuple[str, str]]:
+    return {each.type: (each.status, each.reason) for each in read(status).conditions}
+
+
+def test_columns_are_ready_made() -> None:
+    compiled = budget()
+    assert compiled.spec is not None
+    status = budget_status(LLMBudgetStatus(), compiled, FIGURES, NOW)
+    assert conditions(status) == {
+        "Accepted": ("True", "Accepted"),
+        "Enforced": ("True", "Enforced"),
+        "Exhausted": ("False", "WithinLimit"),
+        "Stale": ("False", "Reporting"),
+    }
+    del status["conditions"]
+    assert status == {
+        "observedGeneration": 2,
+        "window": {"id": "2026-11", "startsAt": "2026-11-01T00:00:00Z", "endsAt": ENDS},
+        "limit": "500.00 USD",
+        "spent": "212.34",
+        "leased": "6.00",
+        "remaining": "281.66",
+        "used": "42%",
+        "resetsAt": ENDS,
+        "state": "Active",
+        "reserved": "1.50",
+        "forfeited": "0.00",
+        "uncertain": "0.00",
+        "sidecars": {"reporting": 3, "silent": 0},
+        "picodollars": {
+            "limit": FIGURES.limit,
+            "spent": FIGURES.spent,
+            "granted": FIGURES.granted,
+            "forfeited": 0,
+            "committed": FIGURES.committed,
+        },
+        "lastAccepted": dump(compiled.spec),
+    }
+
+
+def test_second_run_changes_nothing() -> None:
+    status = budget_status(LLMBudgetStatus(), budget(), FIGURES, NOW)
+    assert budget_status(read(status), budget(), FIGURES, "2027-01-01T00:00:00Z") == status
+
+
+def test_figures_stay_while_the_ledger_is_not_read() -> None:
+    before = budget_status(LLMBudgetStatus(), budget(), FIGURES, NOW)
+    after = budget_status(read(before), budget(), None, NOW)
+    assert (after["spent"], after["picodollars"], after["state"]) == ("212.34", before["picodollars"], "Pending")
+    assert conditions(after) == {
+        "Accepted": ("True", "Accepted"),
+        "Enforced": ("Unknown", "LedgerNotRead"),
+        "Exhausted": ("Unknown", "LedgerNotRead"),
+        "Stale": ("True", "LedgerNotRead"),
+    }
+
+
+def test_new_budget_shows_its_limit_at_once() -> None:
+    status = budget_status(LLMBudgetStatus(), budget(), None, NOW)
+    assert (status["limit"], status["state"]) == ("500.00 USD", "Pending")
+
+
+def test_budget_that_was_never_accepted_is_invalid() -> None:
+    status = budget_status(LLMBudgetStatus(), budget(Problem("Invalid", "text"), in_force=False), None, NOW)
+    assert (status["state"], status["lastAccepted"]) == ("Invalid", {})
+    assert conditions(status)["Accepted"] == ("False", "Invalid")
+    assert conditions(status)["Enforced"] == ("False", "NotAccepted")
+    assert read(status).conditions[0].message == "text; nothing is enforced"
+
+
+def test_refused_change_leaves_the_budget_active() -> None:
+    status = budget_status(LLMBudgetStatus(), budget(Problem("Invalid", "text")), FIGURES, NOW)
+    assert status["state"] == "Active"
+    assert conditions(status)["Accepted"] == ("False", "Invalid")
+    assert conditions(status)["Enforced"] == ("True", "Enforced")
+
+
+@pytest.mark.parametrize(
+    ("spent", "forfeited", "refusing", "exhausted"),
+    [
+        ("499.999999", "0", False, False),
+        ("499.999999", "0", True, True),
+        ("500", "0", False, True),
+        ("450", "50", False, True),
+        ("600", "0", False, True),
+    ],
+)
+def test_budget_is_exhausted_when_nothing_can_be_spent(
+    spent: str, forfeited: str, refusing: bool, exhausted: bool
+) -> None:
+    figures = dataclasses.replace(FIGURES, spent=parse_usd(spent), forfeited=parse_usd(forfeited), leased=0)
+    status = budget_status(LLMBudgetStatus(), budget(), figures, NOW, refusing)
+    assert status["state"] == ("Exhausted" if exhausted else "Active")
+    assert conditions(status)["Exhausted"] == (("True", "LimitReached") if exhausted else ("False", "WithinLimit"))
+    if exhausted and not refusing:
+        assert status["remaining"] == "0.00"
+
+
+def test_exhausted_budget_says_when_it_resets_and_what_to_do() -> None:
+    figures = dataclasses.replace(FIGURES, spent=FIGURES.limit)
+    found = read(budget_status(LLMBudgetStatus(), budget(), figures, NOW))
+    (message,) = (each.message for each in found.conditions if each.type == "Exhausted")
+    assert message == (
+        f"500.00 of 500.00 USD are spent; calls are refused until {ENDS}: raise spec.limit.amount or wait"
+    )
+
+
+def test_budget_that_observes_is_not_enforced() -> None:
+    figures = dataclasses.replace(FIGURES, spent=parse_usd("700"))
+    status = budget_status(LLMBudgetStatus(), budget(enforcement="Observe"), figures, NOW)
+    assert (status["used"], status["remaining"]) == ("140%", "0.00")
+    assert conditions(status)["Enforced"] == ("False", "ObserveOnly")
+    assert conditions(status)["Exhausted"] == ("True", "LimitPassed")
+
+
+def test_missing_route_is_not_enforced() -> None:
+    problem = Problem("RouteNotFound", "text", about="Enforced", refuses=False)
+    assert conditions(budget_status(LLMBudgetStatus(), budget(problem), FIGURES, NOW))["Enforced"] == (
+        "False",
+        "RouteNotFound",
+    )
+
+
+def test_silent_sidecars_make_the_figures_stale() -> None:
+    figures = dataclasses.replace(FIGURES, silent=2, uncertain=parse_usd("4"))
+    found = read(budget_status(LLMBudgetStatus(), budget(), figures, NOW))
+    (stale,) = (each for each in found.conditions if each.type == "Stale")
+    assert (stale.status, stale.reason) == ("True", "SidecarsSilent")
+    assert "4.00 USD that they hold stay set aside" in stale.message
+
+
+@given(st.integers(0, 10**18), st.integers(0, 10**18))
+def test_used_is_100_percent_only_when_it_is(spent: int, limit: int) -> None:
+    assert (int(used(spent, limit).removesuffix("%")) >= 100) == (spent >= limit)
+
+
+@given(st.integers(0, 10**15), st.integers(0, 10**15), st.integers(0, 10**15))
+def test_what_is_shown_never_adds_up_to_more_than_the_limit(spent: int, leased: int, forfeited: int) -> None:
+    figures = dataclasses.replace(
+        FIGURES, limit=spent + leased + forfeited + PICO_PER_USD // 3, spent=spent, leased=leased, forfeited=forfeited
+    )
+    status = read(budget_status(LLMBudgetStatus(), budget(), figures, NOW))
+    left = figures.limit - spent - leased - forfeited
+    assert parse_usd(status.remaining) <= left
+    assert parse_usd(status.spent) >= spent

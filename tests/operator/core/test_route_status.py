@@ -1,0 +1,133 @@
+"""What `kubectl get llmroute` shows."""
+
+from __future__ import annotations
+
+from keelage_api.v1alpha1.llmroute import LLMRouteSpec, LLMRouteStatus
+from keelage_api.v1alpha1.manifest import Parsed, dump, parse
+from keelage_operator.core.accept import AcceptedRoute, Problem, accept_route
+from keelage_operator.core.compile import CompiledRoute
+from keelage_operator.core.route_status import SelectedPod, route_status
+from keelage_operator.core.speakers import Speaker
+
+NOW = "2026-11-21T00:00:00Z"
+SPEC = parse(
+    LLMRouteSpec,
+    {
+        "backends": [
+            {
+                "name": "anthropic",
+                "provider": "Anthropic",
+                "credentials": {"secretKeyRef": {"name": "llm-keys", "key": "anthropic"}},
+            }
+        ],
+        "tiers": [{"name": "fast", "models": [{"backend": "anthropic"}]}],
+        "rules": [{"name": "all", "select": [{"tier": "fast"}]}],
+    },
+)
+
+
+def route(*problems: Problem, in_force: bool = True) -> CompiledRoute:
+    assert isinstance(SPEC, Parsed)
+    accepted = accept_route("assistant", SPEC.value, {})
+    assert isinstance(accepted, AcceptedRoute)
+    refused = any(problem.refuses for problem in problems)
+    return CompiledRoute("assistant", "uid", 4, not refused, problems, accepted if in_force else None)
+
+
+def pod(name: str, version: str = "v2", error: str = "", missing: tuple[str, ...] = ()) -> SelectedPod:
+    return SelectedPod(name, "v2", Speaker(f"uid-{name}", name, "shop", version, error, missing, 0.0))
+
+
+def conditions(status: dict[str, object]) -> dict[str, tuple[str, str, str]]:
+    parsed = parse(LLMRouteStatus, status)
+    assert isinstance(parsed, Parsed)
+    return {each.type: (each.status, each.reason, each.message) for each in parsed.value.conditions}
+
+
+def test_route_that_all_sidecars_obey() -> None:
+    assert isinstance(SPEC, Parsed)
+    status = route_status(LLMRouteStatus(), route(), [pod("a"), pod("b")], NOW)
+    assert conditions(status) == {
+        "Accepted": ("True", "Accepted", "the spec is in force"),
+        "ResolvedRefs": ("True", "ResolvedRefs", "prices are known and no sidecar misses a Secret"),
+        "Programmed": ("True", "Programmed", "2/2 sidecars obey the newest configuration"),
+    }
+    del status["conditions"]
+    assert status == {
+        "observedGeneration": 4,
+        "sidecars": "2/2",
+        "rules": 1,
+        "backends": 1,
+        "lastAccepted": dump(SPEC.value),
+    }
+
+
+def test_second_run_changes_nothing() -> None:
+    status = route_status(LLMRouteStatus(), route(), [pod("a", "v1")], NOW)
+    old = parse(LLMRouteStatus, status)
+    assert isinstance(old, Parsed)
+    assert route_status(old.value, route(), [pod("a", "v1")], "2027-01-01T00:00:00Z") == status
+
+
+def test_refused_spec_says_what_stays_in_force() -> None:
+    problem = Problem("Invalid", "spec.rules: Required value")
+    kept = conditions(route_status(LLMRouteStatus(), route(problem), [], NOW))
+    assert kept["Accepted"] == (
+        "False",
+        "Invalid",
+        "spec.rules: Required value; the last accepted spec stays in force",
+    )
+    none = conditions(route_status(LLMRouteStatus(), route(problem, in_force=False), [], NOW))
+    assert none["Accepted"] == ("False", "Invalid", "spec.rules: Required value; nothing is in force")
+    assert none["ResolvedRefs"][:2] == ("Unknown", "NotAccepted")
+    assert none["Programmed"][:2] == ("False", "NotAccepted")
+
+
+def test_overlap_is_told_and_accepted() -> None:
+    found = conditions(
+        route_status(LLMRouteStatus(), route(Problem("OverlappingRoute", "text", refuses=False)), [], NOW)
+    )
+    assert found["Accepted"] == ("True", "OverlappingRoute", "text")
+
+
+def test_unknown_price_and_missing_secret_are_unresolved() -> None:
+    price = Problem("PriceUnknown", "model m has no price", about="ResolvedRefs", refuses=False)
+    unpriced = conditions(route_status(LLMRouteStatus(), route(price), [pod("a")], NOW))
+    assert unpriced["ResolvedRefs"] == ("False", "PriceUnknown", "model m has no price")
+    pods = [pod("a", missing=("llm-keys/anthropic", "of-another-route/key"))]
+    both = conditions(route_status(LLMRouteStatus(), route(price), pods, NOW))
+    assert both["ResolvedRefs"] == (
+        "False",
+        "SecretMissing",
+        "Secret llm-keys or its key anthropic is missing: create it in the route's namespace; model m has no price",
+    )
+
+
+def test_route_without_pods_says_how_to_get_some() -> None:
+    found = conditions(route_status(LLMRouteStatus(), route(), [], NOW))
+    assert found["Programmed"][:2] == ("False", "NoPods")
+    assert "keelage.dev/inject=true" in found["Programmed"][2]
+
+
+def test_sidecars_that_wait_are_named() -> None:
+    pods = [pod("a"), pod("b", "v1"), SelectedPod("c", "v2", None)]
+    status = route_status(LLMRouteStatus(), route(), pods, NOW)
+    assert status["sidecars"] == "1/3"
+    assert conditions(status)["Programmed"] == (
+        "False",
+        "Pending",
+        "1/3 sidecars obey the newest configuration; waiting for b, c",
+    )
+    many = [pod(f"p{number}", "v1") for number in range(9)]
+    assert conditions(route_status(LLMRouteStatus(), route(), many, NOW))["Programmed"][2].endswith(
+        "waiting for 9 pods"
+    )
+
+
+def test_sidecar_that_refuses_the_configuration_says_why() -> None:
+    found = conditions(route_status(LLMRouteStatus(), route(), [pod("a"), pod("b", "v1", "format 2 is newer")], NOW))
+    assert found["Programmed"] == (
+        "False",
+        "ConfigRefused",
+        "1/2 sidecars obey the newest configuration; pod b: format 2 is newer",
+    )
