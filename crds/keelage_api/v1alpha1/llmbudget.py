@@ -165,7 +165,7 @@ class LLMBudgetStatus(Observed):
     remaining: Shown = ""
     """Neither spent nor set aside."""
     used: Shown = ""
-    """Spent, in percent of the limit."""
+    """Spent and forfeited, in percent of the limit."""
     resets_at: Shown = ""
     """When the next window begins."""
     state: BudgetState = BudgetState.PENDING
