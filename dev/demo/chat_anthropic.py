@@ -1,7 +1,6 @@
 """An application. It knows the anthropic SDK and its environment, and nothing of keelage."""
 
 import os
-import sys
 import time
 
 import anthropic
@@ -24,8 +23,8 @@ while True:
         ) as stream:
             answer = stream.get_final_message()
     except anthropic.RateLimitError as error:
-        print(f"{name} anthropic: after {calls} calls {type(error).__name__}: {error.body['error']['message']}", flush=True)
-        sys.exit(0) if os.environ.get("EXIT_WHEN_REFUSED") else time.sleep(3600)
+        print(f"{name} anthropic: after {calls} calls {type(error).__name__}: {error}", flush=True)
+        time.sleep(3600)
     except anthropic.APIStatusError as error:
         print(f"{name} anthropic: {type(error).__name__} {error.status_code}: {error}", flush=True)
         time.sleep(1)
@@ -33,5 +32,5 @@ while True:
         calls += 1
         if calls % 10 == 1:
             text = "".join(block.text for block in answer.content if block.type == "text")
-            print(f"{name} anthropic: call {calls}: {question!r} -> {text[:40]!r}, {answer.usage.output_tokens} tokens", flush=True)
+            print(f"{name} anthropic: call {calls}: {question!r} -> {text[:40]!r}", flush=True)
         time.sleep(0.2)

@@ -1,7 +1,6 @@
 """Another application, on the openai SDK; nothing of keelage in it either."""
 
 import os
-import sys
 import time
 
 import openai
@@ -17,8 +16,8 @@ while True:
             messages=[{"role": "user", "content": f"Write a line for the log book, entry {calls}."}],
         )
     except openai.RateLimitError as error:
-        print(f"{name} openai: after {calls} calls {type(error).__name__}: {error.body['message']}", flush=True)
-        sys.exit(0) if os.environ.get("EXIT_WHEN_REFUSED") else time.sleep(3600)
+        print(f"{name} openai: after {calls} calls {type(error).__name__}: {error}", flush=True)
+        time.sleep(3600)
     except openai.APIStatusError as error:
         print(f"{name} openai: {type(error).__name__} {error.status_code}: {error}", flush=True)
         time.sleep(1)

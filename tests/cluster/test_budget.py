@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_kill_9_of_the_leader_and_of_the_api_server_in_the_middle_keeps_the_cap(
     space.kube.until("the first calls", lambda: space.provider("/fake/bill")["calls"] > 10, 60)
     leader = space.kube.json("-n", SYSTEM, "get", "lease", "keelage-leader")["spec"]["holderIdentity"].split("_")[0]
     space.kube.kubectl("-n", SYSTEM, "delete", "pod", leader, "--grace-period=0", "--force")
-    cluster.kill("kube-apiserver", 9)
+    cluster.kill("kube-apiserver", signal.SIGKILL)
     cluster.up(print)
     space.kube.until("the API server", lambda: space.json("get", "llmbudget", "cap"), 60)
     space.kube.until("the bursts to end", lambda: results(space, 3), 180)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from keelage_api.v1alpha1.schema import Column
 
+from keelage_api.v1alpha1.schema import Column
 from keelage_operator.core.table import age, render
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -18,7 +18,7 @@ def test_columns_are_padded_and_conditions_are_found_by_type() -> None:
         Column("Accepted", '.status.conditions[?(@.type=="Accepted")].status'),
         Column("Age", ".metadata.creationTimestamp", "date"),
     ]
-    objects = [
+    objects: list[dict[str, object]] = [
         {
             "metadata": {"name": "shop-month", "creationTimestamp": "2026-11-12T12:00:00Z"},
             "status": {"spent": "212.34", "conditions": [{"type": "Other"}, {"type": "Accepted", "status": "True"}]},
