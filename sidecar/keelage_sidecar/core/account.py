@@ -5,7 +5,7 @@ Pure; pico-dollars, and seconds on the sidecar's monotonic clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 HORIZON_S = 15.0
 """A lease covers the spending of this long: a few times the interval between statements."""
@@ -32,8 +32,16 @@ class Peak:
 
     def turn(self, now_s: float) -> None:
         if now_s - self.turned_s >= PERIOD_S:
-            self.before = self.now if now_s - self.turned_s < 2 * PERIOD_S else 0
-            self.now, self.turned_s = 0, now_s
+            self.before, self.now, self.turned_s = self.now, 0, now_s
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFigures:
+    budget: str
+    window: str
+    granted: int
+    spent: int
+    reserved: int
 
 
 @dataclass(slots=True)
@@ -72,6 +80,11 @@ class Account:
     @property
     def free(self) -> int:
         return self.granted - self.spent - self.reserved
+
+    def inherit(self, before: Account) -> None:
+        """The account of the window before shows what this one will need."""
+        self.largest, self.busiest = replace(before.largest), replace(before.busiest)
+        self.used_s, self.rate = before.used_s, before.rate
 
     def usable(self, now_s: float) -> bool:
         return now_s < self.ends_s

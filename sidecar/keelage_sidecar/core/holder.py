@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
-from keelage_sidecar.core.account import HOPELESS_S, NEVER, Account
+from keelage_sidecar.core.account import HOPELESS_S, NEVER, Account, AccountFigures
 from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
 from keelage_sidecar.core.denial import explain
 from keelage_sidecar.core.journal_format import Journal
@@ -27,15 +27,6 @@ ASK_AGAIN_S = 0.25
 """While something waits: often enough to get back into a patience of seconds, seldom enough for a hundred sidecars."""
 TIGHT_S = 0.5
 """Between statements while somebody lacks money."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccountFigures:
-    budget: str
-    window: str
-    granted: int
-    spent: int
-    reserved: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +272,11 @@ class Holder:
             if claim.hard and claim.budget == terms.name
         ]
         needed = amounts[0] if amounts and terms.hard else 0
+        before = self._current.get(terms.name)
+        spare = before.spare(now) if before is not None and terms.hard else needed
         self._seq = self._next_seq()
         self._pending[self._seq] = _Asked(terms.name, None, now, needed, final=False)
-        return Statement(terms.name, "", self._seq, want=sum(amounts) + needed if needed else 0, min_want=needed)
+        return Statement(terms.name, "", self._seq, want=sum(amounts) + spare, min_want=needed)
 
     def _first_in_need(self, account: Account, now: float) -> int:
         """The longest waiting claim that does not fit; else the amount that was refused lately; else 0."""
@@ -331,6 +324,9 @@ class Holder:
             self._errors[right.budget] = f"too many budgets for one sidecar: LLMBudget {right.budget} has no account"
             return None
         account = Account(slot, right.budget, right.window, told_limit=right.limit)
+        before = self._current.get(right.budget)
+        if before is not None:
+            account.inherit(before)
         self._accounts[(right.budget, right.window)] = account
         return account
 

@@ -10,8 +10,9 @@ from typing import Protocol
 from keelage_api.errors import KeelageError
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import SyncReply, SyncRequest
+from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.claim import Claim, Denied, Hold
-from keelage_sidecar.core.holder import AccountFigures, Holder
+from keelage_sidecar.core.holder import Holder
 
 EXCHANGE_S = 5.0
 """For one exchange with the ledger; after it the answer does not count any more."""

@@ -1,0 +1,362 @@
+"""The lease at the sidecar: I2 after each step, and who waits, who is refused, what is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from keelage_api.proxy_config import BudgetTerms
+from keelage_api.sync import Right, Statement
+from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.holder import Holder, Waiter
+from keelage_sidecar.core.journal_format import Journal, blank_journal
+
+MONTH = BudgetTerms("shop/month", hard=True)
+DAY = BudgetTerms("shop/day", hard=True)
+WATCHED = BudgetTerms("shop/watched", hard=False)
+W = "2026-11"
+
+
+def month(amount: int) -> tuple[Claim, ...]:
+    return (Claim("shop/month", amount, hard=True),)
+
+
+def new_holder(*budgets: BudgetTerms) -> tuple[bytearray, Holder]:
+    buffer = bytearray(blank_journal("0123456789abcdef"))
+    holder = Holder(Journal(buffer))
+    holder.obey(budgets or (MONTH,))
+    return buffer, holder
+
+
+def right(statement: Statement, granted: int, **more: object) -> Right:
+    values = {"ends_in_s": 100.0, "limit": 10_000, **more}
+    return Right(statement.budget, statement.window or W, statement.seq, granted, **values)  # type: ignore[arg-type]
+
+
+def give(holder: Holder, granted: int, now: float = 0.0, **more: object) -> tuple[Statement, ...]:
+    told = holder.statements(now)
+    holder.heard([right(statement, granted, **more) for statement in told], now)
+    return told
+
+
+def leased(granted: int) -> Holder:
+    _, holder = new_holder()
+    give(holder, granted)
+    return holder
+
+
+def must_hold(answer: Hold | None) -> Hold:
+    assert isinstance(answer, Hold)
+    return answer
+
+
+def must_wait(answer: Waiter | Denied) -> Waiter:
+    assert isinstance(answer, Waiter)
+    return answer
+
+
+def test_nothing_is_spent_before_the_ledger_has_granted_it() -> None:
+    _, holder = new_holder()
+    assert holder.try_reserve(month(1), 0.0) is None
+    (question,) = holder.statements(0.0)
+    assert (question.window, question.granted) == ("", 0)
+    holder.heard([right(question, 0)], 0.0)
+    assert holder.try_reserve(month(1), 0.0) is None
+
+
+def test_a_reservation_fits_into_what_is_free_and_settles_at_the_cost() -> None:
+    holder = leased(100)
+    hold = must_hold(holder.try_reserve(month(60), 1.0))
+    assert holder.try_reserve(month(41), 1.0) is None
+    holder.settle(hold, 10)
+    assert isinstance(holder.try_reserve(month(90), 1.0), Hold)
+
+
+def test_several_budgets_are_reserved_all_or_none() -> None:
+    _, holder = new_holder(MONTH, DAY)
+    told = holder.statements(0.0)
+    holder.heard([right(s, 100 if s.budget == "shop/month" else 5) for s in told], 0.0)
+    both = (Claim("shop/month", 10, True), Claim("shop/day", 10, True))
+    assert holder.try_reserve(both, 0.0) is None
+    assert [figure.reserved for figure in holder.figures()] == [0, 0]
+
+
+def test_rights_end_with_the_window_counted_from_when_the_statement_was_sent() -> None:
+    _, holder = new_holder()
+    (question,) = holder.statements(10.0)
+    holder.heard([right(question, 100, ends_in_s=5.0)], 14.0)
+    assert holder.try_reserve(month(1), 14.9) is not None
+    assert holder.try_reserve(month(1), 15.0) is None
+
+
+def test_an_answer_to_an_earlier_statement_is_void() -> None:
+    _, holder = new_holder()
+    (first,) = holder.statements(0.0)
+    holder.statements(1.0)
+    holder.heard([right(first, 100)], 1.5)
+    assert holder.figures() == ()
+
+
+def test_an_answer_after_a_lost_exchange_is_void() -> None:
+    _, holder = new_holder()
+    (first,) = holder.statements(0.0)
+    holder.lost()
+    holder.heard([right(first, 100)], 1.5)
+    assert holder.figures() == ()
+
+
+def test_what_is_offered_back_is_not_spent_any_more() -> None:
+    holder = leased(1000)
+    must_hold(holder.try_reserve(month(10), 0.0))
+    (offer,) = holder.statements(1.0)
+    assert offer.keep == offer.granted < 1000
+    assert holder.try_reserve(month(1000 - 10), 1.0) is None
+
+
+def test_a_tight_holder_keeps_only_what_is_spent_or_reserved() -> None:
+    holder = leased(30)
+    hold = must_hold(holder.try_reserve(month(10), 0.0))
+    give(holder, 30, 1.0, tight=True)
+    assert holder.next_at(2.0, 1.0) <= 1.25
+    (offer,) = holder.statements(1.25)
+    assert (offer.keep, offer.want, offer.reserved) == (10, 0, 10)
+    holder.settle(hold, 1)
+
+
+def test_the_first_wish_is_two_requests_not_the_limit() -> None:
+    holder = leased(0)
+    must_wait(holder.wait(month(10), 5.0, 0.0))
+    (wish,) = holder.statements(0.0)
+    assert (wish.min_want, wish.want) == (10, 20)
+
+
+def test_a_request_waits_for_a_settlement_and_small_ones_may_pass() -> None:
+    holder = leased(100)
+    first = must_hold(holder.try_reserve(month(80), 0.0))
+    big = must_wait(holder.wait(month(90), 5.0, 0.0))
+    small = must_wait(holder.wait(month(15), 5.0, 0.0))
+    ((served, answer),) = holder.admit(0.1)
+    assert served == small.id
+    assert isinstance(answer, Hold)
+    holder.settle(first, 5)
+    assert holder.admit(0.2) == []
+    holder.settle(answer, 5)
+    ((served, answer),) = holder.admit(0.3)
+    assert served == big.id
+    assert isinstance(answer, Hold)
+
+
+def denial(holder: Holder, until_s: float) -> Denied:
+    ((_, answer),) = holder.admit(until_s)
+    assert isinstance(answer, Denied)
+    return answer
+
+
+def test_a_wait_that_is_over_says_whether_the_ledger_was_heard() -> None:
+    holder = leased(5)
+    must_wait(holder.wait(month(10), 6.0, 1.0))
+    assert holder.next_deadline() == 6.0
+    refused = denial(holder, 6.0)
+    assert (refused.reason, refused.needed, refused.resets_in_s) == (DenialReason.NO_RIGHTS, 10, 94.0)
+    must_wait(holder.wait(month(10), 12.0, 7.0))
+    give(holder, 5, 8.0)
+    assert denial(holder, 12.0).reason is DenialReason.BUDGET_EXHAUSTED
+    _, unknown = new_holder()
+    must_wait(unknown.wait(month(10), 6.0, 1.0))
+    assert denial(unknown, 6.0).reason is DenialReason.WINDOW_UNKNOWN
+
+
+def test_an_exhausted_budget_refuses_at_once_but_lets_smaller_requests_ask() -> None:
+    holder = leased(5)
+    must_wait(holder.wait(month(10), 6.0, 1.0))
+    give(holder, 5, 1.0, exhausted=True)
+    assert denial(holder, 1.1).reason is DenialReason.BUDGET_EXHAUSTED
+    refused = holder.wait(month(11), 6.0, 1.2)
+    assert isinstance(refused, Denied)
+    assert "shop/month" in refused.message
+    must_wait(holder.wait(month(9), 6.0, 1.2))
+
+
+def test_a_refused_amount_is_asked_for_again_so_that_a_raised_limit_is_noticed() -> None:
+    holder = leased(5)
+    must_wait(holder.wait(month(10), 6.0, 1.0))
+    give(holder, 5, 1.0, exhausted=True)
+    denial(holder, 1.1)
+    assert isinstance(holder.wait(month(10), 6.0, 1.2), Denied)
+    (again,) = give(holder, 10, 3.0)
+    assert again.min_want == 5
+    assert holder.try_reserve(month(10), 3.0) is not None
+
+
+def test_a_request_dearer_than_the_limit_is_refused_at_once() -> None:
+    holder = leased(5)
+    refused = holder.wait(month(10_001), 6.0, 1.0)
+    assert isinstance(refused, Denied)
+    assert refused.reason is DenialReason.BUDGET_TOO_SMALL
+
+
+def test_an_observed_budget_never_refuses_and_tells_what_was_spent() -> None:
+    _, holder = new_holder(WATCHED)
+    claims = (Claim("shop/watched", 50, hard=False),)
+    holder.settle(must_hold(holder.try_reserve(claims, 0.0)), 40)
+    give(holder, 0)
+    holder.settle(must_hold(holder.try_reserve(claims, 1.0)), 40)
+    must_hold(holder.try_reserve(claims, 200.0))
+    (told, *_) = holder.statements(200.0)
+    assert (told.spent, told.reserved, told.want) == (40, 50, 0)
+
+
+def test_the_window_rolls_and_a_late_settlement_goes_to_the_old_one() -> None:
+    holder = leased(100)
+    hold = must_hold(holder.try_reserve(month(60), 1.0))
+    old, question = holder.statements(101.0)
+    assert (old.window, old.keep, old.final, question.window) == (W, 60, False, "")
+    holder.heard([right(old, 60, ends_in_s=0.0), Right("shop/month", "2026-12", question.seq, 50, 30.0)], 101.5)
+    holder.settle(hold, 60)
+    old, new = holder.statements(102.0)
+    assert (old.window, old.spent, old.final) == (W, 60, True)
+    assert (new.window, new.spent, new.granted) == ("2026-12", 0, 50)
+    holder.heard([right(old, 60, ends_in_s=0.0), right(new, 50)], 102.5)
+    assert [figure.window for figure in holder.figures()] == ["2026-12"]
+
+
+def test_the_ledger_names_the_next_window_before_the_holder_notices() -> None:
+    holder = leased(100)
+    (old,) = holder.statements(99.0)
+    holder.heard([right(old, 100, ends_in_s=0.0), Right("shop/month", "2026-12", old.seq, 0, 300.0)], 99.1)
+    assert holder.try_reserve(month(1), 99.2) is None
+    assert {figure.window for figure in holder.figures()} == {W, "2026-12"}
+
+
+def test_a_restarted_container_goes_on_with_what_it_had_after_asking() -> None:
+    buffer, holder = new_holder()
+    (first,) = give(holder, 100)
+    holder.settle(must_hold(holder.try_reserve(month(30), 0.0)), 20)
+    must_hold(holder.try_reserve(month(30), 0.0))
+    again = Holder(Journal(bytearray(buffer)))
+    again.obey((MONTH,))
+    assert again.incarnation == holder.incarnation
+    assert again.try_reserve(month(1), 1.0) is None
+    (told,) = again.statements(1.0)
+    assert (told.window, told.granted, told.spent, told.reserved) == (W, 50, 50, 0)
+    assert told.seq > first.seq
+    again.heard([right(told, 60)], 1.0)
+    assert again.try_reserve(month(10), 1.0) is not None
+    assert again.try_reserve(month(1), 1.0) is None
+
+
+def test_a_budget_that_no_longer_applies_is_released_when_its_calls_are_done() -> None:
+    holder = leased(100)
+    hold = must_hold(holder.try_reserve(month(10), 0.0))
+    holder.obey(())
+    assert [told.final for told in holder.statements(1.0)] == [False]
+    holder.settle(hold, 10)
+    (told,) = holder.statements(2.0)
+    assert told.final
+    holder.heard([right(told, 10)], 2.0)
+    assert holder.figures() == ()
+
+
+def test_leaving_gives_back_all_but_what_is_in_flight() -> None:
+    holder = leased(100)
+    hold = must_hold(holder.try_reserve(month(10), 0.0))
+    (told,) = holder.statements(1.0, leaving=True)
+    assert (told.keep, told.final) == (10, False)
+    assert holder.try_reserve(month(1), 1.0) is None
+    holder.settle(hold, 4)
+    (told,) = holder.statements(2.0, leaving=True)
+    assert (told.spent, told.final) == (4, True)
+
+
+def test_what_the_ledger_knows_of_the_spending_is_believed() -> None:
+    _, holder = new_holder()
+    give(holder, 100, spent=60)
+    assert holder.try_reserve(month(41), 0.0) is None
+    assert holder.try_reserve(month(40), 0.0) is not None
+
+
+class HolderMachine(RuleBasedStateMachine):
+    """Any order of calls, settlements, statements, answers, losses and restarts; the ledger grants at most 1000."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer, self.holder = new_holder()
+        self.now = 0.0
+        self.holds: list[tuple[Hold, int]] = []
+        self.billed = 0
+        self.ledger_total = 0
+        self.flying: list[tuple[Statement, ...]] = []
+        self.newest = 0
+
+    @rule(amount=st.integers(0, 400))
+    def call(self, amount: int) -> None:
+        hold = self.holder.try_reserve(month(amount), self.now)
+        if hold is not None:
+            self.holds.append((hold, amount))
+
+    @precondition(lambda self: self.holds)
+    @rule(pick=st.integers(0, 100), share=st.integers(0, 100))
+    def settle(self, pick: int, share: int) -> None:
+        hold, amount = self.holds.pop(pick % len(self.holds))
+        self.billed += amount * share // 100
+        self.holder.settle(hold, amount * share // 100)
+
+    @rule(amount=st.integers(1, 400))
+    def wait(self, amount: int) -> None:
+        self.holder.wait(month(amount), self.now + 5, self.now)
+        for _, answer in self.holder.admit(self.now):
+            if isinstance(answer, Hold):
+                self.holds.append((answer, answer.claims[0].amount))
+
+    @rule()
+    def speak(self) -> None:
+        self.flying.append(self.holder.statements(self.now))
+
+    @precondition(lambda self: self.flying)
+    @rule(pick=st.integers(0, 100), keep_flying=st.booleans(), tight=st.booleans())
+    def answer(self, pick: int, keep_flying: bool, tight: bool) -> None:
+        index = pick % len(self.flying)
+        told = self.flying[index] if keep_flying else self.flying.pop(index)
+        for statement in told:
+            if statement.seq <= self.newest:
+                continue
+            self.newest = statement.seq
+            total = max(self.ledger_total, statement.granted)
+            if statement.keep >= 0:
+                total = min(total, max(statement.keep, statement.spent + statement.reserved))
+            self.ledger_total = min(1000, total + max(statement.want, statement.min_want))
+            answer = Right(
+                "shop/month", W, statement.seq, max(total, self.ledger_total), 1e9, tight, spent=statement.spent
+            )
+            self.ledger_total = answer.granted
+            self.holder.heard([answer], self.now)
+
+    @rule()
+    def lose(self) -> None:
+        self.holder.lost()
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 40.0, 700.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def restart(self) -> None:
+        self.billed += sum(amount for _, amount in self.holds)
+        self.holds = []
+        self.buffer = bytearray(self.buffer)
+        self.holder = Holder(Journal(self.buffer))
+        self.holder.obey((MONTH,))
+
+    @invariant()
+    def spending_is_within_what_the_ledger_holds(self) -> None:
+        for figure in self.holder.figures():
+            assert figure.spent + figure.reserved <= figure.granted <= self.ledger_total <= 1000
+            assert figure.spent >= self.billed
+            assert figure.reserved == sum(amount for _, amount in self.holds)
+
+
+HolderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestHolder: Callable[..., object] = HolderMachine.TestCase
