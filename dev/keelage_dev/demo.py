@@ -80,7 +80,7 @@ def connect() -> Kube:
     step("A Kubernetes cluster on this machine (the first time it is built from source)")
     here = cluster.up(lambda text: print(f"  {text}", flush=True))
     step("The images, from their Dockerfiles")
-    images.build_and_load(lambda text: print(f"  {text}", flush=True))
+    images.load(lambda text: print(f"  {text}", flush=True))
     config = f"--kubeconfig={here.kubeconfig}"
     return Kube((str(here.bin_dir / "kubectl"), config), (str(here.bin_dir / "helm"), config))
 

@@ -17,7 +17,7 @@ from keelage_dev import cluster, images
 def kube() -> Kube:
     """The development cluster with the images of this checkout."""
     here = cluster.up(print)
-    images.build_and_load(print)
+    images.load(print)
     return Kube(str(here.kubeconfig), here.bin_dir)
 
 
