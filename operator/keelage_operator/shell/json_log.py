@@ -12,6 +12,9 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 LOUD_LIBRARIES = ("kopf", "aiohttp.access", "kubernetes")
 """Their informational lines repeat each event of a watch."""
 
+POINTLESS = "kopf._core.reactor.running"
+"""Warns that it takes no signals in a thread, which is meant."""
+
 
 class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -35,3 +38,4 @@ def set_up(level: str) -> None:
     if level.lower() != "debug":
         for name in LOUD_LIBRARIES:
             logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(POINTLESS).setLevel(logging.ERROR)

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import kopf
@@ -26,7 +27,7 @@ INJECTED_LABEL = "keelage.dev/injected"
 INJECTED_SELECTOR = f"{INJECTED_LABEL}=true"
 """Only injected pods are watched: the others of a large cluster cost nothing."""
 
-SERVER_TIMEOUT_S = 300.0
+SERVER_TIMEOUT_S = 300  # the API server takes whole numbers only
 CLIENT_TIMEOUT_S = 330.0
 CONNECT_TIMEOUT_S = 10.0
 """Watches that are never renewed die unnoticed (nolar/kopf#955): the server ends them, else the client does."""
@@ -40,7 +41,8 @@ class Watch:
     def __init__(self, observe: Callable[[Seen], object], gone: Callable[[Seen], object]) -> None:
         self._observe = observe
         self._gone = gone
-        self._stop = threading.Event()
+        self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._stopping = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -60,26 +62,35 @@ class Watch:
         try:
             await asyncio.shield(self._ended)
         finally:
-            self._stop.set()
+            self._request_stop()
             await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_S)
 
     def _main(self) -> None:
         failure: BaseException | None = None
         try:
-            asyncio.run(
-                kopf.operator(
-                    registry=self._registry(),
-                    settings=_settings(),
-                    clusterwide=True,
-                    standalone=True,
-                    stop_flag=self._stop,
-                )
-            )
+            asyncio.run(self._kopf())
         except BaseException as error:  # noqa: BLE001 - whatever ended the thread ends the process, in its main loop
             failure = error
         assert self._loop is not None
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._end, failure)
+
+    async def _kopf(self) -> None:
+        # An event of kopf's own loop: with one of `threading` kopf cannot end by itself when a watch fails.
+        stop = asyncio.Event()
+        self._stop = (asyncio.get_running_loop(), stop)
+        if self._stopping:
+            return
+        await kopf.operator(
+            registry=self._registry(), settings=_settings(), clusterwide=True, standalone=True, stop_flag=stop
+        )
+
+    def _request_stop(self) -> None:
+        self._stopping = True
+        if self._stop is not None and self.alive:
+            loop, event = self._stop
+            with suppress(RuntimeError):  # its loop has ended meanwhile
+                loop.call_soon_threadsafe(event.set)
 
     def _end(self, failure: BaseException | None) -> None:
         assert self._ended is not None
