@@ -85,6 +85,11 @@ class Sidecar:
     def metrics(self) -> Metrics:
         return self._metrics
 
+    @property
+    def draining(self) -> bool:
+        """`stop` was called."""
+        return self._ending.is_set()
+
     async def start(self) -> Ports:
         """Listen, with the last good configuration if the state directory holds one. Raises OSError."""
         settings = self._settings
@@ -135,7 +140,7 @@ class Sidecar:
         return Health(
             listening=self._listening,
             configured=self._watch.table is not None,
-            draining=self._ending.is_set(),
+            draining=self.draining,
             age_s=self._clock() - self._started_s,
         )
 
