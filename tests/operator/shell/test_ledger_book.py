@@ -1,0 +1,309 @@
+"""The book: what is stored before what is answered, who leads, which window is current."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.simulation.virtual_time import run
+
+from keelage_api.sync import Right, Statement, SyncRequest
+from keelage_api.window import Every
+from keelage_operator.core.identity import PodIdentity
+from keelage_operator.core.ledger import Checkpoint, LedgerRecord, committed
+from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreUnavailable
+
+BUDGET = BudgetInForce("shop/day", uid="u", limit=1000, every=Every.DAY, zone="UTC", hard=True)
+KEY = LedgerKey("shop/day", "2026-11-21")
+POD = PodIdentity("shop", "a-0", "a")
+
+
+class FlakyStore(MemoryStore):
+    """A store whose writes are counted and can fail, before or after they happened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+        self.fail_before = 0
+        self.fail_after = 0
+
+    async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
+        self._before()
+        return self._after(await super().create(key, record))
+
+    async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
+        self._before()
+        return self._after(await super().replace(key, record, version))
+
+    def _before(self) -> None:
+        if self.fail_before:
+            self.fail_before -= 1
+            raise StoreUnavailable("no answer")
+
+    def _after(self, stored: Stored) -> Stored:
+        self.writes += 1
+        if self.fail_after:
+            self.fail_after -= 1
+            raise StoreUnavailable("no answer in time")
+        return stored
+
+
+@dataclass
+class Replica:
+    """A book with a clock of its own."""
+
+    store: FlakyStore
+    offset: timedelta = timedelta()
+    changed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.book = LedgerBook(self.store, self.wall, lambda: asyncio.get_running_loop().time())
+        self.book.on_change = self.changed.append
+        self.book.set_budgets({BUDGET.name: BUDGET}, {})
+
+    def wall(self) -> datetime:
+        seconds = asyncio.get_running_loop().time()
+        return datetime(2026, 11, 21, 12, tzinfo=UTC) + timedelta(seconds=seconds) + self.offset
+
+
+async def tell(book: LedgerBook, *statements: Statement, pod: PodIdentity = POD) -> tuple[Right, ...]:
+    return await book.sync(pod, SyncRequest("1", statements=statements))
+
+
+def wish(seq: int, want: int = 100, window: str = "", granted: int = 0, spent: int = 0, keep: int = -1) -> Statement:
+    return Statement("shop/day", window, seq, granted, spent, want=want, min_want=want, keep=keep)
+
+
+def on_virtual_time(test: Coroutine[object, object, None]) -> None:
+    run(test)
+
+
+async def stored(store: FlakyStore, key: LedgerKey = KEY) -> LedgerRecord:
+    found = await store.load(key)
+    assert found is not None
+    return found.record
+
+
+async def leader(store: FlakyStore, offset: timedelta = timedelta()) -> Replica:
+    replica = Replica(store, offset)
+    await replica.book.lead()
+    return replica
+
+
+def test_a_right_is_stored_before_it_is_answered_and_names_the_window() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        (right,) = await tell(book, wish(1))
+        assert (right.window, right.granted, right.limit) == ("2026-11-21", 100, 1000)
+        assert right.ends_in_s == pytest.approx(12 * 3600, abs=1)
+        assert committed(await stored(store)) == 100
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_statements_of_a_moment_go_into_one_write() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        pods = [PodIdentity("shop", f"p-{number}", f"p{number}") for number in range(20)]
+        answers = await asyncio.gather(*(tell(book, wish(1, 10), pod=pod) for pod in pods))
+        assert [rights[0].granted for rights in answers] == [10] * 20
+        assert store.writes == 1
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_what_changes_no_right_is_stored_later() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        replica = await leader(store)
+        await tell(replica.book, wish(1))
+        writes = store.writes
+        await tell(replica.book, wish(2, 0, "2026-11-21", 100, 40, 100))
+        assert store.writes == writes
+        figures = replica.book.figures("shop/day")
+        assert figures is not None
+        assert (figures.spent, figures.leased) == (40, 60)
+        await asyncio.sleep(2)
+        assert (await stored(store)).rows["a.1"].spent == 40
+        assert "shop/day" in replica.changed
+        await replica.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_who_does_not_lead_grants_nothing() -> None:
+    async def scene() -> None:
+        replica = Replica(FlakyStore())
+        with pytest.raises(LedgerUnavailable):
+            await tell(replica.book, wish(1))
+        assert replica.book.figures("shop/day") is None
+
+    on_virtual_time(scene())
+
+
+def test_a_second_leader_makes_the_writes_of_the_first_fail() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        old = await leader(store)
+        await tell(old.book, wish(1))
+        new = await leader(store)
+        with pytest.raises(LedgerUnavailable):
+            await tell(old.book, wish(2, 100, "2026-11-21", 100))
+        (right,) = await tell(new.book, wish(3, 100, "2026-11-21", 100))
+        assert right.granted == 200
+        assert committed(await stored(store)) == 200
+        await old.book.stop_leading()
+        await new.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_two_leaders_never_grant_more_than_the_limit_and_both_stay_alive() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        both = [await leader(store), await leader(store)]
+        granted: dict[str, int] = {}
+        for turn in range(60):
+            pod = PodIdentity("shop", f"p-{turn % 7}", f"p{turn % 7}")
+            had = granted.get(pod.uid, 0)
+            try:
+                rights = await tell(both[turn % 2].book, wish(turn + 1, 70, "", had), pod=pod)
+            except LedgerUnavailable:
+                continue
+            granted[pod.uid] = rights[0].granted
+        assert 900 < sum(granted.values()) <= committed(await stored(store)) <= 1000
+        for replica in both:
+            await replica.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_write_with_unknown_outcome_grants_nothing_and_is_looked_up(happened: bool) -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        await tell(book, wish(1))
+        store.fail_after, store.fail_before = int(happened), int(not happened)
+        with pytest.raises(LedgerUnavailable):
+            await tell(book, wish(2, 100, "2026-11-21", 100))
+        (right,) = await tell(book, wish(3, 100, "2026-11-21", 100, keep=100))
+        assert right.granted == 200
+        assert committed(await stored(store)) == 200
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_deleted_ledger_is_made_again_from_what_was_last_stored() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        await tell(book, wish(1, 900))
+        found = await store.load(KEY)
+        assert found is not None
+        await store.delete(KEY, found.version)
+        (right,) = await tell(book, wish(2, 100, "2026-11-21", 900, 50, 900))
+        assert right.granted == 900
+        assert committed(await stored(store)) == 900
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_ledger_lost_with_its_leader_is_made_again_from_the_status() -> None:
+    async def scene() -> None:
+        replica = Replica(FlakyStore())
+        replica.book.set_budgets({BUDGET.name: BUDGET}, {BUDGET.name: Checkpoint("2026-11-21", 950)})
+        await replica.book.lead()
+        (right,) = await tell(replica.book, wish(1))
+        assert right.granted == 0
+        await asyncio.sleep(10)
+        (right,) = await tell(replica.book, wish(2))
+        assert (right.granted, right.exhausted) == (0, True)
+        await replica.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_the_window_rolls_late_words_go_to_the_old_one_and_the_clock_does_not_go_back() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        replica = await leader(store)
+        await tell(replica.book, wish(1))
+        replica.offset += timedelta(hours=12)
+        old, current = await tell(replica.book, wish(2, 0, "2026-11-21", 100, 60, 100))
+        assert (old.window, old.granted, old.ends_in_s) == ("2026-11-21", 100, 0)
+        assert (current.window, current.granted, current.seq) == ("2026-11-22", 0, 2)
+        (right,) = await tell(replica.book, wish(3))
+        assert (right.window, right.granted) == ("2026-11-22", 100)
+        replica.offset -= timedelta(hours=12)
+        (right,) = await tell(replica.book, wish(4))
+        assert right.window == "2026-11-22"
+        await asyncio.sleep(2)
+        assert (await stored(store)).rows["a.1"].spent == 60
+        await replica.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_pod_that_is_gone_is_forfeited_and_heard_no_more() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        await tell(book, wish(1))
+        assert book.pods() == {"a"}
+        await book.pod_gone("a")
+        assert (await stored(store)).forfeited == 100
+        (right,) = await tell(book, wish(2, 0, "2026-11-21", 100, 60, 100))
+        assert right.error
+        assert book.pods() == frozenset()
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_raised_limit_counts_at_once_and_a_foreign_budget_not_at_all() -> None:
+    async def scene() -> None:
+        book = (await leader(FlakyStore())).book
+        (right,) = await tell(book, wish(1, 1001))
+        assert right.exhausted
+        raised = BudgetInForce("shop/day", uid="u", limit=2000, every=Every.DAY, zone="UTC", hard=True)
+        book.set_budgets({BUDGET.name: raised}, {})
+        (right,) = await tell(book, wish(2, 1001))
+        assert right.granted == 1001
+        (right,) = await tell(book, wish(3), pod=PodIdentity("other", "x", "x"))
+        assert right.error
+        book.set_budgets({}, {})
+        (right,) = await tell(book, Statement("shop/day", "", 4))
+        assert right.error
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_finished_ledger_is_tidied_away_a_day_after_its_window() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        replica = await leader(store)
+        await tell(replica.book, wish(1))
+        replica.offset += timedelta(days=3)
+        await asyncio.sleep(3)
+        assert await store.load(KEY) is not None
+        await tell(replica.book, Statement("shop/day", "2026-11-21", 2, 60, 60, keep=60, final=True))
+        await asyncio.sleep(3)
+        assert await store.load(KEY) is None
+        old, current = await tell(replica.book, Statement("shop/day", "2026-11-21", 3, 60, 60, keep=60, final=True))
+        assert (old.granted, old.ends_in_s, current.window) == (60, 0.0, "2026-11-24")
+        await replica.book.stop_leading()
+
+    on_virtual_time(scene())
