@@ -80,7 +80,7 @@ async def attempt(
         claims = table.claims(candidate, plan.rule, facts, amount)
         hold = await _reserve(means, claims, story) if claims else None
         if isinstance(hold, Denied):
-            return denied(hold)
+            return denied(hold, means.unix())
 
     sent = False
     answer: Answer | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from keelage_api.proxy_config import Backend
 from keelage_sidecar.core.claim import DenialReason, Denied
 from keelage_sidecar.core.refusal import Refusal
@@ -39,11 +41,17 @@ def credential_missing(backend: Backend) -> Refusal:
     )
 
 
-def denied(denial: Denied) -> Refusal:
-    """A budget does not pay: final where the money is gone, worth another try where nobody could be asked."""
+def denied(denial: Denied, unix_s: float) -> Refusal:
+    """A budget does not pay: final where the money is gone, worth another try where nobody could be asked.
+
+    `unix_s`: the time of day, to name the end of the window by.
+    """
     match denial.reason:
         case DenialReason.BUDGET_EXHAUSTED:
-            return Refusal(429, denial.reason, denial.message, retry_after_s=denial.resets_in_s, budget=denial.budget)
+            text = denial.message
+            if denial.resets_in_s is not None:
+                text += f"; the window ends at {_to_the_minute(unix_s + denial.resets_in_s)}"
+            return Refusal(429, denial.reason, text, retry_after_s=denial.resets_in_s, budget=denial.budget)
         case DenialReason.BUDGET_TOO_SMALL:
             return Refusal(400, denial.reason, denial.message, field="max_tokens", budget=denial.budget)
         case DenialReason.NO_RIGHTS | DenialReason.WINDOW_UNKNOWN:
@@ -55,3 +63,8 @@ def denied(denial: Denied) -> Refusal:
                 should_retry=True,
                 budget=denial.budget,
             )
+
+
+def _to_the_minute(unix_s: float) -> str:
+    """RFC 3339; windows end on whole minutes, and the way from the ledger's clock to ours costs less than half of one."""
+    return datetime.fromtimestamp(round(unix_s / 60) * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
