@@ -43,12 +43,15 @@ class Probes:
         self._registry = registry
         self._runner: web.AppRunner | None = None
 
-    async def start(self, host: str, port: int) -> None:
+    def application(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None)
+        return app
+
+    async def start(self, host: str, port: int) -> None:
+        self._runner = web.AppRunner(self.application(), access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
 

@@ -1,0 +1,280 @@
+"""The whole loop over a fake API server: what is written, how often, and after which faults."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.operator.shell.fake_cluster import FakeCluster, Fault
+from tests.operator.shell.shop import API, PODS, FakeAccounts, Shop, budget, pod, route, stocked
+from tests.operator.shell.virtual_time import VirtualTime
+
+from keelage_operator.core.speakers import Speaker
+from keelage_operator.shell.apply import STATUS_EVERY_S
+from keelage_operator.shell.catalog import Kind
+from keelage_operator.shell.cluster import Json, Unreachable, member
+from keelage_operator.shell.controller import HEARING_S, RESYNC_S, SECOND_LOOK_S
+
+
+def writes(cluster: FakeCluster) -> list[str]:
+    return [call for call in cluster.calls if not call.startswith("GET")]
+
+
+async def test_statuses_and_events_tell_what_is_in_force_and_what_is_not() -> None:
+    shop = Shop(stocked(), VirtualTime())
+    await shop.run_once()
+
+    assert shop.condition("llmroutes", "assistant", "Accepted") == ("True", "Accepted")
+    assert shop.condition("llmroutes", "assistant", "Programmed") == ("False", "Pending")
+    assert shop.status("llmroutes", "assistant")["sidecars"] == "0/2"
+    assert shop.condition("llmroutes", "broken", "Accepted") == ("False", "Invalid")
+    assert shop.status("llmbudgets", "month")["state"] == "Active"
+    assert shop.condition("llmbudgets", "nowhere", "Accepted") == ("False", "TimeZoneUnknown")
+    assert sorted(shop.events()) == [
+        ("assistant", "Accepted"),
+        ("broken", "Invalid"),
+        ("month", "Accepted"),
+        ("nowhere", "TimeZoneUnknown"),
+    ]
+    assert list(shop.accounts.budgets) == ["shop/month"]
+
+
+async def test_a_second_run_writes_nothing_even_by_another_replica_later() -> None:
+    cluster, time = stocked(), VirtualTime()
+    await Shop(cluster, time).run_once()
+    before = len(writes(cluster))
+    await time.advance(3600)
+    await Shop(cluster, time).run_once()
+
+    assert len(writes(cluster)) == before
+
+
+async def test_a_write_is_known_before_the_watch_tells_of_it() -> None:
+    cluster = stocked()
+    shop = Shop(cluster, VirtualTime())
+    await shop.run_once()
+    before = len(writes(cluster))
+    await shop.controller.reconcile("shop")
+
+    assert len(writes(cluster)) == before
+
+
+async def test_a_replica_that_does_not_lead_knows_the_budgets_and_writes_nothing() -> None:
+    cluster = stocked()
+    shop = Shop(cluster, VirtualTime())
+    shop.accounts.leading = False
+    await shop.run_once()
+
+    assert list(shop.accounts.budgets) == ["shop/month"]
+    assert writes(cluster) == []
+
+
+async def test_figures_are_written_at_most_every_five_seconds() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    await shop.run_once()
+    before = len(writes(cluster))
+    for cents in range(1, 38):
+        shop.accounts.spent["shop/month"] = f"1.{cents:02d}"
+        await shop.controller.reconcile("shop")
+        await time.advance(0.5)
+
+    assert len(writes(cluster)) - before == 3
+    shop.accounts.spent["shop/month"] = "1.99"
+    again_s = await shop.controller.reconcile("shop")
+    assert again_s is not None
+    assert 0 < again_s <= STATUS_EVERY_S
+    await time.advance(again_s)
+    assert await shop.controller.reconcile("shop") is None
+    assert shop.status("llmbudgets", "month")["spent"] == "1.99"
+
+
+async def test_a_budget_that_runs_out_says_so_at_once() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    await shop.run_once()
+    await time.advance(10)
+    shop.accounts.spent["shop/month"] = "5.00"
+    await shop.controller.reconcile("shop")
+
+    assert shop.status("llmbudgets", "month")["state"] == "Exhausted"
+    assert ("month", "LimitReached") in shop.events()
+
+
+async def test_a_deleted_object_is_left_alone() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    await shop.controller.list_once()
+    del cluster.objects[f"{API}/llmbudgets/month"]
+    cluster.add(f"{API}/llmbudgets/month", budget("9.00"))  # another one of the same name
+    await shop.controller.reconcile("shop")
+
+    assert "status" not in cluster.objects[f"{API}/llmbudgets/month"]
+
+
+def outcome(cluster: FakeCluster) -> dict[str, object]:
+    """Everything that users see, without versions."""
+    seen: dict[str, object] = {}
+    for path, stored in sorted(cluster.objects.items()):
+        if "/events/" in path:
+            seen[path] = (stored["reason"], stored["message"], stored["type"])
+        else:
+            seen[path] = stored.get("status")
+    return seen
+
+
+async def final_state(fail_at: int, fault: Fault) -> tuple[dict[str, object], int]:
+    """Run with one fault; each failure is a crash: another replica begins from nothing. Calls made in all."""
+    cluster, time = stocked(), VirtualTime()
+    cluster.fail_at, cluster.fault = fail_at, fault
+    for _ in range(3):
+        try:
+            await Shop(cluster, time).run_once()
+        except Unreachable:
+            continue
+        return outcome(cluster), len(cluster.calls)
+    raise AssertionError("one fault stopped it three times")
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_a_crash_at_any_call_ends_in_the_same_state(fault: Fault) -> None:
+    wanted, calls = await final_state(-1, fault)
+    assert calls > 10
+
+    for fail_at in range(calls):
+        found, _ = await final_state(fail_at, fault)
+        assert found == wanted, f"call {fail_at} failed {fault.value} its effect"
+
+
+async def running(shop: Shop) -> asyncio.Task[None]:
+    await shop.controller.list_once()
+    task = asyncio.create_task(shop.controller.run())
+    await shop.time.advance(1)
+    return task
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_outage_is_sat_out_and_then_everything_is_written() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    await shop.controller.list_once()
+    cluster.down = True
+    task = asyncio.create_task(shop.controller.run())
+    await time.advance(30)
+    tried = len(writes(cluster))
+    cluster.down = False
+    await time.advance(70)
+
+    assert 3 <= tried <= 12
+    assert shop.condition("llmroutes", "assistant", "Accepted") == ("True", "Accepted")
+    await stop(task)
+
+
+async def test_what_the_watch_missed_is_mended_by_the_next_list() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    task = await running(shop)
+    await time.advance(SECOND_LOOK_S)
+    cluster.add(f"{API}/llmroutes/later", route())
+    del cluster.objects[f"{PODS}/web-1"]
+    await time.advance(RESYNC_S + 10)
+
+    assert shop.condition("llmroutes", "later", "Accepted")[0] == "True"
+    assert shop.accounts.gone == ["pod-1"]
+    assert shop.measures.registry.get_sample_value("keelage_watch_missed_total") == 2
+    await stop(task)
+
+
+async def test_rows_of_a_deleted_pod_are_closed_as_soon_as_the_book_can() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    task = await running(shop)
+    shop.accounts.unavailable = True
+    shop.catalog.gone(shop.catalog.objects(Kind.POD, "shop")[0])
+    await time.advance(5)
+    assert shop.accounts.gone == []
+
+    shop.accounts.unavailable = False
+    await time.advance(5)
+    assert shop.accounts.gone == ["pod-1"]
+    await stop(task)
+
+
+async def test_a_new_leader_closes_rows_of_pods_that_do_not_exist_and_of_no_others() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    task = await running(shop)
+    cluster.add(f"{PODS}/web-3", pod("pod-3"))  # the watch has not told of it yet
+    shop.accounts.holders = {"pod-1", "pod-3", "long-gone"}
+    await shop.controller.led()
+    await time.advance(1)
+
+    assert shop.accounts.gone == ["long-gone"]
+    await stop(task)
+
+
+async def test_a_finished_pods_rows_are_closed_while_its_object_stays() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    task = await running(shop)
+    cluster.objects[f"{PODS}/web-2"]["status"] = {"phase": "Succeeded"}
+    await cluster.replace(f"{PODS}/web-2", cluster.objects[f"{PODS}/web-2"])
+    await shop.controller.list_once()
+    await time.advance(10)
+
+    assert shop.accounts.gone == ["pod-2"]
+    assert shop.status("llmroutes", "assistant")["sidecars"] == "0/1"
+    await stop(task)
+
+
+async def test_a_new_leader_hears_the_sidecars_before_it_says_who_obeys() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    await shop.controller.list_once()
+    await shop.controller.led()
+    again_s = await shop.controller.reconcile("shop")
+    assert again_s == HEARING_S
+    assert writes(cluster) == []
+
+    version = shop.catalog.config_for("shop", {"app": "web"}).version
+    for uid, name in (("pod-1", "web-1"), ("pod-2", "web-2")):
+        shop.speakers.heard(Speaker(uid, name, "shop", version, "", (), time.now_s))
+    await time.advance(HEARING_S)
+    await shop.controller.reconcile("shop")
+    assert shop.condition("llmroutes", "assistant", "Programmed") == ("True", "Programmed")
+
+
+async def test_a_silent_sidecar_is_noticed_without_any_event() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    await shop.controller.list_once()
+    version = shop.catalog.config_for("shop", {"app": "web"}).version
+    shop.speakers.heard(Speaker("pod-1", "web-1", "shop", version, "", (), time.now_s))
+    task = await running(shop)
+    assert shop.status("llmroutes", "assistant")["sidecars"] == "1/2"
+
+    await time.advance(70)
+    assert shop.status("llmroutes", "assistant")["sidecars"] == "0/2"
+    await stop(task)
+
+
+async def test_the_last_accepted_budget_stays_in_force_when_a_newer_one_is_wrong() -> None:
+    cluster, time = stocked(), VirtualTime()
+    await Shop(cluster, time).run_once()
+    path = f"{API}/llmbudgets/month"
+    stored = cluster.objects[path]
+    wrong: Json = {**stored, **budget("7.00", zone="Nowhere/City")}
+    wrong["metadata"] = {**member(stored, "metadata"), "generation": 2}
+    await cluster.replace(path, wrong)
+    accounts = FakeAccounts()
+    await time.advance(10)
+    shop = Shop(cluster, time, accounts)
+    await shop.run_once()
+
+    assert accounts.budgets["shop/month"].limit == 5 * 10**12
+    assert shop.condition("llmbudgets", "month", "Accepted") == ("False", "TimeZoneUnknown")
+    assert shop.status("llmbudgets", "month")["limit"] == "5.00 USD"

@@ -1,0 +1,73 @@
+"""What is peculiar to the API server; what all stores do is in test_ledger_store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from tests.operator.shell.fake_cluster import FakeCluster, Fault
+
+from keelage_operator.core.ledger import LedgerRecord, Row
+from keelage_operator.shell.kubernetes_store import KubernetesStore
+from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, StoreUnavailable
+
+KEY = LedgerKey("shop/month", "2026-11-21T14Z")
+PATH = "/apis/keelage.dev/v1alpha1/namespaces/shop/llmledgers/month-2026-11-21t14z"
+RECORD = LedgerRecord(
+    starts_at=datetime(2026, 11, 21, 14, tzinfo=UTC),
+    ends_at=datetime(2026, 11, 21, 15, tzinfo=UTC),
+    epoch=3,
+    settled=8_999_999_123_456_789_012,
+    rows={"uid.1": Row(granted=5, spent=2, seq=9)},
+)
+
+
+async def test_a_record_comes_back_as_it_was_stored() -> None:
+    cluster = FakeCluster()
+    store = KubernetesStore(cluster)
+    created = await store.create(KEY, RECORD)
+
+    loaded = await store.load(KEY)
+    assert loaded == created
+    assert loaded is not None
+    assert loaded.record == RECORD
+    assert await store.list_keys() == (KEY,)
+    assert cluster.objects[PATH]["kind"] == "LLMLedger"
+    assert "ownerReferences" not in str(cluster.objects[PATH])
+
+
+async def test_a_write_at_an_old_version_conflicts() -> None:
+    store = KubernetesStore(FakeCluster())
+    first = await store.create(KEY, RECORD)
+    second = await store.replace(KEY, RECORD, first.version)
+
+    with pytest.raises(StoreConflict):
+        await store.replace(KEY, RECORD, first.version)
+    with pytest.raises(StoreConflict):
+        await store.create(KEY, RECORD)
+    with pytest.raises(StoreConflict):
+        await store.delete(KEY, first.version)
+    await store.delete(KEY, second.version)
+    await store.delete(KEY, second.version)
+    assert await store.load(KEY) is None
+    with pytest.raises(StoreConflict):
+        await store.replace(KEY, RECORD, second.version)
+    assert (store.writes, store.conflicts) == (2, 4)
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_an_answer_that_never_came_is_no_success(fault: Fault) -> None:
+    cluster = FakeCluster(fail_at=0, fault=fault)
+    store = KubernetesStore(cluster)
+
+    with pytest.raises(StoreUnavailable):
+        await store.create(KEY, RECORD)
+    assert (await store.load(KEY) is None) == (fault is Fault.BEFORE)
+
+
+async def test_a_ledger_that_cannot_be_read_is_not_an_empty_one() -> None:
+    cluster = FakeCluster()
+    cluster.add(PATH, {"kind": "LLMLedger", "record": {"epoch": "many"}})
+
+    with pytest.raises(StoreUnavailable, match="delete the LLMLedger"):
+        await KubernetesStore(cluster).load(KEY)
