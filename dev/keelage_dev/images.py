@@ -10,20 +10,34 @@ kept in the cache. After the first time no build needs a network.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from keelage_dev import cluster
 from keelage_dev.cluster import packages
 from keelage_dev.cluster.layout import REPOSITORY, Layout, layout
 from keelage_dev.cluster.products import Progress
-from keelage_dev.images_recipe import BASE_PACKAGES, IMAGES, PYTHON, RELEASE, Recipe, base_key, content_key, wheels_key
+from keelage_dev.images_archive import pack
+from keelage_dev.images_recipe import (
+    BASE_PACKAGES,
+    BASE_SURPLUS,
+    IMAGES,
+    PYTHON,
+    RELEASE,
+    Recipe,
+    base_key,
+    content_key,
+    wheels_key,
+)
 
 TRIES = 5  # of the package index; its hiccups last seconds
 
@@ -32,48 +46,72 @@ class ImageError(Exception):
     """An image could not be built; the text holds the last lines of the tool that failed."""
 
 
-def references(where: Layout | None = None) -> dict[str, str]:
-    """Image name -> `NAME:KEY`, the reference that names this very content."""
-    where = where or layout()
-    return {recipe.name: f"{recipe.name}:{_key(recipe)}" for recipe in IMAGES}
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image's content as it was read at one moment: others may be editing the files."""
+
+    recipe: Recipe
+    files: Mapping[str, bytes]  # path in the repository -> bytes
+
+    @property
+    def reference(self) -> str:
+        """`NAME:KEY`: names this very content."""
+        return f"{self.recipe.name}:{content_key(self.recipe, self.files)}"
+
+    def archive(self, where: Layout) -> Path:
+        """Its docker-archive in the cache."""
+        return where.cache / "images" / f"{self.reference.replace('/', '-').replace(':', '-')}.tar"
 
 
-def build(progress: Progress, where: Layout | None = None) -> dict[str, Path]:
-    """Image name -> docker-archive tar of its present content. Builds what the cache lacks."""
-    where = where or layout()
-    archives = {recipe.name: _archive(where, recipe) for recipe in IMAGES}
-    if all(path.exists() for path in archives.values()):
-        return archives
-    where.cache.mkdir(parents=True, exist_ok=True)
-    with (where.cache / "images.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        packages.ensure(packages.IMAGE_PACKAGES, progress)
-        base = _base(where, progress)
-        for recipe in IMAGES:
-            if not archives[recipe.name].exists():
-                _build(where, recipe, base, archives[recipe.name], progress)
-    return archives
+def read() -> tuple[Image, ...]:
+    """The images as the checkout is now."""
+    return tuple(
+        Image(recipe, {file: (REPOSITORY / file).read_bytes() for file in _files(recipe)}) for recipe in IMAGES
+    )
 
 
-def load(progress: Progress, where: Layout | None = None) -> dict[str, str]:
-    """Build, and give the cluster what it lacks; `NAME:dev` then is the present content.
+def build(progress: Progress, images: Sequence[Image], where: Layout) -> None:
+    """Build those of which the cache has no archive. Raises ImageError."""
+    with _alone(where):
+        _build_missing(progress, images, where)
+
+
+def load(progress: Progress = cluster.quiet) -> dict[str, str]:
+    """Build what has changed and give the cluster what it lacks; `NAME:dev` then is the present content.
 
     Returns image name -> reference by content: a Deployment that names it restarts when the code changed.
     """
-    where = where or layout()
-    archives = build(progress, where)
-    present = set(cluster.image_names())
-    wanted = references(where)
-    for name, path in archives.items():
-        if f"docker.io/{wanted[name]}" not in present:
-            progress(f"importing {wanted[name]} into the cluster")
-            cluster.load_image(path)
-        cluster.tag_image(f"docker.io/{wanted[name]}", f"docker.io/{name}:dev")
-    return wanted
+    where, images = layout(), read()
+    with _alone(where):
+        present = set(cluster.image_names())
+        lacking = [image for image in images if f"docker.io/{image.reference}" not in present]
+        _build_missing(progress, lacking, where)
+        for image in lacking:
+            progress(f"importing {image.reference} into the cluster")
+            with tempfile.NamedTemporaryFile(suffix=".tar") as slim:
+                pack(image.archive(where), f"docker.io/{image.reference}", cluster.blob_digests(), Path(slim.name))
+                cluster.load_image(Path(slim.name))
+        for image in images:
+            cluster.tag_image(f"docker.io/{image.reference}", f"docker.io/{image.recipe.name}:dev")
+    return {image.recipe.name: image.reference for image in images}
 
 
-def _key(recipe: Recipe) -> str:
-    return content_key(recipe, {file: (REPOSITORY / file).read_bytes() for file in _files(recipe)})
+@contextlib.contextmanager
+def _alone(where: Layout) -> Iterator[None]:
+    """One builder at a time: each removes the archives that it replaces."""
+    where.cache.mkdir(parents=True, exist_ok=True)
+    with (where.cache / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build_missing(progress: Progress, images: Sequence[Image], where: Layout) -> None:
+    missing = [image for image in images if not image.archive(where).exists()]
+    if missing:
+        packages.ensure(packages.IMAGE_PACKAGES, progress)
+        base = _base(where, progress)
+        for image in missing:
+            _build(where, image, base, progress)
 
 
 def _files(recipe: Recipe) -> list[str]:
@@ -93,21 +131,17 @@ def _files(recipe: Recipe) -> list[str]:
     return found
 
 
-def _archive(where: Layout, recipe: Recipe) -> Path:
-    return where.cache / "images" / f"{recipe.name.replace('/', '-')}-{_key(recipe)}.tar"
-
-
-def _build(where: Layout, recipe: Recipe, base: str, archive: Path, progress: Progress) -> None:
+def _build(where: Layout, image: Image, base: str, progress: Progress) -> None:
+    recipe, tag, archive = image.recipe, f"docker.io/{image.reference}", image.archive(where)
     wheels = _wheels(where, recipe, progress)
     began = time.monotonic()
     progress(f"building the image {recipe.name}")
     # Only what belongs in it is in the context: an edit elsewhere cannot undo a cached layer.
     context = where.cache / "images" / "context" / recipe.name
     shutil.rmtree(context, ignore_errors=True)
-    for file in _files(recipe):
+    for file, content in image.files.items():
         (context / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(REPOSITORY / file, context / file)
-    tag = f"docker.io/{recipe.name}:{_key(recipe)}"
+        (context / file).write_bytes(content)
     _buildah(
         where,
         "bud",
@@ -121,11 +155,11 @@ def _build(where: Layout, recipe: Recipe, base: str, archive: Path, progress: Pr
         f"--tag={tag}",
         str(context),
     )
+    for old in archive.parent.glob(f"{recipe.name.replace('/', '-')}-*.tar"):
+        old.unlink()  # one archive per image: each is some hundred megabytes
     draft = archive.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     _buildah(where, "push", tag, f"docker-archive:{draft}:{tag}")
-    for old in archive.parent.glob(f"{recipe.name.replace('/', '-')}-*.tar"):
-        old.unlink()  # one archive per image: each is a few hundred megabytes
     draft.rename(archive)
     progress(f"built {recipe.name} in {time.monotonic() - began:.1f} s")
 
@@ -141,6 +175,7 @@ def _base(where: Layout, progress: Progress) -> str:
         progress(f"making the base image (Debian {RELEASE} with Python {PYTHON}; about a minute, once)")
         draft = tar.with_suffix(".draft")
         command = ["mmdebstrap", "--quiet", "--variant=apt", "--format=tar", f"--include={','.join(BASE_PACKAGES)}"]
+        command += ['--customize-hook=cd "$1" && rm -rf ' + " ".join(BASE_SURPLUS)]
         _retried([*command, RELEASE, str(draft)], progress)
         draft.rename(tar)
     container = _buildah(where, "from", "--pull-never", "scratch").strip()
@@ -200,8 +235,10 @@ def main() -> int:
 
     try:
         if arguments.no_load or "containerd" not in cluster.status().up:
-            for path in build(progress).values():
-                print(path)
+            where, images = layout(), read()
+            build(progress, images, where)
+            for image in images:
+                print(f"{image.reference}  {image.archive(where)}")
         else:
             for reference in load(progress).values():
                 print(reference)

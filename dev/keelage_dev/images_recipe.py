@@ -9,6 +9,17 @@ from dataclasses import dataclass
 RELEASE = "bookworm"  # of Debian; its Python is the oldest that the product supports
 PYTHON = "3.11"
 BASE_PACKAGES = ("python3", "python3-pip", "ca-certificates")
+# Removed once all is installed (installation itself needs Perl): what nothing in an image reads.
+BASE_SURPLUS = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "usr/share/perl",
+    "usr/lib/x86_64-linux-gnu/perl",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+)
 BASE_REVISION = "1"  # raise it to make the base anew, with Debian's newest fixes
 KEY_LENGTH = 16  # hexadecimal digits: 64 bits, for a handful of builds
 
@@ -52,7 +63,7 @@ def _digest(parts: Mapping[str, bytes]) -> str:
 
 def base_key() -> str:
     """Names the base image: another release, package or revision makes another."""
-    packages = dict.fromkeys(BASE_PACKAGES, b"")
+    packages = dict.fromkeys((*BASE_PACKAGES, *BASE_SURPLUS), b"")
     return f"{RELEASE}-{_digest({**packages, 'revision': BASE_REVISION.encode()})}"
 
 

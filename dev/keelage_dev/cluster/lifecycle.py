@@ -138,6 +138,11 @@ def image_names() -> list[str]:
     return _ctr(layout(), "images", "ls", "-q").split()
 
 
+def blob_digests() -> frozenset[str]:
+    """Digests of every layer, manifest and configuration that the cluster has."""
+    return frozenset(_ctr(layout(), "content", "ls", "-q").split())
+
+
 def tag_image(source: str, target: str) -> None:
     """Let `target` name what `source` names, whatever it named before."""
     _ctr(layout(), "images", "tag", "--force", source, target)
