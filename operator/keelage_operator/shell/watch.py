@@ -82,7 +82,13 @@ class Watch:
         if self._stopping:
             return
         await kopf.operator(
-            registry=self._registry(), settings=_settings(), clusterwide=True, standalone=True, stop_flag=stop
+            registry=self._registry(),
+            settings=_settings(),
+            # Of no use without peers, but made from the user's name otherwise, and the image's user has none.
+            identity="keelage",  # type: ignore[arg-type]  # a NewType of str that kopf keeps to itself
+            clusterwide=True,
+            standalone=True,
+            stop_flag=stop,
         )
 
     def _request_stop(self) -> None:
