@@ -140,6 +140,7 @@ def _kube_proxy(where: Layout) -> str:
             "healthzBindAddress": f"{HOST_IP}:10256",
             "metricsBindAddress": "127.0.0.1:10249",
             "hostnameOverride": NODE,
+            "nodePortAddresses": ["primary"],
             "oomScoreAdj": 0,
             # The machine's own connection tracking stays as it is.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

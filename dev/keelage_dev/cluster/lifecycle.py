@@ -168,7 +168,9 @@ def _prepare(where: Layout) -> None:
     for name, text in configuration(where).items():
         path = where.config / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        # Only when it differs: kube-proxy ends itself when its file is written, even with the same text.
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
     if not where.saved_sysctls.exists():
         present = {name: Path("/proc/sys", name) for name in SYSCTLS if Path("/proc/sys", name).exists()}
         before = {name: path.read_text("utf-8").strip() for name, path in present.items()}
