@@ -106,7 +106,12 @@ class Account:
         self.largest.turn(now_s)
         self.busiest.turn(now_s)
         self.busiest.now = max(self.busiest.now, self.holds)
-        self.low_mark = 0 if self.tight else self.spare(now_s) // 2
+        self.mark(now_s)
+
+    def mark(self, now_s: float) -> None:
+        """Set the mark below which it is time to ask: half of what should be free, but one more call at least."""
+        spare = self.spare(now_s)
+        self.low_mark = min(spare, max(spare // 2, self.largest.value))
 
     def spare(self, now_s: float) -> int:
         """What should be free beyond what waits: enough for the calls until the next rights come.

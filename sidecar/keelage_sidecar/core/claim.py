@@ -29,6 +29,16 @@ class Hold:
     claims: tuple[Claim, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A call that waits for money; times on the sidecar's monotonic clock."""
+
+    id: int
+    claims: tuple[Claim, ...]
+    since_s: float
+    until_s: float
+
+
 class DenialReason(enum.StrEnum):
     BUDGET_EXHAUSTED = "BudgetExhausted"
     """The money of this window is spent, or is held elsewhere and did not come free in time."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.account import HOPELESS_S, NEVER, Account, AccountFigures
-from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.denial import explain
 from keelage_sidecar.core.journal_format import Journal
 
@@ -27,14 +27,6 @@ ASK_AGAIN_S = 0.25
 """While something waits: often enough to get back into a patience of seconds, seldom enough for a hundred sidecars."""
 TIGHT_S = 0.5
 """Between statements while somebody lacks money."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    id: int
-    claims: tuple[Claim, ...]
-    since_s: float
-    until_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +177,17 @@ class Holder:
     def _count_queue(self) -> None:
         for account in self._accounts.values():
             account.queued = 0
-        for waiter in self._waiters.values():
-            for claim in waiter.claims:
-                current = self._current.get(claim.budget)
-                if claim.hard and current is not None:
-                    current.queued += claim.amount
+        for account in self._current.values():
+            account.queued = sum(claim.amount for claim in self._waiting_for(account.budget))
+
+    def _waiting_for(self, budget: str) -> list[Claim]:
+        """The hard claims on it in the queue, in order of arrival."""
+        return [
+            claim
+            for waiter in self._waiters.values()
+            for claim in waiter.claims
+            if claim.hard and claim.budget == budget
+        ]
 
     def _hopeless(self, claims: tuple[Claim, ...], now: float) -> Denied | None:
         for claim in claims:
@@ -265,12 +263,7 @@ class Holder:
 
     def _question(self, terms: BudgetTerms, now: float) -> Statement:
         """For the current window, with what waits for it."""
-        amounts = [
-            claim.amount
-            for waiter in self._waiters.values()
-            for claim in waiter.claims
-            if claim.hard and claim.budget == terms.name
-        ]
+        amounts = [claim.amount for claim in self._waiting_for(terms.name)]
         needed = amounts[0] if amounts and terms.hard else 0
         before = self._current.get(terms.name)
         spare = before.spare(now) if before is not None and terms.hard else needed
@@ -280,10 +273,9 @@ class Holder:
 
     def _first_in_need(self, account: Account, now: float) -> int:
         """The longest waiting claim that does not fit; else the amount that was refused lately; else 0."""
-        for waiter in self._waiters.values():
-            for claim in waiter.claims:
-                if claim.hard and claim.budget == account.budget and claim.amount > account.free:
-                    return claim.amount
+        for claim in self._waiting_for(account.budget):
+            if claim.amount > account.free:
+                return claim.amount
         if account.hopeless > account.free and now - account.refused_s < HOPELESS_S:
             return account.hopeless
         return 0
@@ -313,6 +305,10 @@ class Holder:
                     continue
             # From when it was sent, not heard: so it is over here before it is over there.
             account.ends_s = asked.sent_s + right.ends_in_s
+            if fresh:
+                for claim in self._waiting_for(right.budget):
+                    account.note_demand(claim.amount, now)
+            account.mark(now)
         self._choose()
 
     def _open(self, right: Right) -> Account | None:

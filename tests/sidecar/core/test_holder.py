@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
-from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
-from keelage_sidecar.core.holder import Holder, Waiter
+from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold, Waiter
+from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import Journal, blank_journal
 
 MONTH = BudgetTerms("shop/month", hard=True)

@@ -1,0 +1,237 @@
+"""The lease keeper against the real ledger core, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+
+import pytest
+from msgspec.structs import replace
+from tests.simulation.virtual_time import run
+
+from keelage_api.proxy_config import BudgetTerms
+from keelage_api.sync import SyncReply, SyncRequest
+from keelage_operator.core.ledger import Heard, LedgerRecord, RowState, apply
+from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.holder import Holder
+from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable, SidecarReport
+
+
+def month(amount: int) -> tuple[Claim, ...]:
+    return (Claim("shop/month", amount, hard=True),)
+
+
+class Ledger:
+    """Answers after 50 ms, as the operator does; can be switched off, or be silent."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        self.limit = limit
+        self.record = LedgerRecord(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+        self.requests: list[SyncRequest] = []
+        self.up = True
+        self.silent = False
+
+    async def sync(self, request: SyncRequest, pod: str = "pod") -> SyncReply:
+        self.requests.append(request)
+        await asyncio.sleep(3600 if self.silent else 0.05)
+        if not self.up:
+            raise LedgerUnreachable("switched off")
+        holder = f"{pod}.{request.incarnation}"
+        batch = [Heard(holder, replace(statement, window="2026-11")) for statement in request.statements]
+        applied = apply(self.record, batch, self.limit, int(asyncio.get_running_loop().time()))
+        self.record = applied.record
+        return SyncReply(tuple(replace(right, ends_in_s=86400.0) for _, right in applied.rights))
+
+
+class Pod:
+    """A keeper with its dialogue running."""
+
+    def __init__(self, ledger: Ledger, name: str = "pod") -> None:
+        self._ledger, self._name = ledger, name
+
+    async def sync(self, request: SyncRequest) -> SyncReply:
+        return await self._ledger.sync(request, self._name)
+
+    async def __aenter__(self) -> LeaseKeeper:
+        loop = asyncio.get_running_loop()
+        holder = Holder(Journal(bytearray(blank_journal(self._name.ljust(16, "_")))))
+        self.keeper = LeaseKeeper(holder, self, loop.time)
+        self.keeper.obey((BudgetTerms("shop/month", hard=True),))
+        self._task = loop.create_task(self.keeper.run())
+        return self.keeper
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+def on_virtual_time(scene: Coroutine[object, object, None]) -> None:
+    run(scene)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_the_first_call_waits_for_the_ledger_and_the_next_ones_do_not() -> None:
+    async def scene() -> None:
+        async with Pod(Ledger()) as keeper:
+            hold = await keeper.reserve(month(10), 5.0)
+            assert isinstance(hold, Hold)
+            assert now() < 0.3
+            keeper.settle(hold, 1)
+            await asyncio.sleep(1)
+            for _ in range(200):
+                quick = keeper.try_reserve(month(10))
+                assert quick is not None
+                keeper.settle(quick, 1)
+                await asyncio.sleep(0.05)
+
+    on_virtual_time(scene())
+
+
+def test_the_whole_limit_can_be_spent_and_then_calls_are_refused_at_once() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+            served = 0
+            while isinstance(hold := await keeper.reserve(month(10), 5.0), Hold):
+                keeper.settle(hold, 10)
+                served += 1
+            assert (served, hold.reason) == (100, DenialReason.BUDGET_EXHAUSTED)
+            before = now()
+            again = await keeper.reserve(month(10), 5.0)
+            assert isinstance(again, Denied)
+            assert now() == before
+
+    on_virtual_time(scene())
+
+
+def test_sixty_four_calls_at_their_bound_wait_for_settlements_instead_of_being_refused() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+
+            async def call() -> bool:
+                hold = await keeper.reserve(month(50), 5.0)
+                if isinstance(hold, Denied):
+                    return False
+                await asyncio.sleep(0.5)
+                keeper.settle(hold, 5)
+                return True
+
+            assert all(await asyncio.gather(*(call() for _ in range(64))))
+
+    on_virtual_time(scene())
+
+
+def test_money_that_idles_at_one_sidecar_comes_to_the_other_that_waits() -> None:
+    async def scene() -> None:
+        ledger = Ledger(limit=100)
+        async with Pod(ledger, "one") as idle, Pod(ledger, "two") as busy:
+            hold = await idle.reserve(month(40), 5.0)
+            assert isinstance(hold, Hold)
+            idle.settle(hold, 1)
+            held = await busy.reserve(month(90), 5.0)
+            assert isinstance(held, Hold)
+            assert now() < 4.0
+
+    on_virtual_time(scene())
+
+
+def test_while_the_ledger_is_down_the_lease_goes_on_and_then_the_refusal_says_so() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+            hold = await keeper.reserve(month(10), 5.0)
+            assert isinstance(hold, Hold)
+            keeper.settle(hold, 10)
+            await asyncio.sleep(3)
+            ledger.up = False
+            served = 0
+            while isinstance(hold := await keeper.reserve(month(10), 5.0), Hold):
+                keeper.settle(hold, 10)
+                served += 1
+            assert served >= 1
+            assert hold.reason is DenialReason.NO_RIGHTS
+            assert not keeper.reached
+            ledger.up = True
+            assert isinstance(await keeper.reserve(month(10), 5.0), Hold)
+
+    on_virtual_time(scene())
+
+
+def test_a_caller_that_leaves_while_it_waits_holds_nothing() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+            caller = asyncio.create_task(keeper.reserve(month(10), 5.0))
+            await asyncio.sleep(0.01)
+            caller.cancel()
+            await asyncio.wait([caller])
+            assert caller.cancelled()
+            await asyncio.sleep(3)
+            assert [figure.reserved for figure in keeper.figures()] == [0]
+
+    on_virtual_time(scene())
+
+
+def test_a_silent_ledger_is_given_up_and_asked_again() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        ledger.silent = True
+        async with Pod(ledger) as keeper:
+            refused = await keeper.reserve(month(10), 5.0)
+            assert isinstance(refused, Denied)
+            assert refused.reason is DenialReason.WINDOW_UNKNOWN
+            ledger.silent = False
+            assert isinstance(await keeper.reserve(month(10), 5.0), Hold)
+
+    on_virtual_time(scene())
+
+
+def test_leaving_returns_what_was_not_spent() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+            hold = await keeper.reserve(month(10), 5.0)
+            assert isinstance(hold, Hold)
+            keeper.settle(hold, 7)
+        await keeper.leave()
+        (row,) = ledger.record.rows.values()
+        assert (row.state, row.granted, row.spent) == (RowState.RELEASED, 7, 7)
+        assert ledger.requests[-1].leaving
+
+    on_virtual_time(scene())
+
+
+def test_leaving_a_silent_ledger_takes_no_longer_than_it_may() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+            await asyncio.sleep(1)
+        ledger.silent = True
+        before = now()
+        await keeper.leave()
+        assert now() - before == pytest.approx(1.5)
+
+    on_virtual_time(scene())
+
+
+def test_each_exchange_tells_the_configuration_in_force() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+            keeper.report = lambda: SidecarReport("v7", "v8 is damaged", ("keys/anthropic",))
+            keeper.speak_soon()
+            await asyncio.sleep(0.2)
+            told = ledger.requests[-1]
+            assert (told.config_version, told.config_error) == ("v7", "v8 is damaged")
+            assert told.missing_credentials == ("keys/anthropic",)
+            quiet = len(ledger.requests)
+            await asyncio.sleep(20)
+            assert 8 <= len(ledger.requests) - quiet <= 12
+
+    on_virtual_time(scene())
