@@ -75,7 +75,7 @@ def up(progress: Progress = quiet) -> Cluster:
         wanted = components(where)
         alive = [component for component in wanted if processes.running(where, component.name)]
         if not alive:
-            # Nothing, or the ruins of a session that was killed: begin on clean ground.
+            # Nothing, or the ruins of an unclean end: begin on clean ground.
             sweep.sweep(where)
         _prepare(where)
         began = time.monotonic()

@@ -72,7 +72,7 @@ def running(where: Layout, name: str) -> Process | None:
 
 
 def start(where: Layout, component: Component) -> Process:
-    """Start it in a session of its own, its output appended to logs/NAME.log."""
+    """Start it detached from this terminal, its output appended to logs/NAME.log."""
     where.run.mkdir(parents=True, exist_ok=True)
     where.logs.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -140,7 +140,7 @@ def ended(process: Process, within_s: float) -> bool:
 def belonging(where: Layout) -> Iterator[tuple[Process, str]]:
     """Every long-running process of the cluster, and its program's name.
 
-    Found by command line, not by pid file: a session that was killed leaves processes and no files.
+    Found by command line, not by pid file: an `up` that was killed leaves processes and no files.
     """
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
