@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help check test test-sdk test-cluster demo demo-down try lock
+.PHONY: help check test test-sdk test-cluster demo demo-down try generate lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,6 +14,11 @@ help: ## list the targets
 .venv/READY: lock/dev.txt pyproject.toml dev/install.sh
 	@dev/install.sh lock/dev.txt
 	@touch $@
+
+generate: .venv/READY ## write what comes from the models: crds/, the chart's copies, docs/reference
+	@$(PY) -m keelage_api.v1alpha1.schema write
+	@$(PY) -m keelage_api.v1alpha1.reference write
+	@$(PY) -m keelage_dev.chart write
 
 lock: ## resolve the dependencies anew
 	@dev/lock.sh
