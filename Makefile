@@ -33,7 +33,7 @@ check: .venv/READY ## format, lint, types, import contracts, generated files, un
 test: check test-sdk test-cluster ## everything, unit to cluster; brings up what it needs, takes it down again
 
 test-sdk: .venv/READY ## the official SDKs of several versions, straight and through the sidecar
-	@.venv/bin/pytest -q -m sdk tests/sdk
+	@.venv/bin/pytest -q -n 2 -m sdk tests/sdk
 
 test-cluster: .venv/READY ## the chart on a real cluster (KEEP=1 leaves it up)
 	@$(PY) -m keelage_dev.cluster up
