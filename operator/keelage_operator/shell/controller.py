@@ -180,6 +180,10 @@ class Controller:
                 pause_s = self._queue.failed(namespace)
                 self._measures.reconcile_failures.inc()
                 LOG.warning("namespace %s is tried again in %.1f s: %s", namespace, pause_s, error)
+            except Exception:  # a bug that one namespace's objects bring out must not stop all the others
+                self._queue.failed(namespace)
+                self._measures.reconcile_failures.inc()
+                LOG.exception("namespace %s cannot be reconciled", namespace)
             else:
                 self._queue.done(namespace)
                 if again_s is not None:

@@ -89,7 +89,7 @@ class Leader:
             if started.done():
                 started.result()  # what failed at the start of leading ends it
             asked_s = self._clock()
-            if await self._attempt():
+            if await self._attempt(renewed_s + RENEW_DEADLINE_S - asked_s):
                 # From when it was asked: the others' wait begins no earlier.
                 renewed_s = asked_s
             elif self._taken() or lost(renewed_s, self._clock()):
@@ -99,10 +99,10 @@ class Leader:
         """Whether somebody else holds the lease by what was read last."""
         return self._seen is not None and self._seen.lease is not None and self._seen.lease.holder not in ("", self._me)
 
-    async def _attempt(self) -> bool:
+    async def _attempt(self, within_s: float = RENEW_DEADLINE_S) -> bool:
         """Read the lease and write it if it is ours to write; whether it is held now."""
         try:
-            async with asyncio.timeout(RENEW_DEADLINE_S - RETRY_S):
+            async with asyncio.timeout(within_s):
                 return await self._read_and_write()
         except (Refused, Unreachable, TimeoutError) as error:
             # A conflict is another candidate who was faster; the rest passes or ends leadership by its deadline.

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from tests.operator.shell.fake_cluster import FakeCluster
 from tests.operator.shell.virtual_time import VirtualTime
 
 from keelage_operator.core.election import LEASE_S, RENEW_DEADLINE_S
-from keelage_operator.shell.cluster import member
+from keelage_operator.shell.cluster import Json, member
 from keelage_operator.shell.leader import LEASE_NAME, Leader
 
 PATH = f"/apis/coordination.k8s.io/v1/namespaces/keelage-system/leases/{LEASE_NAME}"
@@ -122,3 +123,28 @@ async def test_renewals_go_on_while_leading_begins_slowly() -> None:
     assert len([call for call in cluster.calls if call.startswith("PUT")]) >= 40
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+class Hanging(FakeCluster):
+    """Answers nothing any more once told so."""
+
+    hangs = False
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
+        if self.hangs:
+            await asyncio.Event().wait()
+        return await super().get(path, query)
+
+
+async def test_a_request_that_hangs_does_not_outlive_the_renew_deadline() -> None:
+    """On real time, with a deadline that is nearly over: the attempt gets only what is left of it."""
+    time, cluster = VirtualTime(), Hanging()
+    one = Replica(cluster, time, "one")
+    await time.advance(10)
+    cluster.hangs = True
+    time.now_s += RENEW_DEADLINE_S - 0.05
+    await time.advance(0)
+    time.now_s += 1
+
+    await asyncio.wait_for(one.task, 2)
+    assert not one.leader.leading

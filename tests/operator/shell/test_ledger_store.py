@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.operator.shell.fake_cluster import FakeCluster
 
 from keelage_operator.core.ledger import LedgerRecord, Row
+from keelage_operator.shell.kubernetes_store import KubernetesStore
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, MemoryStore, StoreConflict
 from keelage_operator.shell.sqlite_store import SqliteStore
 
@@ -22,10 +24,12 @@ RECORD = LedgerRecord(
 LATER = LedgerRecord(starts_at=RECORD.starts_at, ends_at=RECORD.ends_at, epoch=4)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "kubernetes"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LedgerStore]:
     if request.param == "memory":
         yield MemoryStore()
+    elif request.param == "kubernetes":
+        yield KubernetesStore(FakeCluster())
     else:
         sqlite = SqliteStore(tmp_path / "ledger.sqlite")
         yield sqlite
