@@ -124,7 +124,9 @@ def volumes(facts: PodFacts) -> list[dict[str, object]]:
             },
         },
         {"name": STATE_VOLUME, "emptyDir": {"sizeLimit": "32Mi"}},
-        {"name": EMPTY_VOLUME, "emptyDir": {"sizeLimit": "1Ki"}},
+        # Read-only where it is mounted. The directory itself takes a block: with a limit below that
+        # the kubelet evicts the pod.
+        {"name": EMPTY_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}},
     ]
     if facts.credentials:
         keys: dict[str, list[str]] = {}
