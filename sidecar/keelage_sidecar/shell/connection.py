@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._port = port
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
+        self._head_max = port.limits.head_bytes
         self._transport: asyncio.Transport | None = None
         self.closed = False
         self.deadline_s: float | None = None
@@ -136,12 +137,16 @@ class Connection(asyncio.Protocol):
             return  # a trailer: nothing here reads any, and the raw length is bounded
         name = name.lower()
         self._headers.append((name, value))
-        self._count_head(len(name) + len(value) + 4)
+        # Inlined, since it runs for each of the twenty headers of an SDK's call.
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._head_max:
+            self._count_head(0)
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects = True
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._count_head(0)
         names = [name for name, _ in self._headers]
         if b"content-length" in names and b"transfer-encoding" in names:
             self._doom(Refusal(400, "BadRequest", "Content-Length and Transfer-Encoding in one request"))

@@ -66,5 +66,5 @@ def denied(denial: Denied, unix_s: float) -> Refusal:
 
 
 def _to_the_minute(unix_s: float) -> str:
-    """RFC 3339; windows end on whole minutes, and the way from the ledger's clock to ours costs less than half of one."""
+    """RFC 3339; windows end on whole minutes, and the way from the ledger's clock to ours costs far less than one."""
     return datetime.fromtimestamp(round(unix_s / 60) * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

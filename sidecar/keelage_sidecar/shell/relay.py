@@ -92,13 +92,13 @@ async def relay(call: Call, body: Body, meter: Meter, first: bytes, dialect: Dia
     except UpstreamError:
         _cut(call, body.streaming, last, dialect, request_id)
         return False
-    out += meter.finish()
+    tail = meter.finish()
     if body.streaming and call.status < 300:
         reading = meter.result(call.status, True)
         if not reading.complete and not reading.error:
-            _cut(call, True, (out or last)[-4:], dialect, request_id, out)
+            _cut(call, True, (out or last)[-4:], dialect, request_id, out)  # without the tail: part of an event
             return False
-    call.end(out)
+    call.end(out + tail)
     return True
 
 
