@@ -58,7 +58,7 @@ class Sidecar:
         self._keeper = LeaseKeeper(open_holder(settings.state_dir, _complain), ledger, loop.time)
         self._keeper.report = self._report
         self._credentials = Credentials(settings.credentials_dir, loop.time)
-        self._upstream = Upstream(_provider_tls)
+        self._upstream = Upstream(provider_tls)
         self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon)
         self._log = log or CallLog()
         self._metrics = Metrics(self._standing)
@@ -155,7 +155,7 @@ class Sidecar:
         )
 
 
-def _provider_tls() -> ssl.SSLContext:
+def provider_tls() -> ssl.SSLContext:
     """The system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])

@@ -19,7 +19,10 @@ from tests.sidecar.shell.proxied import config_of
 
 from keelage_api.codec import decode, encode
 from keelage_api.errors import MessageError
+from keelage_api.proxy_config import Timeouts
 from keelage_api.sync import ConfigReply, ConfigRequest, Right, SyncReply, SyncRequest
+from keelage_sidecar.app import provider_tls
+from keelage_sidecar.shell.answer import UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.config_watch import SourceUnreachable
 from keelage_sidecar.shell.connection import Connection, Port
@@ -27,6 +30,7 @@ from keelage_sidecar.shell.control import Control
 from keelage_sidecar.shell.lease_keeper import LedgerUnreachable
 from keelage_sidecar.shell.limits import Limits
 from keelage_sidecar.shell.server import Server
+from keelage_sidecar.shell.upstream import Upstream
 
 JSON = [(b"content-type", b"application/json")]
 CONFIG = config_of(["http://127.0.0.1:1"])
@@ -165,6 +169,35 @@ async def test_only_an_operator_of_our_own_authority_is_believed(token: Path, tm
     listening.close()
     for connection in list(port.connections):
         connection.close()
+    await listening.wait_closed()
+
+
+async def test_a_provider_is_believed_by_the_authorities_of_ssl_cert_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca_pem, chain = authority(tmp_path / "a.pem")
+    (tmp_path / "ca.pem").write_text(ca_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    port = Port(answering(RIGHTS), Limits())
+    listening = await asyncio.get_running_loop().create_server(lambda: Connection(port), "127.0.0.1", 0, ssl=context)
+    endpoint = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    strangers = Upstream(provider_tls)
+    with pytest.raises(UpstreamError, match="certificate"):
+        await strangers.open(endpoint, 5)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    friends = Upstream(provider_tls)
+    connection = await friends.open(endpoint, 5)
+    answer = connection.send("GET", "/", [(b"host", b"a")], b"", Timeouts())
+    await answer.head()
+    assert (answer.status, await answer.read()) == (200, encode(RIGHTS))
+    assert await friends.open(endpoint, 5) is connection, "the connection is used again"
+    await friends.close()
+    await strangers.close()
+    connection.close()
+    listening.close()
+    for each in list(port.connections):
+        each.close()
     await listening.wait_closed()
 
 
