@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import cast
 
@@ -33,6 +33,19 @@ CONNECT_TIMEOUT_S = 10.0
 """Watches that are never renewed die unnoticed (nolar/kopf#955): the server ends them, else the client does."""
 
 STOP_TIMEOUT_S = 5.0
+
+
+class Patience:
+    """Pauses between attempts to reach the API server, in seconds; they never end.
+
+    With kopf's own nine an outage of a minute would end every replica, and what they
+    know, and the kubelet would be slow to start them again.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (1.0, 1.0, 2.0, 3.0, 5.0)
+        while True:
+            yield 10.0
 
 
 class Watch:
@@ -142,5 +155,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = SERVER_TIMEOUT_S
     settings.watching.client_timeout = CLIENT_TIMEOUT_S
     settings.watching.connect_timeout = CONNECT_TIMEOUT_S
+    settings.queueing.exit_timeout = 0.2  # nothing is under way that a handler would have to end
+    settings.networking.error_backoffs = Patience()
+    settings.networking.connect_timeout = CONNECT_TIMEOUT_S
     settings.watching.label_selectors["", "v1", Kind.POD.value] = INJECTED_SELECTOR
     return settings
