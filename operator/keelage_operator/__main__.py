@@ -36,6 +36,8 @@ from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
 from keelage_operator.shell.measures import Measures
 from keelage_operator.shell.pod_reader import ClusterPods
 from keelage_operator.shell.probes import Heartbeat, Probes
+from keelage_operator.shell.refusals import Refusals
+from keelage_operator.shell.route_reader import ClusterRoutes
 from keelage_operator.shell.token_review import KubernetesAuthenticator, TokenReviewer
 from keelage_operator.shell.watch import Watch
 from keelage_operator.shell.work_queue import WorkQueue
@@ -75,10 +77,11 @@ class Replica:
             wall,
         )
         self.applier = Applier(cluster, self.catalog, clock, wall)
+        self.refusals = Refusals(self.ledgers, lambda budget: self.controller.budget_changed(budget))
         self.controller = Controller(
             cluster,
             self.catalog,
-            Gatherer(self.catalog, self.speakers, self.ledgers, clock, wall),
+            Gatherer(self.catalog, self.speakers, self.ledgers, self.refusals, clock, wall),
             self.applier,
             self.ledgers,
             self.speakers,
@@ -91,11 +94,12 @@ class Replica:
         self.heartbeat = Heartbeat(clock)
         border = Border(
             routes=self.catalog,
+            credentials=ClusterRoutes(cluster, book),
             book=book,
             template=lambda: settings.template(self.trust.bundle),
             reviewer=TokenReviewer(KubernetesAuthenticator(cluster), clock, time.time),
             configs=ConfigChannel(self.catalog, ClusterPods(cluster), clock),
-            syncs=SyncChannel(self.ledgers, self.speakers, self._leadership, clock, self.controller.namespace_changed),
+            syncs=SyncChannel(self.refusals, self.speakers, self._leadership, clock, self.controller.namespace_changed),
         )
         self.server = HttpsServer(application(border), self.trust.context, "", settings.https_port)
         self.probes = Probes(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from keelage_api.v1alpha1.llmbudget import KIND as BUDGET_KIND
-from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
+from keelage_api.v1alpha1.llmbudget import BudgetState, LLMBudgetStatus
 from keelage_api.v1alpha1.llmroute import LLMRouteStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_api.v1alpha1.metadata import Condition, ConditionStatus
@@ -86,7 +86,13 @@ class Snapshot:
     """By budget name, without its namespace."""
     now: str
     """RFC 3339."""
+    refused: frozenset[str] = frozenset()
+    """Budgets, without namespace, that could not serve a call in this window under this limit."""
 
+
+NEARLY_NOTHING = 10
+"""A budget that refused a call counts as exhausted when less than this percentage is left. Below it most calls
+are refused; above it one very large call was, and its sidecar told the caller so."""
 
 ANNOUNCED: Mapping[tuple[str, ConditionStatus], EventType] = {
     ("Accepted", ConditionStatus.FALSE): EventType.WARNING,
@@ -117,10 +123,21 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
     for name, budget in snapshot.compiled.budgets.items():
         raw = snapshot.budgets[name]
         old_budget = _old_budget(raw)
-        status = budget_status(old_budget, budget, snapshot.figures.get(name), snapshot.now)
+        found = snapshot.figures.get(name)
+        refusing = found is not None and _refuses(found, old_budget, name in snapshot.refused)
+        status = budget_status(old_budget, budget, found, snapshot.now, refusing)
         target = Target(BUDGET_KIND, snapshot.compiled.namespace, name, budget.uid)
         actions.extend(_written(target, raw, old_budget.conditions, status))
     return tuple(actions)
+
+
+def _refuses(figures: LedgerFigures, old: LLMBudgetStatus, refused: bool) -> bool:
+    """The old status remembers across leaders what a sidecar was told once."""
+    left = figures.limit - figures.spent - figures.forfeited
+    if left * 100 >= figures.limit * NEARLY_NOTHING:
+        return False
+    same = old.window.id == figures.window.id and old.picodollars.limit == figures.limit
+    return refused or (same and old.state is BudgetState.EXHAUSTED)
 
 
 def _written(

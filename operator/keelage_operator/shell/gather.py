@@ -21,18 +21,26 @@ class Figures(Protocol):
         ...
 
 
+class Refused(Protocol):
+    """The part of the refusals that is shown."""
+
+    def refused(self, budget: str, window: str, limit: int) -> bool: ...
+
+
 class Gatherer:
     def __init__(
         self,
         catalog: Catalog,
         speakers: Speakers,
         book: Figures,
+        refusals: Refused,
         clock: Callable[[], float],
         wall: Callable[[], datetime],
     ) -> None:
         self._catalog = catalog
         self._speakers = speakers
         self._book = book
+        self._refusals = refusals
         self._clock = clock
         self._wall = wall
 
@@ -55,4 +63,9 @@ class Gatherer:
             speakers={speaker.pod_uid: speaker for speaker in self._speakers.of_namespace(namespace, self._clock())},
             figures=figures,
             now=instant(self._wall()),
+            refused=frozenset(
+                name
+                for name, found in figures.items()
+                if self._refusals.refused(f"{namespace}/{name}", found.window.id, found.limit)
+            ),
         )

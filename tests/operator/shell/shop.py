@@ -9,7 +9,9 @@ from tests.operator.shell.fake_cluster import FakeCluster
 from tests.operator.shell.virtual_time import VirtualTime
 
 from keelage_api.money import parse_usd
+from keelage_api.sync import Right, SyncRequest
 from keelage_api.window import Window
+from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import Checkpoint, LedgerFigures
 from keelage_operator.core.price_book import price_book
 from keelage_operator.core.speakers import Speakers
@@ -21,6 +23,7 @@ from keelage_operator.shell.controller import Controller
 from keelage_operator.shell.gather import Gatherer
 from keelage_operator.shell.ledger_store import StoreUnavailable
 from keelage_operator.shell.measures import Measures
+from keelage_operator.shell.refusals import Refusals
 from keelage_operator.shell.work_queue import WorkQueue
 
 API = "/apis/keelage.dev/v1alpha1/namespaces/shop"
@@ -99,6 +102,13 @@ class FakeAccounts:
     def pods(self) -> frozenset[str]:
         return frozenset(self.holders)
 
+    async def sync(self, pod: PodIdentity, request: SyncRequest) -> tuple[Right, ...]:
+        """Every statement is told that nothing is left."""
+        return tuple(
+            Right(each.budget, WINDOW.id, each.seq, 0, exhausted=True, limit=self.budgets[each.budget].limit)
+            for each in request.statements
+        )
+
     def figures(self, name: str) -> LedgerFigures | None:
         terms = self.budgets.get(name)
         return figures(terms.limit, self.spent.get(name, "0")) if terms is not None else None
@@ -116,10 +126,11 @@ class Shop:
         self.applier = Applier(cluster, self.catalog, time.clock, time.wall)
         self.measures = Measures()
         self.queue = WorkQueue(time.clock, time.sleep)
+        self.refusals = Refusals(self.accounts, lambda budget: self.controller.budget_changed(budget))
         self.controller = Controller(
             cluster,
             self.catalog,
-            Gatherer(self.catalog, self.speakers, self.accounts, time.clock, time.wall),
+            Gatherer(self.catalog, self.speakers, self.accounts, self.refusals, time.clock, time.wall),
             self.applier,
             self.accounts,
             self.speakers,

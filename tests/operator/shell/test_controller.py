@@ -9,6 +9,8 @@ from tests.operator.shell.fake_cluster import FakeCluster, Fault
 from tests.operator.shell.shop import API, PODS, FakeAccounts, Shop, budget, pod, route, stocked
 from tests.operator.shell.virtual_time import VirtualTime
 
+from keelage_api.sync import Statement, SyncRequest
+from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speaker
 from keelage_operator.shell.apply import STATUS_EVERY_S
 from keelage_operator.shell.catalog import Kind
@@ -99,6 +101,26 @@ async def test_a_budget_that_runs_out_says_so_at_once() -> None:
 
     assert shop.status("llmbudgets", "month")["state"] == "Exhausted"
     assert ("month", "LimitReached") in shop.events()
+
+
+@pytest.mark.parametrize(("spent", "state"), [("4.90", "Exhausted"), ("3.00", "Active")])
+async def test_a_budget_that_refuses_calls_is_exhausted_before_its_last_cent(spent: str, state: str) -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    task = await running(shop)
+    await time.advance(10)
+    shop.accounts.spent["shop/month"] = spent
+    asked = SyncRequest("journal", statements=(Statement("shop/month", "", 1, min_want=10**12),))
+    await shop.refusals.sync(PodIdentity("shop", "web-1", "pod-1"), asked)
+    await time.advance(2)
+    assert shop.status("llmbudgets", "month")["state"] == state
+    await stop(task)
+
+    accounts = FakeAccounts()
+    accounts.spent["shop/month"] = spent
+    await time.advance(10)
+    await Shop(cluster, time, accounts).run_once()
+    assert shop.status("llmbudgets", "month")["state"] == state, "another leader forgot it"
 
 
 async def test_a_deleted_object_is_left_alone() -> None:
