@@ -53,7 +53,8 @@ PRICES = {
         "text-embedding-3-small": ModelPrice((Rates(0, 20_000, 20_000, 20_000, 20_000, 0),), 8_191, 0),
     },
 }
-TIMEOUTS = Timeouts(first_byte_ms=300, idle_ms=300)
+IMPATIENT = Timeouts(first_byte_ms=300, idle_ms=300)
+"""For providers that hang; elsewhere a busy machine must not look like one."""
 
 
 @dataclass(slots=True)
@@ -174,14 +175,14 @@ def config_of(
     attempts: int = 3,
     drain: bool = False,
     credential: str = "llm-keys/key",
-    timeouts: Timeouts = TIMEOUTS,
+    timeouts: Timeouts | None = None,
 ) -> ProxyConfig:
     """One rule over all fake providers, each a backend of both dialects; one budget."""
     backends = {}
     for number, url in enumerate(urls):
         for provider in (Provider.ANTHROPIC, Provider.OPENAI):
             name = f"r/{provider.lower()}{number}"
-            backends[name] = Backend(name, provider, url, credential, timeouts)
+            backends[name] = Backend(name, provider, url, credential, timeouts or Timeouts())
     rule = Rule(
         "r",
         "all",

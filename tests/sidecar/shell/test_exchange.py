@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.sidecar.shell.proxied import GPT, HAIKU, KEY, World, config_of, request, until, world
+from tests.sidecar.shell.proxied import GPT, HAIKU, IMPATIENT, KEY, World, config_of, request, until, world
 
 from keelage_api.money import PICO_PER_USD
 from keelage_dev.provider import FakeProvider
@@ -163,9 +163,10 @@ async def test_whatever_goes_wrong_no_less_is_charged_than_billed_and_no_cut_str
     tmp_path: Path, path: str, stream: bool, fault: str
 ) -> None:
     body = message(stream) if path == MESSAGES else chat(stream)
+    timeouts = IMPATIENT if "hang" in fault else None
     async with (
         FakeProvider(schedule=[fault] * 3) as provider,
-        world(config_of([provider.url], attempts=2), tmp_path) as here,
+        world(config_of([provider.url], attempts=2, timeouts=timeouts), tmp_path) as here,
     ):
         reply = await here.post(path, body)
         assert here.purse.spent >= billed(provider)
