@@ -7,6 +7,7 @@ who gets what; `core/ledger` does. Which window is current is decided by this cl
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from keelage_api.window import Window, window_at
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import Checkpoint, Heard, LedgerFigures, closed, figures, pods, rebuild
 from keelage_operator.core.terms import BudgetInForce
-from keelage_operator.shell.ledger_page import GATHER_S, LedgerPage, LedgerUnavailable
+from keelage_operator.shell.ledger_page import GATHER_S, LedgerGone, LedgerPage, LedgerUnavailable
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreUnavailable
 
 __all__ = ["LedgerBook", "LedgerUnavailable"]
@@ -31,6 +32,9 @@ KEPT = timedelta(days=1)
 GONE_S = 600.0
 """Deleted pods are remembered for so long, so that a belated statement does not open a row that nobody closes."""
 GONE_MAX = 10_000
+
+_BUDGET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_WINDOW = re.compile(r"|\d{4}-[0-9TWZ-]{2,16}")
 
 
 def _ignore(_budget: str) -> None:
@@ -134,7 +138,12 @@ class LedgerBook:
     async def _hear(self, pod: PodIdentity, holder: str, statement: Statement, page: LedgerPage | None) -> list[Right]:
         if page is None:
             return self._without_ledger(pod, statement)
-        right = await page.hear(Heard(holder, replace(statement, window=page.key.window)))
+        try:
+            right = await page.hear(Heard(holder, replace(statement, window=page.key.window)))
+        except LedgerGone:
+            if self._pages.get(page.key) is page:
+                del self._pages[page.key]
+            return self._without_ledger(pod, statement)
         return self._answer(page, right, holder) if right is not None else []
 
     async def pod_gone(self, uid: str) -> None:
@@ -168,18 +177,20 @@ class LedgerBook:
 
     def _told(self, pod: PodIdentity, statement: Statement) -> LedgerPage | None:
         """The ledger of a statement: that of its window, or the current one if it names none."""
-        if not statement.budget.startswith(f"{pod.namespace}/"):
+        if not _names_a_ledger(pod.namespace, statement):
             return None
         terms = self._budgets.get(statement.budget)
         current = self._window(terms) if terms is not None else None
         key = LedgerKey(statement.budget, statement.window or (current.id if current is not None else ""))
-        if current is not None and key.window == current.id:
-            return self._page(key, current)
-        return self._pages.get(key)
+        if not key.window:
+            return None
+        # Of another window only the store knows whether there is a ledger: a holder that is told that it is gone
+        # forgets what it spent there.
+        return self._page(key, current if current is not None and key.window == current.id else None)
 
     def _without_ledger(self, pod: PodIdentity, statement: Statement) -> list[Right]:
         terms = self._budgets.get(statement.budget)
-        if terms is None or not statement.budget.startswith(f"{pod.namespace}/"):
+        if terms is None or not _names_a_ledger(pod.namespace, statement):
             return [_error(statement, f"LLMBudget {statement.budget} is not in force: see its conditions")]
         # Its window is over and its ledger tidied away: nothing is left to say but where to go on.
         return [
@@ -261,6 +272,12 @@ class LedgerBook:
 
     def changed(self, budget: str) -> None:
         self.on_change(budget)
+
+
+def _names_a_ledger(namespace: str, statement: Statement) -> bool:
+    """Whether the names are a budget of the pod's namespace and a window: a store makes paths of them."""
+    owner, _, budget = statement.budget.partition("/")
+    return owner == namespace and bool(_BUDGET.fullmatch(budget)) and bool(_WINDOW.fullmatch(statement.window))
 
 
 def _error(statement: Statement, text: str) -> Right:

@@ -25,6 +25,10 @@ class LedgerUnavailable(KeelageError):
     """No right can be given now: another replica leads, or the store does not answer. Ask again."""
 
 
+class LedgerGone(LedgerUnavailable):
+    """There is no such ledger in the store, and it is not one to be opened."""
+
+
 class PageOwner(Protocol):
     """What the book knows and a page asks for."""
 
@@ -203,7 +207,7 @@ class LedgerPage:
         lost = self._remembered
         window = Window(self.key.window, lost.starts_at, lost.ends_at) if lost is not None else self._window
         if window is None:
-            raise LedgerUnavailable(f"ledger {self.key.budget} {self.key.window} was deleted")
+            raise LedgerGone(f"ledger {self.key.budget} {self.key.window} is not there")
         self._version = None
         self._epoch = (lost.epoch if lost is not None else 0) + 1
         return replace(rebuild(window, checkpoint, now_s, lost), epoch=self._epoch)

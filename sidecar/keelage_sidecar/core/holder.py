@@ -331,7 +331,7 @@ class Holder:
             account.spent = right.spent
             self._journal.set_spent(account.slot, account.spent)
         # A lower total is taken at once, but for what is spent or in flight.
-        granted = max(right.granted, min(account.granted, account.spent + account.reserved))
+        granted = max(right.granted, right.spent, min(account.granted, account.spent + account.reserved))
         if granted != account.granted:
             self._journal.set_granted(account.slot, granted)
             account.granted = granted

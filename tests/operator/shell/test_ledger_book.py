@@ -307,3 +307,33 @@ def test_a_finished_ledger_is_tidied_away_a_day_after_its_window() -> None:
         await replica.book.stop_leading()
 
     on_virtual_time(scene())
+
+
+@pytest.mark.parametrize(
+    ("budget", "window"),
+    [("shop/../day", ""), ("shop/day/x", ""), ("shop/", ""), ("shop/day", "../2026-11-21"), ("shop/day", "2026-11?x")],
+)
+def test_names_that_are_none_are_refused_before_a_path_is_made_of_them(budget: str, window: str) -> None:
+    async def scene() -> None:
+        book = (await leader(FlakyStore())).book
+        (right,) = await tell(book, Statement(budget, window, 1, spent=1))
+        assert right.error
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_ledger_that_another_replica_opened_is_found_before_it_is_called_gone() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        behind = await leader(store)
+        ahead = await leader(store, timedelta(days=1))
+        (granted,) = await tell(ahead.book, wish(1))
+        assert granted.window == "2026-11-22"
+        await ahead.book.stop_leading()
+        (last, current) = await tell(behind.book, Statement("shop/day", "2026-11-22", 2, 40, 40, keep=40, final=True))
+        assert (last.granted, current.window) == (40, "2026-11-21")
+        assert committed(await stored(store, LedgerKey("shop/day", "2026-11-22"))) == 40
+        await behind.book.stop_leading()
+
+    on_virtual_time(scene())
