@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -61,11 +62,17 @@ CONFIG = Bounds(body_bytes=1024 * 1024, answer_s=WAIT_MAX_S + 10.0, at_once=20_0
 SYNC = Bounds(body_bytes=1024 * 1024, answer_s=10.0, at_once=2_000)
 
 
+class CredentialsReader(Protocol):
+    async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Border:
     """What the paths need."""
 
     routes: RouteSource
+    credentials: CredentialsReader
+    """For routes that the watch has not shown yet."""
     book: Book
     template: Callable[[], SidecarTemplate]
     """Asked anew for each pod: the trust bundle in it may have changed."""
@@ -86,7 +93,7 @@ def application(border: Border) -> web.Application:
         if not border.routes.synced():
             # Not a denial: `failurePolicy` decides, and controllers create the pod again.
             raise Unavailable("the operator is starting: routes are not listed yet")
-        return _review(_injection(request, border))
+        return _review(await _injection(request, border))
 
     async def validating(_: web.Request, body: bytes) -> web.Response:
         request = read_review(body)
@@ -142,14 +149,17 @@ class HttpsServer:
         return int(address[1])
 
 
-def _injection(request: Request, border: Border) -> bytes:
+async def _injection(request: Request, border: Border) -> bytes:
     pod = request.object
     if pod is None or request.operation != "CREATE":
         return allow(request.uid)
     metadata = pod.get("metadata")
     labels = metadata.get("labels") if isinstance(metadata, dict) else None
     known = {str(k): str(v) for k, v in labels.items()} if isinstance(labels, dict) else {}
-    plan = InjectionPlan(border.template(), border.routes.credentials_for(request.namespace, known))
+    seen = border.routes.credentials_for(request.namespace, known)
+    fresh = await border.credentials.credentials_for(request.namespace, known)
+    # Both: a route that was deleted a moment ago does no harm, one that is missing does.
+    plan = InjectionPlan(border.template(), (*seen, *fresh))
     result = inject(pod, plan)
     if isinstance(result, Injected):
         return allow(request.uid, result.patch, tuple(f"keelage: {text}" for text in result.warnings))

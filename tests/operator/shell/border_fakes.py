@@ -77,6 +77,16 @@ class Routes:
 
 
 @dataclass
+class Fresh:
+    """A CredentialsReader."""
+
+    credentials: tuple[tuple[str, str], ...] = ()
+
+    async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        return self.credentials
+
+
+@dataclass
 class Pods:
     """A PodReader."""
 

@@ -120,7 +120,7 @@ class FakeCluster:
         items = [
             stored
             for at, stored in sorted(self.objects.items())
-            if at.startswith(f"{root}/namespaces/")
+            if at.startswith((f"{root}/namespaces/", f"{path}/"))
             and at.split("/")[-2] == plural
             and (not key or member(member(stored, "metadata"), "labels").get(key) == value)
         ]

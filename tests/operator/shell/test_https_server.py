@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 import pytest
-from tests.operator.shell.border_fakes import Clock, Ledgers, Pods, Routes, Tokens, config
+from tests.operator.shell.border_fakes import Clock, Fresh, Ledgers, Pods, Routes, Tokens, config
 
 from keelage_api.codec import decode, encode
 from keelage_api.errors import KeelageError
@@ -42,10 +42,13 @@ class Client:
 
 
 @asynccontextmanager
-async def border(routes: Routes | None = None, ledgers: Ledgers | None = None) -> AsyncIterator[Client]:
+async def border(
+    routes: Routes | None = None, ledgers: Ledgers | None = None, fresh: Fresh | None = None
+) -> AsyncIterator[Client]:
     source, clock = routes or Routes(), Clock()
     parts = Border(
         routes=source,
+        credentials=fresh or Fresh(),
         book=price_book(),
         template=lambda: SidecarTemplate("keelage/sidecar:1", "https://keelage.ops.svc:8443", b"CA"),
         reviewer=TokenReviewer(Tokens(), clock, clock),
@@ -76,6 +79,13 @@ async def test_pod_gets_its_sidecar_with_the_credentials_of_its_routes() -> None
     patch = {op["path"]: op["value"] for op in json.loads(base64.b64decode(response["patch"]))}
     assert patch["/spec/initContainers"][0]["image"] == "keelage/sidecar:1"
     assert "llm-keys/anthropic" in json.dumps(patch["/spec/volumes"])
+
+
+async def test_pod_gets_the_credentials_of_a_route_that_the_watch_has_not_shown() -> None:
+    async with border(Routes(credentials=()), fresh=Fresh((("new", "key"),))) as client:
+        _, body = await client.post("/inject", review("Pod", pod()))
+    patch = {op["path"]: op["value"] for op in json.loads(base64.b64decode(json.loads(body)["response"]["patch"]))}
+    assert "new/key" in json.dumps(patch["/spec/volumes"])
 
 
 async def test_refused_pod_is_told_why() -> None:
