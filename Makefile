@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help check test test-sdk test-cluster demo demo-down try generate lock
+.PHONY: help check test simulate test-sdk test-cluster demo demo-down try generate lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ check: .venv/READY ## format, lint, types, import contracts, generated files, un
 	@.venv/bin/pytest -q -n 2 -m "not cluster and not sdk" tests
 
 test: check test-sdk test-cluster ## everything, unit to cluster; brings up what it needs, takes it down again
+
+simulate: .venv/READY ## the money in worlds where everything goes wrong: WORLDS=1000 SEED=0
+	@$(PY) -m tests.simulation $(or $(WORLDS),1000) $(or $(SEED),0)
 
 test-sdk: .venv/READY ## the official SDKs of several versions, straight and through the sidecar
 	@.venv/bin/pytest -q -n 2 -m sdk tests/sdk

@@ -188,11 +188,11 @@ class _Hearing:
     def hear(self, heard: Heard, now_s: int) -> None:
         holder, statement = heard.holder, heard.statement
         row = self.rows.get(holder)
-        if row is None:
-            self._succeed(holder)
-            row = Row()
-        elif statement.seq <= row.seq:
+        if row is not None and statement.seq <= row.seq:
             return
+        if row is None or row.state is RowState.SUSPECT:
+            self._succeed(holder)
+        row = row or Row()
         spent = max(row.spent, statement.spent)
         total = row.granted
         above = _counts_on(statement) - total
@@ -223,7 +223,8 @@ class _Hearing:
         self.answered[holder] = statement
 
     def _succeed(self, holder: str) -> None:
-        """Another incarnation of the pod speaks for the first time: those before it lost their journal."""
+        """Another incarnation of the pod speaks: the one before it lost its journal. Should a belated word have
+        made it seem the other way round, the next statement of the living one turns it back."""
         pod = _pod_of(holder) + "."
         for other, row in self.rows.items():
             if other.startswith(pod) and row.state is RowState.OUTSTANDING:
