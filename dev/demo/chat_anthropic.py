@@ -23,7 +23,7 @@ while True:
         ) as stream:
             answer = stream.get_final_message()
     except anthropic.RateLimitError as error:
-        print(f"{name} anthropic: after {calls} calls {type(error).__name__}: {error}", flush=True)
+        print(f"{name} anthropic: call {calls + 1} was refused: {type(error).__name__}: {error}", flush=True)
         time.sleep(3600)
     except anthropic.APIStatusError as error:
         print(f"{name} anthropic: {type(error).__name__} {error.status_code}: {error}", flush=True)
@@ -33,4 +33,4 @@ while True:
         if calls % 10 == 1:
             text = "".join(block.text for block in answer.content if block.type == "text")
             print(f"{name} anthropic: call {calls}: {question!r} -> {text[:40]!r}", flush=True)
-        time.sleep(0.2)
+        time.sleep(0.1)

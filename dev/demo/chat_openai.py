@@ -16,7 +16,7 @@ while True:
             messages=[{"role": "user", "content": f"Write a line for the log book, entry {calls}."}],
         )
     except openai.RateLimitError as error:
-        print(f"{name} openai: after {calls} calls {type(error).__name__}: {error}", flush=True)
+        print(f"{name} openai: call {calls + 1} was refused: {type(error).__name__}: {error}", flush=True)
         time.sleep(3600)
     except openai.APIStatusError as error:
         print(f"{name} openai: {type(error).__name__} {error.status_code}: {error}", flush=True)
@@ -25,4 +25,4 @@ while True:
         calls += 1
         if calls % 10 == 1:
             print(f"{name} openai: call {calls}: {(answer.choices[0].message.content or '')[:40]!r}", flush=True)
-        time.sleep(0.2)
+        time.sleep(0.1)
