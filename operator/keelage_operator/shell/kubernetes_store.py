@@ -11,7 +11,7 @@ from keelage_api.v1alpha1.llmledger import ledger_name
 from keelage_api.v1alpha1.metadata import API_VERSION, GROUP, VERSION
 from keelage_operator.core.ledger import LedgerRecord
 from keelage_operator.shell.cluster import Cluster, Json, Refused, Unreachable, list_all, member
-from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, Stored, StoreUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, Stored, StoreGone, StoreUnavailable
 
 PLURAL = "llmledgers"
 BUDGET_LABEL = "keelage.dev/budget"
@@ -49,10 +49,17 @@ class KubernetesStore:
 
     async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
         namespace, _ = _split(key)
-        return await self._write(key, self._cluster.create(_collection(namespace), _object(key, record)))
+        try:
+            return await self._write(key, self._cluster.create(_collection(namespace), _object(key, record)))
+        except _Missing as error:
+            raise StoreGone(f"ledger {key.budget} {key.window}: namespace {namespace} is gone") from error
 
     async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
-        return await self._write(key, self._cluster.replace(_path(key), _object(key, record, version)))
+        try:
+            return await self._write(key, self._cluster.replace(_path(key), _object(key, record, version)))
+        except _Missing as error:
+            self.conflicts += 1
+            raise StoreConflict(f"ledger {key.budget} {key.window} was deleted") from error
 
     async def delete(self, key: LedgerKey, version: str) -> None:
         body: Json = {
@@ -73,6 +80,8 @@ class KubernetesStore:
         try:
             written = await call
         except Refused as error:
+            if error.not_found:
+                raise _Missing from error
             raise self._failure(key, error) from error
         except Unreachable as error:
             raise StoreUnavailable(str(error)) from error
@@ -81,11 +90,14 @@ class KubernetesStore:
 
     def _failure(self, key: LedgerKey, error: Refused) -> StoreConflict | StoreUnavailable:
         text = f"ledger {key.budget} {key.window}: {error}"
-        # 404 on a write of a collection is a namespace that is gone: loading again tells.
-        if error.conflict or error.not_found:
+        if error.conflict:
             self.conflicts += 1
             return StoreConflict(text)
         return StoreUnavailable(text)
+
+
+class _Missing(Exception):
+    """404 to a write; never leaves this module."""
 
 
 def _split(key: LedgerKey) -> tuple[str, str]:

@@ -155,8 +155,10 @@ class LedgerBook:
         if self._leading:
             pages = [page for page in self._pages.values() if page.record is None or uid in pods(page.record)]
             outcomes = await asyncio.gather(*(page.pod_gone(uid) for page in pages), return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
+            for page, outcome in zip(pages, outcomes, strict=True):
+                if isinstance(outcome, LedgerGone):  # with its namespace: no row is left to close
+                    self._pages.pop(page.key, None)
+                elif isinstance(outcome, BaseException):
                     raise outcome
 
     def pods(self) -> frozenset[str]:

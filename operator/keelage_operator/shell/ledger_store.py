@@ -13,6 +13,10 @@ class StoreConflict(KeelageError):
     """The stored version is another one, the key exists already, or it is gone: load again."""
 
 
+class StoreGone(StoreConflict):
+    """There is no place for the key: its namespace was deleted, and whoever could spend went with it."""
+
+
 class StoreUnavailable(KeelageError):
     """The store did not answer in time or not at all; a write may or may not have happened."""
 
@@ -44,7 +48,7 @@ class LedgerStore(Protocol):
         ...
 
     async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
-        """StoreConflict if the key exists."""
+        """StoreConflict if the key exists, StoreGone if it can never."""
         ...
 
     async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:

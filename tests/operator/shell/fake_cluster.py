@@ -28,6 +28,7 @@ class FakeCluster:
     """Index of the call that fails; -1: none."""
     fault: Fault = Fault.BEFORE
     down: bool = False
+    deleted_namespaces: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
     _versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -51,6 +52,8 @@ class FakeCluster:
     async def create(self, path: str, body: Json) -> Json:
         def effect() -> Json:
             full = f"{path}/{member(body, 'metadata')['name']}"
+            if _namespace(path) in self.deleted_namespaces:
+                raise Refused(404, "NotFound", f'namespaces "{_namespace(path)}" not found')
             if full in self.objects:
                 raise Refused(409, "AlreadyExists", f"{full} already exists")
             return self.add(full, body)

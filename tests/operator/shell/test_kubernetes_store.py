@@ -9,7 +9,7 @@ from tests.operator.shell.fake_cluster import FakeCluster, Fault
 
 from keelage_operator.core.ledger import LedgerRecord, Row
 from keelage_operator.shell.kubernetes_store import KubernetesStore
-from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, StoreUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, StoreGone, StoreUnavailable
 
 KEY = LedgerKey("shop/month", "2026-11-21T14Z")
 PATH = "/apis/keelage.dev/v1alpha1/namespaces/shop/llmledgers/month-2026-11-21t14z"
@@ -71,3 +71,13 @@ async def test_a_ledger_that_cannot_be_read_is_not_an_empty_one() -> None:
 
     with pytest.raises(StoreUnavailable, match="delete the LLMLedger"):
         await KubernetesStore(cluster).load(KEY)
+
+
+async def test_in_a_namespace_that_was_deleted_nothing_can_be_kept() -> None:
+    cluster = FakeCluster(deleted_namespaces={"shop"})
+    store = KubernetesStore(cluster)
+
+    with pytest.raises(StoreGone, match="namespace shop is gone"):
+        await store.create(KEY, RECORD)
+    with pytest.raises(StoreConflict, match="was deleted"):
+        await store.replace(KEY, RECORD, "7")
