@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from keelage_api.errors import KeelageError
 from keelage_api.sync import Right
 from keelage_api.window import Window
-from keelage_operator.core.ledger import Checkpoint, Evidence, Heard, LedgerRecord, apply, pod_gone, rebuild
+from keelage_operator.core.ledger import Checkpoint, Heard, LedgerRecord, apply, pod_gone, rebuild
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreGone, StoreUnavailable
 
 GATHER_S = 0.05
@@ -38,10 +38,6 @@ class PageOwner(Protocol):
 
     def checkpoint_of(self, key: LedgerKey) -> Checkpoint | None: ...
 
-    def opens(self, key: LedgerKey) -> bool:
-        """Whether a ledger that is not in the store may be made: its budget exists."""
-        ...
-
     def now_s(self) -> int:
         """Unix seconds."""
         ...
@@ -56,8 +52,6 @@ class _Ask:
     heard: Heard | None
     gone: str
     """Pod uid; empty: a statement."""
-    evidence: Evidence | None
-    """Of the pod that is gone."""
     answer: asyncio.Future[Right | None]
 
 
@@ -70,13 +64,12 @@ class LedgerPage:
         """`window` is needed only for a ledger that does not exist yet."""
         self.key = key
         self.record: LedgerRecord | None = None
-        self.window = window
+        self._window = window
         self._store = store
         self._owner = owner
         self._gather_s = gather_s
         self._version: str | None = None
         self._dirty = False
-        self._doubtful = False
         self._epoch: int | None = None
         self._remembered: LedgerRecord | None = None
         """As last stored; what a deleted ledger is made of again."""
@@ -86,29 +79,20 @@ class LedgerPage:
     @property
     def version(self) -> str | None:
         """Of the stored state, where it is known."""
-        return None if self._dirty or self._doubtful or self._task is not None else self._version
+        return None if self._dirty or self._task is not None else self._version
 
     async def hear(self, heard: Heard) -> Right | None:
         """The answer to a statement; None: a newer one was heard before. LedgerUnavailable."""
         return await self._ask(heard, "")
 
-    async def pod_gone(self, uid: str, evidence: Evidence | None = None) -> None:
+    async def pod_gone(self, uid: str) -> None:
         """Stored when it returns. LedgerUnavailable."""
-        await self._ask(None, uid, evidence)
+        await self._ask(None, uid)
 
     async def flush(self) -> None:
         """Store what was not urgent. LedgerUnavailable."""
-        if (self._dirty or self._doubtful) and self._task is None:
+        if self._dirty and self._task is None:
             await self._ask(None, "")
-
-    def let_go(self) -> None:
-        """The budget was deleted, or is another one: only what the store has counts.
-
-        A namespace that ends takes its ledgers along; one of the same name after it owes nothing.
-        """
-        self._forget()
-        self._remembered = self.window = None
-        self._doubtful = True
 
     async def take_over(self) -> None:
         """Load it and write the next epoch: whatever an earlier leader still writes fails.
@@ -140,9 +124,9 @@ class LedgerPage:
         self._fail(self._asks, LedgerUnavailable("this replica does not lead any more"))
         self._asks = []
 
-    async def _ask(self, heard: Heard | None, gone: str, evidence: Evidence | None = None) -> Right | None:
+    async def _ask(self, heard: Heard | None, gone: str) -> Right | None:
         answer: asyncio.Future[Right | None] = asyncio.get_running_loop().create_future()
-        self._asks.append(_Ask(heard, gone, evidence, answer))
+        self._asks.append(_Ask(heard, gone, answer))
         if self._task is None:
             self._task = asyncio.create_task(self._serve(), name=f"ledger {self.key.budget} {self.key.window}")
         return await answer
@@ -174,7 +158,7 @@ class LedgerPage:
             applied = apply(before, batch, self._owner.limit_of(self.key), self._owner.now_s())
             record = applied.record
             for ask in asks:
-                record = pod_gone(record, ask.gone, ask.evidence) if ask.gone else record
+                record = pod_gone(record, ask.gone) if ask.gone else record
             flush = any(ask.heard is None for ask in asks)
             try:
                 if applied.urgent or flush or self._version is None:
@@ -223,8 +207,8 @@ class LedgerPage:
         """For a ledger that does not exist: yet, or any more. What was stored or is in the status stays counted."""
         checkpoint, now_s = self._owner.checkpoint_of(self.key), self._owner.now_s()
         lost = self._remembered
-        window = Window(self.key.window, lost.starts_at, lost.ends_at) if lost is not None else self.window
-        if window is None or not self._owner.opens(self.key):
+        window = Window(self.key.window, lost.starts_at, lost.ends_at) if lost is not None else self._window
+        if window is None:
             raise LedgerGone(f"ledger {self.key.budget} {self.key.window} is not there")
         self._version = None
         self._epoch = (lost.epoch if lost is not None else 0) + 1
@@ -236,7 +220,7 @@ class LedgerPage:
         else:
             stored = await self._store.replace(self.key, record, version)
         self.record = self._remembered = stored.record
-        self._version, self._dirty, self._doubtful = stored.version, False, False
+        self._version, self._dirty = stored.version, False
 
     def _forget(self) -> None:
         """The stored state is not known: load it before anything else is said."""
