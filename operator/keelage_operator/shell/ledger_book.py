@@ -102,8 +102,11 @@ class LedgerBook:
     def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None:
         """The budgets in force by `<namespace>/<budget>`, and what their status says was committed."""
         changed = {name for name, terms in budgets.items() if self._budgets.get(name) != terms}
-        self._budgets = dict(budgets)
+        before, self._budgets = self._budgets, dict(budgets)
         self._checkpoints = dict(checkpoints)
+        for page in self._pages.values():
+            if _uid(before, page) != _uid(budgets, page):
+                page.let_go()
         for name in changed:
             self.on_change(name)
 
@@ -141,8 +144,7 @@ class LedgerBook:
         try:
             right = await page.hear(Heard(holder, replace(statement, window=page.key.window)))
         except LedgerGone:
-            if self._pages.get(page.key) is page:
-                del self._pages[page.key]
+            self._close(page)
             return self._without_ledger(pod, statement)
         return self._answer(page, right, holder) if right is not None else []
 
@@ -236,7 +238,13 @@ class LedgerBook:
         page = self._pages.get(key)
         if page is None:
             page = self._pages[key] = LedgerPage(key, window, self._store, self, self._gather_s)
+        page.window = page.window or window
         return page
+
+    def _close(self, page: LedgerPage) -> None:
+        """Its ledger is gone, and nobody asks for another."""
+        if self._pages.get(page.key) is page:
+            del self._pages[page.key]
 
     async def _tidy(self) -> None:
         while True:
@@ -249,6 +257,8 @@ class LedgerBook:
                 try:
                     await page.flush()
                     await self._drop(key, page)
+                except LedgerGone:
+                    self._close(page)
                 except (LedgerUnavailable, StoreUnavailable, StoreConflict):
                     continue  # the next statement or the next look finds out what is stored
 
@@ -269,6 +279,9 @@ class LedgerBook:
         checkpoint = self._checkpoints.get(key.budget)
         return checkpoint if checkpoint is not None and checkpoint.window == key.window else None
 
+    def opens(self, key: LedgerKey) -> bool:
+        return key.budget in self._budgets
+
     def now_s(self) -> int:
         return int(self._wall().timestamp())
 
@@ -280,6 +293,12 @@ def _names_a_ledger(namespace: str, statement: Statement) -> bool:
     """Whether the names are a budget of the pod's namespace and a window: a store makes paths of them."""
     owner, _, budget = statement.budget.partition("/")
     return owner == namespace and bool(_BUDGET.fullmatch(budget)) and bool(_WINDOW.fullmatch(statement.window))
+
+
+def _uid(budgets: Mapping[str, BudgetInForce], page: LedgerPage) -> str:
+    """Of the page's budget; empty: it is not in force."""
+    terms = budgets.get(page.key.budget)
+    return terms.uid if terms is not None else ""
 
 
 def _error(statement: Statement, text: str) -> Right:

@@ -38,6 +38,10 @@ class PageOwner(Protocol):
 
     def checkpoint_of(self, key: LedgerKey) -> Checkpoint | None: ...
 
+    def opens(self, key: LedgerKey) -> bool:
+        """Whether a ledger that is not in the store may be made: its budget exists."""
+        ...
+
     def now_s(self) -> int:
         """Unix seconds."""
         ...
@@ -64,12 +68,13 @@ class LedgerPage:
         """`window` is needed only for a ledger that does not exist yet."""
         self.key = key
         self.record: LedgerRecord | None = None
-        self._window = window
+        self.window = window
         self._store = store
         self._owner = owner
         self._gather_s = gather_s
         self._version: str | None = None
         self._dirty = False
+        self._doubtful = False
         self._epoch: int | None = None
         self._remembered: LedgerRecord | None = None
         """As last stored; what a deleted ledger is made of again."""
@@ -79,7 +84,7 @@ class LedgerPage:
     @property
     def version(self) -> str | None:
         """Of the stored state, where it is known."""
-        return None if self._dirty or self._task is not None else self._version
+        return None if self._dirty or self._doubtful or self._task is not None else self._version
 
     async def hear(self, heard: Heard) -> Right | None:
         """The answer to a statement; None: a newer one was heard before. LedgerUnavailable."""
@@ -91,8 +96,17 @@ class LedgerPage:
 
     async def flush(self) -> None:
         """Store what was not urgent. LedgerUnavailable."""
-        if self._dirty and self._task is None:
+        if (self._dirty or self._doubtful) and self._task is None:
             await self._ask(None, "")
+
+    def let_go(self) -> None:
+        """The budget was deleted, or is another one: only what the store has counts.
+
+        A namespace that ends takes its ledgers along; one of the same name after it owes nothing.
+        """
+        self._forget()
+        self._remembered = self.window = None
+        self._doubtful = True
 
     async def take_over(self) -> None:
         """Load it and write the next epoch: whatever an earlier leader still writes fails.
@@ -207,8 +221,8 @@ class LedgerPage:
         """For a ledger that does not exist: yet, or any more. What was stored or is in the status stays counted."""
         checkpoint, now_s = self._owner.checkpoint_of(self.key), self._owner.now_s()
         lost = self._remembered
-        window = Window(self.key.window, lost.starts_at, lost.ends_at) if lost is not None else self._window
-        if window is None:
+        window = Window(self.key.window, lost.starts_at, lost.ends_at) if lost is not None else self.window
+        if window is None or not self._owner.opens(self.key):
             raise LedgerGone(f"ledger {self.key.budget} {self.key.window} is not there")
         self._version = None
         self._epoch = (lost.epoch if lost is not None else 0) + 1
@@ -220,7 +234,7 @@ class LedgerPage:
         else:
             stored = await self._store.replace(self.key, record, version)
         self.record = self._remembered = stored.record
-        self._version, self._dirty = stored.version, False
+        self._version, self._dirty, self._doubtful = stored.version, False, False
 
     def _forget(self) -> None:
         """The stored state is not known: load it before anything else is said."""

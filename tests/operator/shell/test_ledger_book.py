@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -215,6 +215,63 @@ def test_a_deleted_ledger_is_made_again_from_what_was_last_stored() -> None:
         (right,) = await tell(book, wish(2, 100, "2026-11-21", 900, 50, 900))
         assert right.granted == 900
         assert committed(await stored(store)) == 900
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+async def erase(store: FlakyStore) -> None:
+    """As the end of a namespace does."""
+    found = await store.load(KEY)
+    assert found is not None
+    await store.delete(KEY, found.version)
+
+
+def test_a_namespace_of_the_same_name_owes_nothing_of_what_the_one_before_it_spent() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        await tell(book, wish(1, 900))
+        book.set_budgets({}, {})
+        await asyncio.sleep(2)  # the ledger outlives its budget for a moment
+        await erase(store)
+        book.set_budgets({BUDGET.name: replace(BUDGET, uid="another")}, {})
+        (right,) = await tell(book, wish(1, 100), pod=PodIdentity("shop", "b-0", "b"))
+        assert right.granted > 0
+        assert committed(await stored(store)) == right.granted
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_pods_of_a_namespace_that_ended_are_closed_without_a_ledger() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        await tell(book, wish(1, 900))
+        book.set_budgets({}, {})
+        await erase(store)
+        await book.pod_gone("a")
+        assert await store.list_keys() == ()
+        assert book.pods() == frozenset()
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_budget_deleted_and_created_anew_still_shows_what_was_spent() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        await tell(book, wish(1, 900))
+        await tell(book, Statement("shop/day", "2026-11-21", 2, 900, 400))
+        book.set_budgets({}, {})
+        await asyncio.sleep(2)
+        book.set_budgets({BUDGET.name: replace(BUDGET, uid="another")}, {})
+        await asyncio.sleep(2)
+        figures = book.figures(BUDGET.name)
+        assert figures is not None
+        assert figures.committed == 900
         await book.stop_leading()
 
     on_virtual_time(scene())
