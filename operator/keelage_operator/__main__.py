@@ -16,7 +16,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from keelage_api.errors import KeelageError
 from keelage_operator.core.price_book import price_book
 from keelage_operator.core.speakers import Speakers
 from keelage_operator.settings import Settings, SettingsError
@@ -120,15 +119,21 @@ class Replica:
                 await self._list()
                 group.create_task(self._until_it_ends("the watch", self.watch.run()))
                 group.create_task(self.controller.run())
-                group.create_task(self._until_it_ends("leadership", self.leader.run(self._lead)))
+                group.create_task(self._until_it_ends("leadership", self._stand()))
                 await self._serve()
         finally:
             await self.probes.stop()
 
-    async def close(self) -> None:
-        """Give back what others wait for: the ledgers, then the lease."""
-        await self.ledgers.stop_leading()
-        await self.leader.release()
+    async def _stand(self) -> None:
+        """Lead while the lease is held, and give it back the moment that this ends: another replica waits for it.
+
+        The server takes seconds longer to end, since sidecars' polls are under way.
+        """
+        try:
+            await self.leader.run(self._lead)
+        finally:
+            await self.ledgers.stop_leading()
+            await self.leader.release()
 
     async def _serve(self) -> None:
         async with self.server:
@@ -209,8 +214,6 @@ async def serve(settings: Settings) -> int:
     except* Exception:  # whatever ended a part ends the process, with its trace in the log
         LOG.exception("failed")
         code = FAILED
-    with suppress(KeelageError):
-        await replica.close()
     await cluster.close()
     return code
 
