@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     get = commands.add_parser("get", help="print what kubectl get would print")
     get.add_argument("kind", choices=sorted(NAMES), metavar="KIND", help="llmbudget or llmroute")
     get.add_argument("name", nargs="?", help="one object; default: all")
-    get.add_argument("-o", dest="output", choices=["json"], help="the whole objects")
+    get.add_argument("-o", dest="output", choices=["json", "wide"], help="the whole objects, or more columns")
     get.add_argument("--state", metavar="DIR", help="as given to keelage run")
     get.set_defaults(act=_get)
 
@@ -101,7 +101,7 @@ def _get(arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         print(json.dumps(objects[0] if arguments.name else {"kind": "List", "items": objects}, indent=2))
     else:
-        columns = [column for column in columns_of(kind) if column.priority == 0]
+        columns = [column for column in columns_of(kind) if column.priority == 0 or arguments.output == "wide"]
         print(render(columns, objects, datetime.now(UTC)))
     return 0
 

@@ -25,16 +25,18 @@ from keelage_api.sync import SyncReply, SyncRequest
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
 from keelage_api.v1alpha1.llmroute import LLMRouteStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
-from keelage_operator.core.budget_status import budget_status
+from keelage_operator.core.budget_status import budget_status, refuses
 from keelage_operator.core.compile import BudgetManifest, CompiledNamespace, RouteManifest, compile_namespace
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.price_book import price_book
 from keelage_operator.core.route_status import SelectedPod, route_status
 from keelage_operator.core.speakers import Speaker
+from keelage_operator.core.threshold import fresh, message
 from keelage_operator.local_folder import Folder, Manifest, read_folder
 from keelage_operator.shell.ledger_book import LedgerBook
 from keelage_operator.shell.ledger_page import LedgerUnavailable
+from keelage_operator.shell.refusals import Ledgers, Refusals
 from keelage_operator.shell.sqlite_store import SqliteStore
 from keelage_sidecar.app import Sidecar
 from keelage_sidecar.settings import Address, Settings
@@ -66,7 +68,7 @@ def state_dir(given: str | None) -> Path:
 class LocalLedger:
     """LedgerClient of the sidecar in this process; hears what it says of itself."""
 
-    def __init__(self, book: LedgerBook, namespace: str) -> None:
+    def __init__(self, book: Ledgers, namespace: str) -> None:
         self._book = book
         self._pod = replace(POD, namespace=namespace)
         self.speaker: Speaker | None = None
@@ -222,7 +224,8 @@ class Local:
         self.book = LedgerBook(
             SqliteStore(options.state / LEDGER_FILE), wall=lambda: datetime.now(UTC), clock=time.monotonic
         )
-        self.ledger = LocalLedger(self.book, folder.namespace)
+        self.refusals = Refusals(self.book, lambda _budget: None)
+        self.ledger = LocalLedger(self.refusals, folder.namespace)
 
     async def begin(self) -> None:
         """Put the first configuration in force."""
@@ -281,9 +284,16 @@ class Local:
             before = old.value if isinstance(old, Parsed) else LLMRouteStatus()
             self._objects.known[f"LLMRoute/{name}"]["status"] = route_status(before, route, [pod], now)
         for name, budget in self._compiled.budgets.items():
-            figures = self.book.figures(f"{self._compiled.namespace}/{name}")
-            entry = self._objects.known[f"LLMBudget/{name}"]
-            entry["status"] = budget_status(self._status(f"LLMBudget/{name}", LLMBudgetStatus), budget, figures, now)
+            full, key = f"{self._compiled.namespace}/{name}", f"LLMBudget/{name}"
+            figures = self.book.figures(full)
+            former = self._status(key, LLMBudgetStatus)
+            refusing = figures is not None and refuses(
+                figures, former, self.refusals.refused(full, figures.window.id, figures.limit)
+            )
+            self._objects.known[key]["status"] = budget_status(former, budget, figures, now, refusing)
+            status = self._status(key, LLMBudgetStatus)
+            for percent in fresh(former, status):
+                self._say(f"LLMBudget {name}: {message(percent, status)}")
         self._objects.save()
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from keelage_api.errors import KeelageError
+from keelage_api.money import parse_usd
+from keelage_api.sync import Statement, SyncRequest
 from keelage_operator import local_mode
 from keelage_operator.cli import main
 from keelage_operator.local_folder import read_folder
@@ -86,6 +88,47 @@ async def test_the_last_good_route_stays_in_force_when_the_newest_is_bad(folder:
     await again.book.stop_leading()
 
 
+async def test_thresholds_are_said_once_and_refusals_exhaust(folder: Path, tmp_path: Path) -> None:
+    """Over a restart too: the status in the state directory remembers."""
+    said: list[str] = []
+    state, credentials = tmp_path / "state", tmp_path / "credentials"
+    state.mkdir()
+    credentials.mkdir()
+    budget = folder / "budget.yaml"
+    budget.write_text(budget.read_text() + "  thresholds: [{percent: 80}]\n")
+    options = Options(folder, state, Address("127.0.0.1", 0))
+    name, first = "shop/shop-month", parse_usd("0.48")
+
+    local = local_mode.Local(options, credentials, said.append)
+    await local.begin()
+    await local.ledger.sync(SyncRequest("a", statements=(Statement(name, "", 1, want=first, min_want=first),)))
+    await local.ledger.sync(SyncRequest("a", statements=(Statement(name, "", 2, granted=first, spent=first),)))
+    local.write_status()
+    local.write_status()
+    assert len(said) == 1
+    assert said[0].startswith("LLMBudget shop-month: 80% of 0.50 USD are used: 0.48 spent since")
+    assert shown(local) == "Active"
+    asks = Statement(name, "", 3, granted=first, spent=first, want=first, min_want=first)
+    await local.ledger.sync(SyncRequest("a", statements=(asks,)))
+    local.write_status()
+    assert shown(local) == "Exhausted"
+    await local.book.stop_leading()
+
+    again = local_mode.Local(options, credentials, said.append)
+    await again.begin()
+    told = Statement(name, "", 4, granted=first, spent=first)  # by the same sidecar, out of its journal
+    await again.ledger.sync(SyncRequest("a", statements=(told,)))
+    again.write_status()
+    assert len(said) == 1
+    assert shown(again) == "Exhausted"
+    await again.book.stop_leading()
+
+
+def shown(local: local_mode.Local) -> object:
+    objects = json.loads((local._options.state / local_mode.OBJECTS_FILE).read_text())
+    return objects["LLMBudget/shop-month"]["status"]["state"]
+
+
 def test_secrets_are_written_for_this_user_alone(folder: Path, tmp_path: Path) -> None:
     local_mode.write_credentials(read_folder(folder), tmp_path)
     written = tmp_path / "llm-keys" / "anthropic"
@@ -118,6 +161,8 @@ def test_get_prints_the_columns_of_kubectl_and_json(tmp_path: Path, capsys: pyte
     head, row = capsys.readouterr().out.splitlines()
     assert head.split() == ["NAME", "LIMIT", "SPENT", "LEASED", "REMAINING", "USED", "RESETS", "STATE", "AGE"]
     assert row.split()[:4] == ["shop-month", "0.50", "USD", "0.25"]
+    assert main(["get", "llmb", "-o", "wide", "--state", str(tmp_path)]) == 0
+    assert "FORECAST" in capsys.readouterr().out
     assert main(["get", "llmbudget", "shop-month", "-o", "json", "--state", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["status"]["spent"] == "0.25"
     assert main(["get", "llmbudget", "other", "--state", str(tmp_path)]) == 1

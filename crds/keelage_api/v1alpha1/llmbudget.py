@@ -40,6 +40,11 @@ class Enforcement(enum.StrEnum):
     OBSERVE = "Observe"
 
 
+class Do(enum.StrEnum):
+    WARN = "Warn"
+    """An Event of type Warning and a metric."""
+
+
 class BudgetState(enum.StrEnum):
     ACTIVE = "Active"
     EXHAUSTED = "Exhausted"
@@ -101,6 +106,15 @@ class Applies(Part):
     """Calls of any of these features."""
 
 
+class Threshold(Part):
+    """Something to do when a part of the limit is used, once per window."""
+
+    percent: Annotated[int, Field(ge=1, le=100)]
+    """Of the limit; what is forfeited counts as used."""
+    do: Do = Do.WARN
+    """Warn: post an Event of type Warning, reason BudgetThreshold."""
+
+
 class LLMBudgetSpec(Part):
     """The limit and what it applies to."""
 
@@ -112,6 +126,8 @@ class LLMBudgetSpec(Part):
     """The calls that count; left out: all of the namespace."""
     enforcement: Enforcement = Enforcement.HARD
     """Hard: a call that could pass the limit is refused. Observe: spending is only counted and shown."""
+    thresholds: Annotated[tuple[Threshold, ...], Field(max_length=8), ListMap("percent")] = ()
+    """What to do before the limit is reached."""
 
 
 Shown = Annotated[str, StringConstraints(max_length=64)]
@@ -144,6 +160,9 @@ class Picodollars(Observed):
     granted: Pico = 0
     forfeited: Pico = 0
     committed: Pico = 0
+    burn: Pico = 0
+    """Per hour, as shown in burnRate."""
+    forecast: Pico = 0
 
 
 class LLMBudgetStatus(Observed):
@@ -166,6 +185,17 @@ class LLMBudgetStatus(Observed):
     """Neither spent nor set aside."""
     used: Shown = ""
     """Spent and forfeited, in percent of the limit."""
+    percent: int = 0
+    """The same as a number."""
+    burn_rate: Shown = ""
+    """How fast it is spent, as in "1.23 USD/h": the mean of what was reported, with a weight that fades over ten
+    minutes."""
+    forecast: Shown = ""
+    """What will be spent when the window ends, at that rate."""
+    exhausted_at: Shown = ""
+    """When the limit is reached at that rate, or was; empty: not in this window."""
+    announced: Annotated[tuple[int, ...], Field(max_length=100)] = ()
+    """Thresholds in percent that were reached in this window and told."""
     resets_at: Shown = ""
     """When the next window begins."""
     state: BudgetState = BudgetState.PENDING

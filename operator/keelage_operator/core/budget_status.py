@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from keelage_api.money import format_usd, format_usd_floor
 from keelage_api.v1alpha1.llmbudget import BudgetState, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import dump
+from keelage_operator.core.burn import Outlook, outlook, shown_rate
 from keelage_operator.core.compile import CompiledBudget
 from keelage_operator.core.conditions import Verdict, merge, verdict
 from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.threshold import announced, reached
+
+NEARLY_NOTHING = 10
+"""A budget that refused a call counts as exhausted when less than this percentage is left. Below it most calls
+are refused; above it one very large call was, and its sidecar told the caller so."""
 
 
 def budget_status(
     old: LLMBudgetStatus, compiled: CompiledBudget, figures: LedgerFigures | None, now: str, refusing: bool = False
 ) -> dict[str, object]:
-    """The whole status to write. `now` is RFC 3339 and used only where a condition turns.
+    """The whole status to write. `now` is RFC 3339: where a condition turns, and what the forecast starts from.
 
     `figures` None: the ledger was not read yet; the old figures stay, since they are
     the checkpoint below which a rebuilt ledger cannot fall. `refusing`: a sidecar was
@@ -33,7 +40,11 @@ def budget_status(
         compiled.generation,
         now,
     )
-    status = dump(old) if figures is None else _figures(figures)
+    status = dump(old)
+    if figures is not None:
+        thresholds = compiled.in_force.thresholds if compiled.in_force is not None else ()
+        told = {*announced(old, figures.window.id), *reached(thresholds, figures)}
+        status = _figures(figures, _outlook(old, figures, now, exhausted)) | {"announced": sorted(told)}
     if figures is None and compiled.in_force is not None:
         status["limit"] = f"{format_usd(compiled.in_force.limit)} USD"
     status["observedGeneration"] = compiled.generation
@@ -41,6 +52,36 @@ def budget_status(
     status["state"] = _state(compiled, figures, exhausted).value
     status["lastAccepted"] = {} if compiled.spec is None else dump(compiled.spec)
     return status
+
+
+def refuses(figures: LedgerFigures, old: LLMBudgetStatus, refused: bool) -> bool:
+    """Whether what is left is too little for the calls that come; `refused`: a sidecar was told so under this limit.
+
+    The old status remembers across leaders what a sidecar was told once.
+    """
+    if _left(figures) * 100 >= figures.limit * NEARLY_NOTHING:
+        return False
+    same = old.window.id == figures.window.id and old.picodollars.limit == figures.limit
+    return refused or (same and old.state is BudgetState.EXHAUSTED)
+
+
+def _outlook(old: LLMBudgetStatus, figures: LedgerFigures, now: str, exhausted: bool) -> Outlook:
+    """From what was shown before, which stands while it is near the truth."""
+    same = old.window.id == figures.window.id
+    shown = datetime.fromisoformat(old.exhausted_at) if same and old.exhausted_at else None
+    at = datetime.fromisoformat(now)
+    found = outlook(
+        shown_rate(figures.burn, old.picodollars.burn),
+        figures.spent,
+        _left(figures),
+        at,
+        figures.window.ends_at,
+        Outlook(old.picodollars.burn, old.picodollars.forecast if same else 0, shown),
+    )
+    if not exhausted:
+        return found
+    was = same and old.picodollars.limit == figures.limit and old.state is BudgetState.EXHAUSTED
+    return replace(found, exhausted_at=shown if was and shown is not None else at)
 
 
 def _left(figures: LedgerFigures) -> int:
@@ -56,7 +97,7 @@ def _state(compiled: CompiledBudget, figures: LedgerFigures | None, exhausted: b
     return BudgetState.EXHAUSTED if exhausted else BudgetState.ACTIVE
 
 
-def _figures(figures: LedgerFigures) -> dict[str, object]:
+def _figures(figures: LedgerFigures, ahead: Outlook) -> dict[str, object]:
     """Spending is rounded up, what remains is rounded down: neither looks better than it is."""
     return {
         "window": {
@@ -68,7 +109,11 @@ def _figures(figures: LedgerFigures) -> dict[str, object]:
         "spent": format_usd(figures.spent),
         "leased": format_usd(figures.leased),
         "remaining": format_usd_floor(max(_left(figures) - figures.leased, 0)),
-        "used": used(figures.spent + figures.forfeited, figures.limit),
+        "used": f"{used(figures.spent + figures.forfeited, figures.limit)}%",
+        "percent": used(figures.spent + figures.forfeited, figures.limit),
+        "burnRate": f"{format_usd(ahead.rate)} USD/h",
+        "forecast": format_usd(ahead.forecast),
+        "exhaustedAt": instant(ahead.exhausted_at) if ahead.exhausted_at is not None else "",
         "resetsAt": instant(figures.window.ends_at),
         "reserved": format_usd(figures.reserved),
         "forfeited": format_usd(figures.forfeited),
@@ -80,15 +125,15 @@ def _figures(figures: LedgerFigures) -> dict[str, object]:
             "granted": figures.granted,
             "forfeited": figures.forfeited,
             "committed": figures.committed,
+            "burn": ahead.rate,
+            "forecast": ahead.forecast,
         },
     }
 
 
-def used(counted: int, limit: int) -> str:
-    """Percent of the limit, rounded down below 100 and never above the truth of `100%`: `42%`."""
-    if limit <= 0:
-        return "100%"
-    return f"{counted * 100 // limit}%"
+def used(counted: int, limit: int) -> int:
+    """Percent of the limit, rounded down below 100 and never above the truth of 100: 42."""
+    return counted * 100 // limit if limit > 0 else 100
 
 
 def instant(at: datetime) -> str:

@@ -114,6 +114,8 @@ class LedgerFigures:
     """settled + forfeited + recovered + granted: the checkpoint."""
     reporting: int
     silent: int
+    burn: int = 0
+    """Spending per hour, of late; not the ledger's to know."""
 
 
 def apply(record: LedgerRecord, batch: Sequence[Heard], limit: int, now_s: int) -> Applied:

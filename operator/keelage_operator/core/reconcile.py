@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from keelage_api.v1alpha1.llmbudget import KIND as BUDGET_KIND
-from keelage_api.v1alpha1.llmbudget import BudgetState, LLMBudgetStatus
+from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
 from keelage_api.v1alpha1.llmroute import LLMRouteStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_api.v1alpha1.metadata import Condition, ConditionStatus
-from keelage_operator.core.budget_status import budget_status
+from keelage_operator.core.budget_status import budget_status, refuses
 from keelage_operator.core.compile import CompiledNamespace
 from keelage_operator.core.ledger import LedgerFigures
 from keelage_operator.core.route_status import SelectedPod, route_status
 from keelage_operator.core.speakers import Speaker
+from keelage_operator.core.threshold import fresh, message
 
 ROUTE_KIND = "LLMRoute"
 
@@ -90,10 +91,6 @@ class Snapshot:
     """Budgets, without namespace, that could not serve a call in this window under this limit."""
 
 
-NEARLY_NOTHING = 10
-"""A budget that refused a call counts as exhausted when less than this percentage is left. Below it most calls
-are refused; above it one very large call was, and its sidecar told the caller so."""
-
 ANNOUNCED: Mapping[tuple[str, ConditionStatus], EventType] = {
     ("Accepted", ConditionStatus.FALSE): EventType.WARNING,
     ("Accepted", ConditionStatus.TRUE): EventType.NORMAL,
@@ -124,20 +121,27 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
         raw = snapshot.budgets[name]
         old_budget = _old_budget(raw)
         found = snapshot.figures.get(name)
-        refusing = found is not None and _refuses(found, old_budget, name in snapshot.refused)
+        refusing = found is not None and refuses(found, old_budget, name in snapshot.refused)
         status = budget_status(old_budget, budget, found, snapshot.now, refusing)
         target = Target(BUDGET_KIND, snapshot.compiled.namespace, name, budget.uid)
+        actions.extend(_passed(target, old_budget, status))
         actions.extend(_written(target, raw, old_budget.conditions, status))
     return tuple(actions)
 
 
-def _refuses(figures: LedgerFigures, old: LLMBudgetStatus, refused: bool) -> bool:
-    """The old status remembers across leaders what a sidecar was told once."""
-    left = figures.limit - figures.spent - figures.forfeited
-    if left * 100 >= figures.limit * NEARLY_NOTHING:
-        return False
-    same = old.window.id == figures.window.id and old.picodollars.limit == figures.limit
-    return refused or (same and old.state is BudgetState.EXHAUSTED)
+def _passed(target: Target, old: LLMBudgetStatus, status: dict[str, object]) -> tuple[EventPost, ...]:
+    """One Event for each threshold that was passed. Its key holds no figure: after a crash the message may be another."""
+    new = _old_budget({"status": status})
+    return tuple(
+        EventPost(
+            target,
+            EventType.WARNING,
+            "BudgetThreshold",
+            message(percent, new),
+            sha256("\0".join((target.uid, "Threshold", new.window.id, str(percent))).encode()).hexdigest()[:16],
+        )
+        for percent in fresh(old, new)
+    )
 
 
 def _written(
@@ -180,7 +184,9 @@ def _events(target: Target, old: Sequence[Condition], new: Sequence[Condition]) 
 def _turned(before: object, status: Mapping[str, object]) -> bool:
     if not isinstance(before, Mapping):
         return True
-    return before.get("state") != status.get("state") or _states(before) != _states(status)
+    return any(before.get(field) != status.get(field) for field in ("state", "announced")) or _states(
+        before
+    ) != _states(status)
 
 
 def _states(status: Mapping[str, object]) -> list[tuple[str, str, str]]:

@@ -29,6 +29,8 @@ class BudgetInForce:
     routes: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    thresholds: tuple[int, ...] = ()
+    """Percent of the limit, ascending: to be told once per window."""
 
     @property
     def terms(self) -> BudgetTerms:
@@ -55,4 +57,5 @@ def in_force(name: str, uid: str, spec: LLMBudgetSpec) -> BudgetInForce:
         routes=tuple(spec.applies.routes),
         models=tuple(spec.applies.models),
         features=tuple(spec.applies.features),
+        thresholds=tuple(sorted(threshold.percent for threshold in spec.thresholds)),
     )

@@ -7,6 +7,7 @@ who gets what; `core/ledger` does. Which window is current is decided by this cl
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 
 from keelage_api.sync import Right, Statement, SyncRequest
 from keelage_api.window import Window, window_at
+from keelage_operator.core.burn import Burn, burned, rate_of
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import Checkpoint, Heard, LedgerFigures, closed, figures, pods, rebuild
 from keelage_operator.core.terms import BudgetInForce
@@ -61,6 +63,8 @@ class LedgerBook:
         self._pages: dict[LedgerKey, LedgerPage] = {}
         self._newest: dict[str, tuple[tuple[str, str], Window]] = {}
         self._gone: OrderedDict[str, float] = OrderedDict()
+        self._burns: dict[str, Burn] = {}
+        """Of budgets whose figures were asked for."""
         self._leading = False
         self._tidier: asyncio.Task[None] | None = None
         self.on_change: Callable[[str], None] = _ignore
@@ -103,6 +107,7 @@ class LedgerBook:
         """The budgets in force by `<namespace>/<budget>`, and what their status says was committed."""
         changed = {name for name, terms in budgets.items() if self._budgets.get(name) != terms}
         before, self._budgets = self._budgets, dict(budgets)
+        self._burns = {name: burn for name, burn in self._burns.items() if name in budgets}
         self._checkpoints = dict(checkpoints)
         for page in self._pages.values():
             if _uid(before, page) != _uid(budgets, page):
@@ -175,9 +180,14 @@ class LedgerBook:
         window = self._window(terms)
         page = self._pages.get(LedgerKey(name, window.id))
         record = page.record if page is not None else None
+        known = record is not None
         if record is None:
             record = rebuild(window, self._checkpoints.get(name), self.now_s())
-        return figures(window.id, record, terms.limit, self.now_s())
+        found = figures(window.id, record, terms.limit, self.now_s())
+        if known or not found.spent:  # a checkpoint counts what is leased as spent: not for the rate
+            self._burns[name] = burned(self._burns.get(name), window.id, found.spent, self._clock())
+        burn = self._burns.get(name)
+        return dataclasses.replace(found, burn=rate_of(burn)) if burn is not None else found
 
     def _told(self, pod: PodIdentity, statement: Statement) -> LedgerPage | None:
         """The ledger of a statement: that of its window, or the current one if it names none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 
 from keelage_api.money import PICO_PER_USD
 from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.core.threshold import reached
 
 
 class Measures:
@@ -35,9 +37,11 @@ class Measures:
         """A count that somebody else keeps; exposed with the suffix `_total`."""
         self.registry.register(_Count(name, text, read))
 
-    def budgets(self, names: Callable[[], Iterable[str]], figures: Callable[[str], LedgerFigures | None]) -> None:
-        """Figures of every budget in force; only the leader has any."""
-        self.registry.register(_Budgets(names, figures))
+    def budgets(
+        self, in_force: Callable[[], Mapping[str, BudgetInForce]], figures: Callable[[str], LedgerFigures | None]
+    ) -> None:
+        """Figures of every budget in force, by `<namespace>/<budget>`; only the leader has any."""
+        self.registry.register(_Budgets(in_force, figures))
 
 
 class _Count(Collector):
@@ -53,8 +57,10 @@ class _Count(Collector):
 class _Budgets(Collector):
     FIGURES = ("limit", "spent", "reserved", "leased", "forfeited", "uncertain")
 
-    def __init__(self, names: Callable[[], Iterable[str]], figures: Callable[[str], LedgerFigures | None]) -> None:
-        self._names = names
+    def __init__(
+        self, in_force: Callable[[], Mapping[str, BudgetInForce]], figures: Callable[[str], LedgerFigures | None]
+    ) -> None:
+        self._in_force = in_force
         self._figures = figures
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -68,7 +74,15 @@ class _Budgets(Collector):
         sidecars = GaugeMetricFamily(
             "keelage_budget_sidecars", "Sidecars that hold a part of the budget.", labels=(*labels, "state")
         )
-        for name in self._names():
+        passed = GaugeMetricFamily(
+            "keelage_budget_threshold_reached",
+            "1 when that part of the limit is used in the current window.",
+            labels=(*labels, "percent"),
+        )
+        burn = GaugeMetricFamily(
+            "keelage_budget_burn_usd_per_hour", "US dollars spent per hour, of late.", labels=labels
+        )
+        for name, terms in self._in_force().items():
             found = self._figures(name)
             if found is None:
                 continue
@@ -85,5 +99,8 @@ class _Budgets(Collector):
                 amounts[figure].add_metric([namespace, budget], pico / PICO_PER_USD)
             sidecars.add_metric([namespace, budget, "reporting"], found.reporting)
             sidecars.add_metric([namespace, budget, "silent"], found.silent)
-        yield from amounts.values()
-        yield sidecars
+            burn.add_metric([namespace, budget], found.burn / PICO_PER_USD)
+            behind = reached(terms.thresholds, found)
+            for percent in terms.thresholds:
+                passed.add_metric([namespace, budget, str(percent)], float(percent in behind))
+        yield from (*amounts.values(), sidecars, burn, passed)

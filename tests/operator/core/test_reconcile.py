@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.operator.shell.shop import budget, figures, route
+from tests.operator.shell.shop import WINDOW, budget, figures, route
 
+from keelage_api.window import Window
 from keelage_operator.core.compile import BudgetManifest, RouteManifest, compile_namespace
 from keelage_operator.core.ledger import LedgerFigures
 from keelage_operator.core.price_book import price_book
@@ -131,6 +133,65 @@ def test_spending_alone_turns_nothing_and_is_no_event() -> None:
 
     assert events(more) == []
     assert patches(more) == [("x", False)]
+
+
+def warned(amount: str = "5.00") -> Raw:
+    """A budget that wants to be told at 50 and 80 percent."""
+    spec: object = {**_spec(budget(amount)), "thresholds": [{"percent": 80}, {"percent": 50, "do": "Warn"}]}
+    return {**budget(amount), "spec": spec}
+
+
+def _spec(body: Raw) -> Raw:
+    spec = body["spec"]
+    assert isinstance(spec, dict)
+    return spec
+
+
+def test_a_threshold_is_told_once_in_a_window_whoever_tells_it() -> None:
+    base = settled(snapshot({}, {"x": named(warned(), "x")}), NOON)
+    half = replace(base, figures={"x": figures(LIMIT, "2.5")})
+    assert events(half) == [("x", EventType.WARNING, "BudgetThreshold")]
+    assert patches(half) == [("x", True)]
+    (told,) = (each for each in reconcile(half) if isinstance(each, EventPost))
+    assert told.message == (
+        "50% of 5.00 USD are used: 2.50 spent since 2026-11-01T00:00:00Z; the window ends at 2026-12-01T00:00:00Z"
+    )
+
+    after = settled(half, LATER)  # nothing but the status is left of whoever told it
+    assert events(replace(after, figures={"x": figures(LIMIT, "3.9")})) == []
+    assert events(replace(after, figures={"x": figures(LIMIT, "4")})) == [("x", EventType.WARNING, "BudgetThreshold")]
+
+
+def test_a_threshold_that_was_told_before_a_crash_has_the_same_event_again() -> None:
+    base = settled(snapshot({}, {"x": named(warned(), "x")}), NOON)
+    keys = [
+        [
+            each.key
+            for each in reconcile(replace(base, figures={"x": figures(LIMIT, spent)}))
+            if isinstance(each, EventPost)
+        ]
+        for spent in ("2.5", "2.6")
+    ]
+    assert keys[0] == keys[1] != []
+
+
+def test_thresholds_are_told_anew_in_the_next_window() -> None:
+    base = settled(snapshot({}, {"x": named(warned(), "x")}, shown=figures(LIMIT, "2.5")), NOON)
+    december = Window("2026-12", WINDOW.ends_at, WINDOW.ends_at + timedelta(days=31))
+    begun = settled(replace(base, figures={"x": replace(figures(LIMIT), window=december)}), LATER)
+    again = replace(begun, figures={"x": replace(figures(LIMIT, "2.5"), window=december)})
+    assert events(again) == [("x", EventType.WARNING, "BudgetThreshold")]
+
+
+def test_thresholds_stay_told_while_the_ledger_is_not_read() -> None:
+    base = settled(snapshot({}, {"x": named(warned(), "x")}, shown=figures(LIMIT, "2.5")), NOON)
+    blind = settled(replace(base, figures={}), LATER)
+    assert events(replace(blind, figures={"x": figures(LIMIT, "2.5")})) == []
+
+
+def test_a_limit_of_nothing_has_no_thresholds() -> None:
+    base = snapshot({}, {"x": named(warned("0"), "x")}, shown=figures(0))
+    assert "BudgetThreshold" not in [reason for _, _, reason in events(base)]
 
 
 def test_pods_that_come_and_go_are_no_events() -> None:

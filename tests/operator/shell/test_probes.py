@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 
 from aiohttp.test_utils import TestClient, TestServer
 from tests.operator.shell.shop import figures
 from tests.operator.shell.virtual_time import VirtualTime
 
+from keelage_api.window import Every
+from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.json_log import JsonLines
 from keelage_operator.shell.measures import Measures
 from keelage_operator.shell.probes import LAG_MAX_S, Heartbeat, Probes
@@ -30,7 +33,10 @@ async def test_readiness_names_what_is_missing_and_liveness_is_another_thing() -
 
 async def test_figures_of_budgets_are_metrics_in_dollars() -> None:
     measures = Measures()
-    measures.budgets(lambda: ["shop/month", "shop/other"], {"shop/month": figures(5 * 10**12, "1.25")}.get)
+    month = BudgetInForce("shop/month", "uid", 5 * 10**12, Every.MONTH, "UTC", True, thresholds=(25, 80))
+    terms = {"shop/month": month, "shop/other": month}
+    found = replace(figures(5 * 10**12, "1.25"), burn=3 * 10**12)
+    measures.budgets(lambda: terms, {"shop/month": found}.get)
     measures.counter("keelage_ledger_writes", "Ledgers stored.", lambda: 3)
     measures.gauge("keelage_leader", "1 while this replica leads.", lambda: 1.0)
     probes = Probes({}, {}, measures.registry)
@@ -40,6 +46,9 @@ async def test_figures_of_budgets_are_metrics_in_dollars() -> None:
     assert 'keelage_budget_limit_usd{budget="month",namespace="shop"} 5.0' in text
     assert 'keelage_budget_spent_usd{budget="month",namespace="shop"} 1.25' in text
     assert 'budget="other"' not in text
+    assert 'keelage_budget_burn_usd_per_hour{budget="month",namespace="shop"} 3.0' in text
+    assert 'keelage_budget_threshold_reached{budget="month",namespace="shop",percent="25"} 1.0' in text
+    assert 'keelage_budget_threshold_reached{budget="month",namespace="shop",percent="80"} 0.0' in text
     assert "keelage_ledger_writes_total 3.0" in text
     assert "keelage_leader 1.0" in text
 
