@@ -15,6 +15,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ NAMESPACE = "keelage-system"
 WAIT_S = 240
 REPLICAS = 3
 PROGRAMS = ("anthropic", "openai")
-LIMIT_USD = 0.10  # of dev/demo/shop.yaml
+LIMIT = Decimal("0.10")  # of dev/demo/shop.yaml
 
 
 class DemoFailed(Exception):
@@ -62,7 +63,8 @@ class Kube:
             now = time.monotonic()
             if now - started > seconds:
                 raise DemoFailed(
-                    f"waited {seconds:.0f} s for {what}; look at: kubectl get pods -A; kubectl -n {NAMESPACE} logs -l app.kubernetes.io/name=keelage"
+                    f"waited {seconds:.0f} s for {what}; look at: kubectl get pods -A;"
+                    f" kubectl -n {NAMESPACE} logs -l app.kubernetes.io/name=keelage"
                 )
             if now - said > 10:
                 said = now
@@ -157,8 +159,8 @@ def show(kube: Kube) -> None:
     kube.until("money to be spent", lambda: str(budget(kube).get("spent", "0.00")) not in ("", "0.00"))
     kube.show("get", "llmroute,llmbudget", "-n", "shop")
     kube.until("every program to be refused", lambda: len(refusals(kube)) >= REPLICAS * len(PROGRAMS))
-    print("What the programs print then:")
-    for line in refusals(kube):
+    print("All six are refused now; the first replica's programs print:")
+    for line in refusals(kube)[: len(PROGRAMS)]:
         print(textwrap.fill(line, 110, initial_indent="  ", subsequent_indent="      "))
 
     step("The provider's bill beside the budget's status")
@@ -166,20 +168,22 @@ def show(kube: Kube) -> None:
     kube.show("get", "llmroute,llmbudget", "-n", "shop")
     owed, status = bill(kube), budget(kube)
     print(f"  the provider's bill  {owed['usd']} USD for {owed['calls']} calls")
-    print(f"  the budget's status  {status['spent']} USD of {status['limit']} spent, {status['leased']} leased")
-    if float(str(owed["usd"])) > LIMIT_USD:
-        raise DemoFailed(f"the provider's bill {owed['usd']} is above the limit of {LIMIT_USD} USD")
-    if float(str(owed["usd"])) == float(str(status["spent"])):
-        print("  The two agree, and neither is above the limit: three replicas, two SDKs, no hop between them.")
+    print(f"  the budget's status  {spent(status)} USD of {status['limit']} spent, {status['leased']} leased")
+    if Decimal(str(owed["usd"])) > LIMIT:
+        raise DemoFailed(f"the provider's bill {owed['usd']} USD is above the limit of {LIMIT} USD")
+    print("  They agree, and neither is above the limit: three replicas, two SDKs, no hop between them.")
+
+
+def spent(status: dict[str, object]) -> Decimal:
+    """Exact: the text in the status is rounded up to a millionth."""
+    figures = status.get("picodollars")
+    return (Decimal(str(figures["spent"])) / 10**12).normalize() if isinstance(figures, dict) else Decimal(0)
 
 
 def settled(kube: Kube) -> bool:
     """Nothing is reserved or in flight any more: the figures are final."""
     status = budget(kube)
-    return (
-        str(status.get("reserved", "")) in ("0.00", "0")
-        and abs(float(str(status["spent"])) - float(str(bill(kube)["usd"]))) < 2e-6
-    )
+    return status.get("reserved") == "0.00" and spent(status) == Decimal(str(bill(kube)["usd"]))
 
 
 def take_down() -> None:
