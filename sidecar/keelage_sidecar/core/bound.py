@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import Dialect, Provider
 from keelage_sidecar.core.endpoints import Kind
-from keelage_sidecar.core.refusal import Refusal
+from keelage_sidecar.core.refusal import Refusal, quoted
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
 
@@ -124,14 +124,19 @@ def _output_tokens(facts: Facts, output_cap: int) -> int | None:
         return None
     cap = facts.max_output if facts.capped else output_cap
     if facts.endpoint.kind is Kind.MESSAGES:
-        thinking = facts.parsed.get("thinking")
-        budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
-        if isinstance(budget, int) and budget > cap:
+        budget = _thinking_budget(facts.parsed)
+        assert budget is None or isinstance(budget, int)
+        if budget is not None and budget > cap:
             cap += budget  # interleaved thinking may go beyond max_tokens
         return cap
     choices = facts.parsed.get("n")
     assert choices is None or isinstance(choices, int)
     return cap * max(1, choices or 1) + facts.weight.prediction
+
+
+def _thinking_budget(body: dict[str, object]) -> object:
+    thinking = body.get("thinking")
+    return thinking.get("budget_tokens") if isinstance(thinking, dict) else None
 
 
 _AGENTIC = ("compound", "search-preview", "search-api", "deep-research", ":online", "sonar")
@@ -149,6 +154,10 @@ _OPENAI_OPEN = {
     "plugins": "plug-ins are billed, without a limit in the request",
     "previous_response_id": "input kept at the provider has an unknown size",
     "conversation": "input kept at the provider has an unknown size",
+    # of compatible servers
+    "models": "the server may choose a dearer model",
+    "preset": "the server may choose a dearer model",
+    "search_parameters": "searches are billed, without a limit in the request",
 }
 
 
@@ -168,19 +177,24 @@ def _open_end(facts: Facts, candidate: Candidate) -> tuple[str, str] | None:
     choices = body.get("n")
     if choices is not None and (isinstance(choices, bool) or not isinstance(choices, int)):
         return "n", "a whole number is needed"
+    if body.get("best_of") not in (None, 1, choices):
+        return "best_of", "more answers are generated and billed than `n` says"
     modalities = body.get("modalities")
     if modalities not in (None, ["text"], []):
         return "modalities", "only text has a bound in tokens"
     tier = body.get("service_tier")
-    if tier not in (None, "auto", "default", "flex") and candidate.backend.provider is Provider.OPENAI:
-        return "service_tier", f"{str(tier)[:40]!r} has no price here: use default"
+    known = ("auto", "default", "flex", *(() if candidate.backend.provider is Provider.OPENAI else ("on_demand",)))
+    if tier is not None and tier not in known:
+        return "service_tier", f"{quoted(tier)} has no price here: use default"
     return None
 
 
 def _open_anthropic(body: dict[str, object], candidate: Candidate) -> tuple[str, str] | None:
     assert candidate.price is not None
-    edits = body.get("context_management")
-    if edits is not None and "compact" in str(edits):
+    budget = _thinking_budget(body)
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int)):
+        return "thinking.budget_tokens", "a whole number is needed"
+    if _mentions(body.get("context_management"), "compact"):
         return "context_management", "compacting is a further inference, without a limit in the request"
     thread = body.get("thread")
     if isinstance(thread, dict) and thread.get("type") != "create":
@@ -188,11 +202,25 @@ def _open_anthropic(body: dict[str, object], candidate: Candidate) -> tuple[str,
     if body.get("billing_policy") not in (None, "default"):
         return "billing_policy", "somebody else pays, so the cost cannot be told"
     if body.get("speed") not in (None, "standard") and not candidate.price.fast_percent:
-        return "speed", f"{str(body.get('speed'))[:40]!r} has no price for model {candidate.model!r}"
+        return "speed", f"{quoted(body.get('speed'))} has no price for model {candidate.model!r}"
     geo = body.get("inference_geo")
     if geo not in (None, "us", "global"):
-        return "inference_geo", f"{str(geo)[:40]!r} has no price here: use us or global"
+        return "inference_geo", f"{quoted(geo)} has no price here: use us or global"
     tier = body.get("service_tier")
     if tier not in (None, "auto", "standard_only"):
-        return "service_tier", f"{str(tier)[:40]!r} has no price here: use standard_only"
+        return "service_tier", f"{quoted(tier)} has no price here: use standard_only"
     return None
+
+
+def _mentions(value: object, word: str) -> bool:
+    """Whether a string or key at any depth holds the word; no recursion, since bodies nest a thousand deep."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str) and word in item:
+            return True
+        if isinstance(item, dict):
+            stack.extend((*item, *item.values()))
+        elif isinstance(item, list):
+            stack.extend(item)
+    return False

@@ -62,6 +62,8 @@ _OPENAI_ONLY = (
     "batches", "graders", "chatkit",
 )  # fmt: skip
 _SHARED = ("files",)
+_BATCH_METHODS = ("GET", "HEAD", "POST", "DELETE")
+"""TRACE among the others would show the application the provider's key."""
 _SPENDING = frozenset((*_ANTHROPIC_ONLY, *_OPENAI_ONLY, *_SHARED))
 
 
@@ -104,6 +106,8 @@ def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Ref
                     f"POST {prefix} creates a batch, whose cost keelage cannot hold under a budget yet: "
                     "send the requests one by one",
                 )
+            if method not in _BATCH_METHODS:
+                return _wrong_method(method, bare, " or ".join(_BATCH_METHODS))
             return endpoint
     if _family(bare) in _SPENDING:
         return Refusal(

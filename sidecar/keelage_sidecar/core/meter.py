@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,13 +10,22 @@ import orjson
 
 from keelage_api.proxy_config import Dialect
 from keelage_api.usage import TokenUsage
+from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
 from keelage_sidecar.core.sse import SseEvent, SseScanner
-from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage
+from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage, tells_output
 
-PLAIN_BYTES_MAX = 64 * 1024 * 1024
-"""A plain answer beyond this is passed on but not read; embeddings of a full batch are about 50 MB."""
+PLAIN_BYTES_MAX = 16 * 1024 * 1024
+"""A plain answer beyond this is passed on but not read, and charged at its bound; 128,000 tokens are about 1 MiB."""
+WHOLE_BYTES = 64 * 1024
+EDGE_BYTES = 8 * 1024
+"""Of embeddings beyond the first, which may be 50 MB, so many bytes of either end are kept."""
+_EDGE_MEMBERS = (
+    (b"usage", re.compile(rb'"usage"\s*+:\s*+(\{(?:[^{}]|\{[^{}]*+\})*+\})')),
+    (b"model", re.compile(rb'"model"\s*+:\s*+("[^"\\]{0,256}")')),
+    (b"service_tier", re.compile(rb'"service_tier"\s*+:\s*+("[^"\\]{0,64}")')),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ class Meter(Protocol):
 def meter_for(facts: Facts, candidate: Candidate, streaming: bool | None = None) -> Meter:
     """A meter for the answer; `streaming` is whether it came as `text/event-stream`, None: as asked for."""
     if not (facts.stream if streaming is None else streaming):
-        return _PlainMeter(facts)
+        return _EmbeddingsMeter(facts) if facts.endpoint.kind is Kind.EMBEDDINGS else _PlainMeter(facts)
     if candidate.backend.dialect is Dialect.ANTHROPIC:
         return _AnthropicStream(facts)
     return _OpenAIStream(facts)
@@ -76,7 +86,7 @@ class _PlainMeter:
         return b""
 
     def result(self, status: int, complete: bool) -> Reading:
-        answer = _object(b"".join(self._parts))
+        answer = self._answer()
         error = _error_type(answer)
         if status >= 300 or error:
             return Reading(None, complete, error=error)
@@ -88,7 +98,41 @@ class _PlainMeter:
             else:
                 usage = openai_usage(raw, _text(answer.get("service_tier")))
         stop = _text(answer.get("stop_reason")) or _finish_reason(answer)
-        return Reading(usage, complete, stop, _text(answer.get("model")), "", usage is not None)
+        final = usage is not None and (
+            not self._facts.endpoint.generates or (isinstance(raw, dict) and tells_output(raw))
+        )
+        return Reading(usage, complete, stop, _text(answer.get("model")), "", final)
+
+    def _answer(self) -> dict[str, object]:
+        return _object(b"".join(self._parts))
+
+
+class _EmbeddingsMeter(_PlainMeter):
+    """Of a long answer only the edges: there are usage and model, and nothing between is text that could say so."""
+
+    _tail = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        if self._size <= WHOLE_BYTES:
+            self._parts.append(chunk)
+            return chunk
+        if not self._tail:
+            whole = b"".join((*self._parts, chunk))
+            self._parts, self._tail = [whole[:EDGE_BYTES]], whole[-EDGE_BYTES:]
+        else:
+            self._tail = (self._tail + chunk[-EDGE_BYTES:])[-EDGE_BYTES:]
+        return chunk
+
+    def _answer(self) -> dict[str, object]:
+        if not self._tail:
+            return super()._answer()
+        found: dict[str, object] = {}
+        for name, pattern in _EDGE_MEMBERS:
+            value = pattern.search(self._tail) or pattern.search(self._parts[0])
+            if value is not None:
+                found.update(_object(b'{"%b":%b}' % (name, value[1])))
+        return found
 
 
 class _AnthropicStream:
@@ -124,23 +168,22 @@ class _AnthropicStream:
                 self._model = _text(message.get("model"))
                 self._replace(message.get("usage"))
             case "message_delta":
-                delta = answer.get("delta")
+                delta, usage = answer.get("delta"), answer.get("usage")
                 stop = _text(delta.get("stop_reason")) if isinstance(delta, dict) else ""
                 self._stop = stop or self._stop
-                if self._replace(answer.get("usage")) and stop:
+                self._replace(usage)
+                if stop and isinstance(usage, dict) and tells_output(usage):
                     self._final = True
             case "message_stop":
                 self._ended = True
             case "error":
                 self._error = _error_type(answer) or "error"
 
-    def _replace(self, counts: object) -> bool:
+    def _replace(self, counts: object) -> None:
         """Running totals replace what they name; null says nothing."""
-        if not isinstance(counts, dict):
-            return False
-        named = {name: value for name, value in counts.items() if value is not None}
-        self._usage = named if self._usage is None else {**self._usage, **named}
-        return True
+        if isinstance(counts, dict):
+            named = {name: value for name, value in counts.items() if value is not None}
+            self._usage = named if self._usage is None else {**self._usage, **named}
 
 
 class _OpenAIStream:
@@ -176,7 +219,7 @@ class _OpenAIStream:
     def result(self, status: int, complete: bool) -> Reading:
         usage = None if self._usage is None else openai_usage(self._usage, self._tier)
         ended = self._ended or (complete and bool(self._stop))
-        final = usage is not None and (self._final or ended)
+        final = self._usage is not None and tells_output(self._usage) and (self._final or ended)
         return Reading(usage, ended and not self._error, self._stop, self._model, self._error, final)
 
     def _fold(self, event: SseEvent) -> bool:

@@ -38,6 +38,13 @@ class Refusal:
     """`<namespace>/<budget>` where a budget refused."""
 
 
+def quoted(value: object) -> str:
+    """A value of the request in a message: short, and of lists and objects only the kind, as they nest at will."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return repr(value if not isinstance(value, str) else value[:80])
+
+
 def render(refusal: Refusal, dialect: Dialect, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and body of the refusal; the headers lack only connection framing."""
     status = refusal.status

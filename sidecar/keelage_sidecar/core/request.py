@@ -64,9 +64,9 @@ def read_request(
             endpoint, "", False, 0, user or default_user, feature, body, {}, patience_s, retry_count, asked_usage=True
         )
 
-    encoding = given.get(b"content-encoding", b"identity").strip().lower()
-    if encoding not in (b"", b"identity"):
-        return _bad("content-encoding", "the body is compressed, so it cannot be read: send it without one")
+    coding = _misread(headers)
+    if coding is not None:
+        return coding
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -79,6 +79,9 @@ def read_request(
     stream = parsed.get("stream")
     if stream is not None and not isinstance(stream, bool):
         return _bad("stream", "true or false is needed")
+    for name in parsed:
+        if name not in _FIELDS and (folded := name.casefold()) in _FIELDS:
+            return _bad(name[:_NAME_MAX], f"some servers read it as {folded!r}: write it so")
     weight = weigh(endpoint.kind, parsed)
     if repeats_a_key(body, weight.keys):
         return _bad("", "the body names a key twice in one object, and parsers differ on which one counts: send one")
@@ -87,8 +90,9 @@ def read_request(
         cap = parsed.get(name)
         if cap is None:
             continue
-        if isinstance(cap, bool) or not isinstance(cap, int) or cap < 0:
-            return _bad(name, "a whole number of at least 0 is needed")
+        least = 0 if endpoint.kind is Kind.MESSAGES else 1  # 0 warms the cache there; elsewhere it may mean no cap
+        if isinstance(cap, bool) or not isinstance(cap, int) or cap < least:
+            return _bad(name, f"a whole number of at least {least} is needed")
         max_output, capped = max(max_output, cap), True
     return Facts(
         endpoint,
@@ -112,6 +116,32 @@ _CAP_FIELDS: dict[Kind, tuple[str, ...]] = {
     Kind.MESSAGES: ("max_tokens",),
     Kind.CHAT: ("max_completion_tokens", "max_tokens"),
 }
+
+
+_FIELDS = frozenset(
+    {
+        "model", "models", "messages", "input", "system", "stream", "stream_options", "max_tokens",
+        "max_completion_tokens", "n", "best_of", "tools", "functions", "prediction", "thinking", "service_tier",
+        "speed", "inference_geo", "modalities", "audio", "plugins", "container", "fallbacks",
+    }
+)  # fmt: skip
+"""Top-level fields that the cost depends on. Servers written in Go take any case of them (encoding/json)."""
+
+
+def _misread(headers: Headers) -> Refusal | None:
+    """Why the provider may read other JSON in the body than we do; None: it will not."""
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            return _bad("content-encoding", "the body is compressed, so it cannot be read: send it without one")
+        if name == b"content-type":
+            kind, *parameters = value.lower().split(b";")
+            if kind.strip().startswith((b"multipart/", b"application/x-www-form-urlencoded")):
+                return _bad("content-type", "the body is a form: send application/json")
+            for parameter in parameters:
+                what, _, said = parameter.partition(b"=")
+                if what.strip() == b"charset" and said.strip(b' \t"') not in (b"utf-8", b"utf8", b"us-ascii"):
+                    return _bad("content-type", "JSON is sent in UTF-8: leave the charset out")
+    return None
 
 
 def _bad(field_name: str, remedy: str) -> Refusal:

@@ -37,6 +37,9 @@ def settle_amount(
     if reading.usage is None or price is None:
         return Settlement(most or 0, uncertain=True)
     proven = _cost(reading.usage, price, candidate)
+    if not reading.usage.prompt_tokens:
+        # Every call has input: what counts none was not counted.
+        return Settlement(max(proven, most or 0), most is not None and proven > most, uncertain=True)
     if reading.final_usage:
         return Settlement(proven, most is not None and proven > most, candidate.price is None)
     if not isinstance(bound, Bound):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from keelage_api.usage import TokenUsage
@@ -78,8 +79,16 @@ def openai_usage(raw: Mapping[str, object], service_tier: str) -> TokenUsage:
     )
 
 
+def tells_output(raw: Mapping[str, object]) -> bool:
+    """Whether the object counts the output at all, be it 0."""
+    names = ("output_tokens", "completion_tokens", "total_tokens")
+    return any(isinstance(raw.get(name), int | float) for name in names)
+
+
 def _count(raw: Mapping[str, object], name: str) -> int:
     value = raw.get(name)
+    if isinstance(value, float) and math.isfinite(value):
+        value = math.ceil(value)  # some compatible servers count so
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 

@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.refusal import quoted
 
 _SLICE = 4096
 """Characters normalised at a time: sorting long runs of combining marks is quadratic."""
@@ -22,6 +23,17 @@ _TOKENS_PER_TOOL = 64
 """Fitted on recorded calls: the hidden prompt for tools was at most 463 tokens longer than the body."""
 
 _CACHE_KEYS = frozenset({"cache_control", "caching", "prompt_cache_breakpoint", "prompt_cache_options"})
+
+_TEXT_BLOCKS = frozenset(
+    {
+        "text", "thinking", "redacted_thinking", "tool_use", "tool_result", "search_result", "server_tool_use",
+        "mcp_tool_use", "tool_reference", "compaction",
+    }
+)  # fmt: skip
+"""Anthropic's blocks that are as long as they look, beside every `…_tool_result`."""
+_TEXT_PARTS = frozenset({"text", "refusal", "thinking", "reasoning", "input_text", "output_text"})
+_BLOCKS_DEPTH_MAX = 16
+"""Blocks within blocks; providers take three levels."""
 
 _CLIENT_TOOLS = (("bash_", 4096), ("text_editor_", 4096), ("memory_", 4096), ("computer_", 16384), ("browser_", 16384))
 """Tools that Anthropic defines and the application runs, with a bound for their hidden definitions (1,480 seen)."""
@@ -37,7 +49,8 @@ class Weight:
     """Of all objects at all depths."""
     images: int = 0
     unread: str = ""
-    """Path of the first document whose text is not in the body (PDF, URL, file); only the context window bounds it."""
+    """Path of the first block whose text is not in the body (PDF, URL, file, or of a kind that is not known here);
+    only the context window bounds it."""
     cached: bool = False
     """Some block asks for a prompt cache entry."""
     cached_long: bool = False
@@ -128,24 +141,28 @@ def _messages(weight: Weight, kind: Kind, messages: object) -> None:
             _add(weight, message)
 
 
-def _blocks(weight: Weight, kind: Kind, blocks: list[object], path: str) -> None:
+def _blocks(weight: Weight, kind: Kind, blocks: list[object], path: str, depth: int = 0) -> None:
     """Content blocks: here alone the provider reads base64 as a picture, so here alone it is not text."""
+    if depth > _BLOCKS_DEPTH_MAX:
+        weight.unread = weight.unread or path
+        _add(weight, blocks)
+        return
     for number, block in enumerate(blocks):
         where = f"{path}[{number}]"
         if not isinstance(block, dict):
             _add(weight, block)
         elif kind in (Kind.MESSAGES, Kind.COUNT_TOKENS):
-            _anthropic_block(weight, kind, block, where)
+            _anthropic_block(weight, kind, block, where, depth)
         else:
             _openai_part(weight, block, where)
 
 
-def _anthropic_block(weight: Weight, kind: Kind, block: dict[str, object], where: str) -> None:
+def _anthropic_block(weight: Weight, kind: Kind, block: dict[str, object], where: str, depth: int) -> None:
     match block.get("type"):
         case "image":
             weight.images += 1
             _add_without(weight, block, "source", "data")
-        case "document" if _source_type(block) in ("base64", "url", "file", ""):
+        case "document" if _source_type(block) not in ("text", "content"):
             weight.unread = weight.unread or f"{where}.source"
             _add_without(weight, block, "source", "data")
         case "document" if isinstance(source := block.get("source"), dict) and isinstance(
@@ -153,14 +170,19 @@ def _anthropic_block(weight: Weight, kind: Kind, block: dict[str, object], where
         ):
             _add_but(weight, block, "source")
             _add_but(weight, source, "content")
-            _blocks(weight, kind, inner, f"{where}.source.content")
+            _blocks(weight, kind, inner, f"{where}.source.content", depth + 1)
         case "tool_result" | "search_result" if isinstance(inner := block.get("content"), list):
             _add_but(weight, block, "content")
-            _blocks(weight, kind, inner, f"{where}.content")
+            _blocks(weight, kind, inner, f"{where}.content", depth + 1)
         case "container_upload":
             _open(weight, where, "a container upload feeds code at the provider, which no number in the request limits")
             _add(weight, block)
+        case "document":
+            _add(weight, block)
+        case str() as name if name in _TEXT_BLOCKS or name.endswith("_tool_result"):
+            _add(weight, block)
         case _:
+            weight.unread = weight.unread or where
             _add(weight, block)
 
 
@@ -179,7 +201,10 @@ def _openai_part(weight: Weight, part: dict[str, object], where: str) -> None:
         case "input_audio" | "audio" | "video_url" | "input_video":
             _open(weight, where, "audio and video have no bound in tokens: send text")
             _add(weight, part)
-        case _:
+        case str() as name if name in _TEXT_PARTS:
+            _add(weight, part)
+        case other:
+            _open(weight, where, f"a part of type {quoted(other)} has no bound in tokens that is known here: send text")
             _add(weight, part)
 
 
@@ -222,5 +247,5 @@ def _tools(weight: Weight, kind: Kind, tools: object, functions: bool = False) -
             continue
         weight.unbounded = weight.unbounded or (
             f"tools[{number}].type",
-            f"tool {str(name)[:80]!r} runs at the provider, and nothing in the request limits how often it bills",
+            f"tool {quoted(name)} runs at the provider, and nothing in the request limits how often it bills",
         )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sidecar.core.calls import EMBED, GPT, HAIKU, LOCAL, chat, claude, embeddings, gpt, is_a, messages
+from tests.sidecar.core.calls import EMBED, GPT, HAIKU, LOCAL, chat, claude, embeddings, facts_of, gpt, is_a, messages
 from tests.sidecar.core.test_request import JSON
 
 from keelage_api.pricing import ModelPrice, Rates, cost_of
@@ -190,6 +190,8 @@ def test_free_endpoints_are_bounded_by_nothing() -> None:
         ({"inference_geo": "mars"}, "inference_geo"),
         ({"service_tier": "priority"}, "service_tier"),
         ({"tools": [{"type": "web_search_20250305"}]}, "tools[0].type"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1e6}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": "1000000"}}, "thinking.budget_tokens"),
     ],
 )
 def test_what_has_no_bound_at_anthropic_is_named(fields: dict[str, object], field: str) -> None:
@@ -228,6 +230,32 @@ def test_harmless_fields_stay_bounded(fields: dict[str, object]) -> None:
 )
 def test_what_has_no_bound_at_openai_is_named(fields: dict[str, object], field: str) -> None:
     assert is_a(Unbounded, bound_of(chat(max_tokens=1, **fields), gpt(), 0)).field == field
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"service_tier": "performance"}, "service_tier"),
+        ({"models": ["dear/model"]}, "models"),
+        ({"preset": "dear"}, "preset"),
+        ({"search_parameters": {"mode": "on"}}, "search_parameters"),
+        ({"best_of": 8}, "best_of"),
+        ({"best_of": "8"}, "best_of"),
+    ],
+)
+def test_what_compatible_servers_bill_beside_the_request_is_named(fields: dict[str, object], field: str) -> None:
+    candidate = Candidate(LOCAL, "qwen", GPT)
+    assert is_a(Unbounded, bound_of(chat(max_tokens=1, **fields), candidate, 0)).field == field
+
+
+@pytest.mark.parametrize("name", ["context_management", "service_tier", "inference_geo", "speed", "thinking", "tools"])
+def test_values_may_nest_as_deep_as_the_parser_allows(name: str) -> None:
+    value = b"[" * 1000 + b"]" * 1000
+    if name == "tools":
+        value = b'[{"type":' + value + b"}]"
+    body = b'{"model":"m","max_tokens":1,"%b":%b}' % (name.encode(), value)
+    for endpoint, candidate in ((MESSAGES, claude()), (CHAT, gpt())):
+        assert isinstance(bound_of(facts_of(endpoint, body), candidate, 0), Bound | Unbounded)
 
 
 @pytest.mark.parametrize("model", ["groq/compound-beta", "gpt-4o-search-preview", "o4-mini-deep-research", "x:online"])

@@ -59,6 +59,9 @@ def test_served_paths_are_known(method: str, path: str, headers: Headers, expect
         ("POST", "/v1//messages", 404, "UnknownEndpoint"),
         ("POST", "/v1/%6dessages", 404, "UnknownEndpoint"),
         ("GET", "/v1/batches/../responses", 404, "UnknownEndpoint"),
+        ("TRACE", "/v1/messages/batches/b", 405, "MethodNotAllowed"),
+        ("PUT", "/v1/messages/batches", 405, "MethodNotAllowed"),
+        ("PATCH", "/v1/batches/b", 405, "MethodNotAllowed"),
     ],
 )
 def test_other_paths_are_refused_with_a_reason(method: str, path: str, status: int, reason: str) -> None:

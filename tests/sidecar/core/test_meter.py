@@ -216,6 +216,38 @@ def test_quirks_of_compatible_servers_are_read_the_dearer_way(raw: dict[str, obj
     assert run(meter_for(chat(), gpt()), [orjson.dumps({"usage": raw})])[1].usage == usage
 
 
+def test_counts_in_floating_point_are_rounded_up() -> None:
+    body = orjson.dumps({"usage": {"prompt_tokens": 8.0, "completion_tokens": 2.5}})
+    assert run(meter_for(chat(), gpt()), [body])[1].usage == TokenUsage(8, output_tokens=3)
+
+
+@pytest.mark.parametrize("raw", [{}, {"prompt_tokens": 8}, {"prompt_tokens": 8, "completion_tokens": None}])
+def test_usage_that_leaves_the_output_out_is_not_final(raw: dict[str, object]) -> None:
+    assert not run(meter_for(chat(), gpt()), [orjson.dumps({"usage": raw})])[1].final_usage
+    chunk = {**USAGE_CHUNK, "usage": raw}
+    assert not run(openai_meter(), [openai_chunks(FIRST_CHUNK, LAST_CHUNK, chunk)])[1].final_usage
+    assert not run(meter_for(messages(), claude()), [orjson.dumps({"usage": {"input_tokens": 8}})])[1].final_usage
+
+
+def test_of_embeddings_only_the_end_is_kept() -> None:
+    vectors: object = [{"object": "embedding", "index": 0, "embedding": [0.25] * 40_000}]
+    body = orjson.dumps({"object": "list", "data": vectors, "model": "e", "usage": {"prompt_tokens": 8}})
+    meter = meter_for(embeddings("x"), gpt())
+    sent, reading = run(meter, [body[i : i + 1000] for i in range(0, len(body), 1000)])
+    assert (sent, reading) == (body, Reading(TokenUsage(8), True, "", "e", "", True))
+
+
+def test_usage_may_stand_before_the_vectors_or_nowhere() -> None:
+    def usage_of(body: dict[str, object]) -> TokenUsage | None:
+        raw = orjson.dumps(body)
+        meter = meter_for(embeddings("x"), gpt())
+        return run(meter, [raw[i : i + 1000] for i in range(0, len(raw), 1000)])[1].usage
+
+    vectors = [0.25] * 40_000
+    assert usage_of({"usage": {"prompt_tokens": 8, "details": {"x": 1}}, "data": vectors}) == TokenUsage(8)
+    assert usage_of({"data": vectors}) is None
+
+
 def test_embeddings_have_input_only() -> None:
     body = orjson.dumps({"model": "e", "data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}})
     assert run(meter_for(embeddings("x"), gpt()), [body])[1] == Reading(TokenUsage(8), True, "", "e", "", True)

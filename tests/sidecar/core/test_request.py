@@ -117,6 +117,9 @@ def test_usage_is_asked_for_only_by_the_option(options: dict[str, object], asked
         (b'{"model":"m","max_tokens":-1}', "max_tokens"),
         (b'{"model":"m","max_tokens":1e9}', "max_tokens"),
         (b'{"model":"m","max_tokens":99999999999999999999999}', "max_tokens"),
+        (b'{"model":"m","Model":"dearer"}', "Model"),
+        (b'{"model":"m","MAX_TOKENS":9}', "MAX_TOKENS"),
+        ('{"model":"m","tool\u017f":[]}'.encode(), "tool\u017f"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_field(body: bytes, field: str) -> None:
@@ -127,6 +130,35 @@ def test_what_cannot_be_read_is_refused_with_its_field(body: bytes, field: str) 
 def test_a_compressed_body_is_refused() -> None:
     refusal = is_a(Refusal, read_request(CHAT, ((b"content-encoding", b"gzip"),), b"\x1f\x8b"))
     assert refusal.field == "content-encoding"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ((b"content-encoding", b"gzip"), (b"content-encoding", b"identity")),
+        ((b"content-type", b"application/json; charset=utf-7"),),
+        ((b"content-type", b'application/json; Charset = "UTF-16"'),),
+        ((b"content-type", b"application/x-www-form-urlencoded"),),
+        ((b"content-type", b"application/json"), (b"content-type", b"multipart/form-data; boundary=x")),
+    ],
+)
+def test_a_body_that_the_provider_may_read_otherwise_is_refused(headers: Headers) -> None:
+    refusal = is_a(Refusal, read_request(CHAT, headers, b'{"model":"m"}'))
+    assert refusal.field == headers[0][0].decode()
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"application/json; charset=UTF-8", b"text/plain", b""])
+def test_any_content_type_of_json_in_utf8_is_read(kind: bytes) -> None:
+    assert isinstance(read_request(CHAT, ((b"content-type", kind),), b'{"model":"m"}'), Facts)
+
+
+def test_fields_that_nobody_reads_may_be_written_in_capitals() -> None:
+    assert isinstance(read_request(CHAT, (), b'{"model":"m","chatTemplate":{"Model":1}}'), Facts)
+
+
+def test_a_zero_cap_of_a_chat_is_refused_since_some_servers_take_it_for_none() -> None:
+    refusal = is_a(Refusal, read_request(CHAT, (), b'{"model":"m","max_tokens":0}'))
+    assert refusal.field == "max_tokens"
 
 
 def test_a_zero_cap_is_a_cap() -> None:

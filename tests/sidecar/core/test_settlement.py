@@ -44,6 +44,9 @@ def final(usage: TokenUsage) -> Reading:
         (Reading(TokenUsage(990, output_tokens=99), False), 200, True, Settlement(1_490_000_000, False, True)),
         (Reading(TokenUsage(1_200), False), 200, True, Settlement(BOUND.amount, False, True)),
         (Reading(TokenUsage(5_000), False), 200, True, Settlement(5_000_000_000, True, True)),
+        # An answer that had no input was not counted at all.
+        (final(TokenUsage()), 200, True, Settlement(BOUND.amount, uncertain=True)),
+        (final(TokenUsage(output_tokens=7)), 200, True, Settlement(BOUND.amount, uncertain=True)),
     ],
 )
 def test_an_attempt_is_charged_by_its_evidence(reading: Reading, status: int, sent: bool, expected: Settlement) -> None:

@@ -67,6 +67,7 @@ def test_what_looks_like_a_picture_inside_tool_input_is_text() -> None:
         (Kind.MESSAGES, {"type": "document", "source": {"type": "url", "url": "https://x"}}, "source"),
         (Kind.MESSAGES, {"type": "document", "source": {"type": "file", "file_id": "f"}}, "source"),
         (Kind.MESSAGES, {"type": "document"}, "source"),
+        (Kind.MESSAGES, {"type": "document", "source": {"type": "bucket", "uri": "s3://x"}}, "source"),
         (Kind.CHAT, {"type": "file", "file": {"file_id": "f"}}, "file"),
         (Kind.CHAT, {"type": "file", "file": {"file_data": PIXELS}}, "file"),
     ],
@@ -117,6 +118,8 @@ def test_cache_entries_are_noticed_wherever_they_are(control: dict[str, object],
         (Kind.CHAT, {"tools": [{"type": "bash_20250124"}]}, "tools[0].type"),
         (Kind.CHAT, user({"type": "input_audio", "input_audio": {}}), "messages[0].content[0]"),
         (Kind.CHAT, {"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages[0].audio"),
+        (Kind.CHAT, user({"type": "audio_url", "audio_url": {"url": "https://x"}}), "messages[0].content[0]"),
+        (Kind.CHAT, user({"video_url": {"url": "https://x"}}), "messages[0].content[0]"),
     ],
 )
 def test_what_nothing_limits_is_named(kind: Kind, body: dict[str, object], field: str) -> None:
@@ -139,3 +142,16 @@ def test_any_nesting_is_weighed_without_recursion() -> None:
     for _ in range(5000):
         nested = [nested]
     assert weigh(Kind.MESSAGES, {"system": nested}).tokens > 0
+
+
+def test_a_block_of_a_kind_yet_unknown_is_bounded_by_the_window_only() -> None:
+    assert weigh(Kind.MESSAGES, user({"type": "video", "source": {"url": "x"}})).unread == "messages[0].content[0]"
+    for known in ("text", "thinking", "tool_use", "tool_result", "web_search_tool_result"):
+        assert weigh(Kind.MESSAGES, user({"type": known, "text": "x"})).unread == ""
+
+
+def test_blocks_within_blocks_without_end_are_bounded_by_the_window() -> None:
+    content: object = "x"
+    for _ in range(500):
+        content = [{"type": "tool_result", "content": content}]
+    assert weigh(Kind.MESSAGES, {"messages": [{"role": "user", "content": content}]}).unread
