@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable
 
 import msgspec
@@ -11,7 +12,16 @@ from keelage_api.v1alpha1.llmledger import ledger_name
 from keelage_api.v1alpha1.metadata import API_VERSION, GROUP, VERSION
 from keelage_operator.core.ledger import LedgerRecord
 from keelage_operator.shell.cluster import Cluster, Json, Refused, Unreachable, list_all, member
-from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, Stored, StoreGone, StoreUnavailable
+from keelage_operator.shell.ledger_store import (
+    LedgerKey,
+    StoreConflict,
+    Stored,
+    StoreGone,
+    StoreUnavailable,
+    StoreUnreadable,
+)
+
+LOG = logging.getLogger(__name__)
 
 PLURAL = "llmledgers"
 BUDGET_LABEL = "keelage.dev/budget"
@@ -40,12 +50,7 @@ class KubernetesStore:
             items = await list_all(self._cluster, f"/apis/{GROUP}/{VERSION}/{PLURAL}")
         except (Refused, Unreachable) as error:
             raise StoreUnavailable(f"ledgers cannot be listed: {error}") from error
-        return tuple(
-            sorted(
-                LedgerKey(f"{member(item, 'metadata').get('namespace')}/{item.get('budget')}", str(item.get("window")))
-                for item in items
-            )
-        )
+        return tuple(sorted(key for item in items if (key := _key(item)) is not None))
 
     async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
         namespace, _ = _split(key)
@@ -114,6 +119,15 @@ def _path(key: LedgerKey) -> str:
     return f"{_collection(namespace)}/{ledger_name(budget, key.window)}"
 
 
+def _key(item: Json) -> LedgerKey | None:
+    """None: its name is not made of its budget and window, so that it cannot be the operator's."""
+    metadata, budget, window = member(item, "metadata"), str(item.get("budget")), str(item.get("window"))
+    if metadata.get("name") != ledger_name(budget, window):
+        LOG.error("LLMLedger %s/%s is not the operator's: delete it", metadata.get("namespace"), metadata.get("name"))
+        return None
+    return LedgerKey(f"{metadata.get('namespace')}/{budget}", window)
+
+
 def _object(key: LedgerKey, record: LedgerRecord, version: str = "") -> Json:
     namespace, budget = _split(key)
     metadata: Json = {
@@ -138,8 +152,26 @@ def _stored(key: LedgerKey, found: Json) -> Stored:
     try:
         record = msgspec.convert(found.get("record"), LedgerRecord)
     except msgspec.ValidationError as error:
-        raise StoreUnavailable(
-            f"ledger {key.budget} {key.window} cannot be read: {error}: delete the LLMLedger to have it rebuilt from"
-            " the budget's status"
-        ) from error
+        raise _unreadable(key, str(error)) from error
+    fault = _fault(record)
+    if fault:
+        raise _unreadable(key, fault)
     return Stored(record, str(member(found, "metadata").get("resourceVersion", "")))
+
+
+def _fault(record: LedgerRecord) -> str:
+    """What the operator never writes; empty: nothing."""
+    if record.starts_at.tzinfo is None or record.ends_at.tzinfo is None:
+        return "record.starts_at or record.ends_at names no time zone"
+    sums = (record.epoch, record.settled, record.forfeited, record.recovered)
+    rows = (amount for row in record.rows.values() for amount in (row.granted, row.spent, row.reserved))
+    return "an amount in the record is negative" if min((*sums, *rows)) < 0 else ""
+
+
+def _unreadable(key: LedgerKey, why: str) -> StoreUnreadable:
+    namespace, budget = _split(key)
+    return StoreUnreadable(
+        f"ledger {key.budget} {key.window} cannot be read: {why}: delete the LLMLedger"
+        f" {namespace}/{ledger_name(budget, key.window)} to have it rebuilt from the budget's status (take the chart's"
+        " ValidatingAdmissionPolicyBinding for ledgers away for that moment)"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -27,8 +28,14 @@ from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreCon
 
 __all__ = ["LedgerBook", "LedgerUnavailable"]
 
+LOG = logging.getLogger(__name__)
+
 TIDY_S = 1.0
 """Between looks at what was not urgent to store and at windows that have ended."""
+RELOAD_S = 15.0
+"""Between attempts to read a ledger that could not be read."""
+AT_ONCE = 16
+"""Ledgers that are taken over or tidied at the same time: thousands one after the other would take minutes."""
 KEPT = timedelta(days=1)
 """A ledger on which nobody can spend any more stays for so long after its window."""
 GONE_S = 600.0
@@ -77,20 +84,27 @@ class LedgerBook:
     async def lead(self) -> None:
         """Take over every ledger: the next epoch is written before anything is granted.
 
-        LedgerUnavailable if the store cannot be read or written: try again.
+        One that cannot be taken over now grants nothing until it can be; it does not hold up the others.
+        LedgerUnavailable if the store cannot be listed: try again.
         """
         await self.stop_leading()
         try:
-            for key in await self._store.list_keys():
-                page = self._page(key, None)
-                await page.take_over()
-        except (StoreUnavailable, LedgerUnavailable) as error:
-            self._pages.clear()
+            keys = await self._store.list_keys()
+        except StoreUnavailable as error:
             raise LedgerUnavailable(f"cannot take over the ledgers: {error}") from error
+        slots = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._take_over(self._page(key, None), slots) for key in keys))
         self._leading = True
         self._tidier = asyncio.create_task(self._tidy(), name="ledger tidier")
         for budget in self._budgets:
             self.on_change(budget)
+
+    async def _take_over(self, page: LedgerPage, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            try:
+                await page.take_over()
+            except LedgerUnavailable as error:
+                LOG.error("not taken over, tried again in %g s: %s", RELOAD_S, error)
 
     async def stop_leading(self) -> None:
         """Grant nothing from here on; whoever waits gets LedgerUnavailable."""
@@ -160,7 +174,7 @@ class LedgerBook:
         while len(self._gone) > GONE_MAX or next(iter(self._gone.values())) < now - GONE_S:
             self._gone.popitem(last=False)
         if self._leading:
-            pages = [page for page in self._pages.values() if page.record is None or uid in pods(page.record)]
+            pages = [page for page in self._pages.values() if _may_hold(page, uid)]
             outcomes = await asyncio.gather(*(page.pod_gone(uid) for page in pages), return_exceptions=True)
             for page, outcome in zip(pages, outcomes, strict=True):
                 if isinstance(outcome, LedgerGone):  # with its namespace: no row is left to close
@@ -257,20 +271,30 @@ class LedgerBook:
             del self._pages[page.key]
 
     async def _tidy(self) -> None:
+        slots, reload_s = asyncio.Semaphore(AT_ONCE), self._clock() + RELOAD_S
         while True:
             await asyncio.sleep(TIDY_S)
             for name, terms in self._budgets.items():
                 before = self._newest.get(name)
                 if before is not None and self._window(terms) != before[1]:
                     self.on_change(name)
-            for key, page in list(self._pages.items()):
-                try:
-                    await page.flush()
-                    await self._drop(key, page)
-                except LedgerGone:
-                    self._close(page)
-                except (LedgerUnavailable, StoreUnavailable, StoreConflict):
-                    continue  # the next statement or the next look finds out what is stored
+            reload = self._clock() >= reload_s
+            reload_s = self._clock() + RELOAD_S if reload else reload_s
+            await asyncio.gather(*(self._tidied(page, reload, slots) for page in list(self._pages.values())))
+
+    async def _tidied(self, page: LedgerPage, reload: bool, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            try:
+                await page.flush(reload)
+                await self._drop(page.key, page)
+            except LedgerGone:
+                self._close(page)
+            except (LedgerUnavailable, StoreUnavailable, StoreConflict) as error:
+                # The next statement or the next look finds out what is stored.
+                if reload and page.record is None:
+                    LOG.error("tried again in %g s: %s", RELOAD_S, error)
+            except Exception:  # a bug that one ledger brings out must not leave all the others untidied
+                LOG.exception("ledger %s %s cannot be tidied", page.key.budget, page.key.window)
 
     async def _drop(self, key: LedgerKey, page: LedgerPage) -> None:
         record, version = page.record, page.version
@@ -297,6 +321,12 @@ class LedgerBook:
 
     def changed(self, budget: str) -> None:
         self.on_change(budget)
+
+
+def _may_hold(page: LedgerPage, uid: str) -> bool:
+    """Whether the pod may have a row there. One in a ledger that is unreadable now is closed after a later list of
+    pods: the burials of a whole cluster must not wait for it."""
+    return uid in pods(page.record) if page.record is not None else not page.unreadable
 
 
 def _names_a_ledger(namespace: str, statement: Statement) -> bool:

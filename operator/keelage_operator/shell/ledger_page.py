@@ -13,7 +13,15 @@ from keelage_api.errors import KeelageError
 from keelage_api.sync import Right
 from keelage_api.window import Window
 from keelage_operator.core.ledger import Checkpoint, Heard, LedgerRecord, apply, pod_gone, rebuild
-from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreGone, StoreUnavailable
+from keelage_operator.shell.ledger_store import (
+    LedgerKey,
+    LedgerStore,
+    StoreConflict,
+    Stored,
+    StoreGone,
+    StoreUnavailable,
+    StoreUnreadable,
+)
 
 GATHER_S = 0.05
 """Statements of so long go into one write: at most twenty writes per second and ledger."""
@@ -76,6 +84,8 @@ class LedgerPage:
         self._dirty = False
         self._doubtful = False
         self._epoch: int | None = None
+        self.unreadable = False
+        """What is stored is garbage: no use to try before somebody deleted it."""
         self._remembered: LedgerRecord | None = None
         """As last stored; what a deleted ledger is made of again."""
         self._asks: list[_Ask] = []
@@ -94,9 +104,12 @@ class LedgerPage:
         """Stored when it returns. LedgerUnavailable."""
         await self._ask(None, uid)
 
-    async def flush(self) -> None:
-        """Store what was not urgent. LedgerUnavailable."""
-        if (self._dirty or self._doubtful) and self._task is None:
+    async def flush(self, reload: bool = False) -> None:
+        """Store what was not urgent; with `reload` also find out what is stored where that is not known.
+
+        LedgerUnavailable.
+        """
+        if (self._dirty or self._doubtful or (reload and self.record is None)) and self._task is None:
             await self._ask(None, "")
 
     def let_go(self) -> None:
@@ -115,7 +128,7 @@ class LedgerPage:
         """
         for _ in range(CONFLICTS_MAX):
             try:
-                stored = await self._store.load(self.key)
+                stored = await self._load()
                 if stored is None:
                     self._forget()
                     return
@@ -204,7 +217,7 @@ class LedgerPage:
             if self.record is not None:
                 return self.record
         try:
-            stored = await self._store.load(self.key)
+            stored = await self._load()
         except StoreUnavailable as error:
             raise LedgerUnavailable(str(error)) from error
         if stored is None:
@@ -216,6 +229,16 @@ class LedgerPage:
         self.record = self._remembered = stored.record
         self._version = stored.version
         return stored.record
+
+    async def _load(self) -> Stored | None:
+        """Raises StoreUnavailable."""
+        try:
+            stored = await self._store.load(self.key)
+        except StoreUnreadable:
+            self.unreadable = True
+            raise
+        self.unreadable = False
+        return stored
 
     def _anew(self) -> LedgerRecord:
         """For a ledger that does not exist: yet, or any more. What was stored or is in the status stays counted."""

@@ -21,6 +21,10 @@ class StoreUnavailable(KeelageError):
     """The store did not answer in time or not at all; a write may or may not have happened."""
 
 
+class StoreUnreadable(StoreUnavailable):
+    """What is stored is no ledger; asking again does not help before somebody deletes it."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class LedgerKey:
     budget: str

@@ -8,8 +8,9 @@ import pytest
 from tests.operator.shell.fake_cluster import FakeCluster, Fault
 
 from keelage_operator.core.ledger import LedgerRecord, Row
+from keelage_operator.shell.cluster import Json
 from keelage_operator.shell.kubernetes_store import KubernetesStore
-from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, StoreGone, StoreUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, StoreGone, StoreUnavailable, StoreUnreadable
 
 KEY = LedgerKey("shop/month", "2026-11-21T14Z")
 PATH = "/apis/keelage.dev/v1alpha1/namespaces/shop/llmledgers/month-2026-11-21t14z"
@@ -81,3 +82,24 @@ async def test_in_a_namespace_that_was_deleted_nothing_can_be_kept() -> None:
         await store.create(KEY, RECORD)
     with pytest.raises(StoreConflict, match="was deleted"):
         await store.replace(KEY, RECORD, "7")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"starts_at": "2026-11-21T14:00:00", "ends_at": "2026-11-21T15:00:00Z"},
+        {"starts_at": "2026-11-21T14:00:00Z", "ends_at": "2026-11-21T15:00:00Z", "settled": -1},
+        {"starts_at": "2026-11-21T14:00:00Z", "ends_at": "2026-11-21T15:00:00Z", "rows": {"a.1": {"granted": -1}}},
+    ],
+)
+async def test_a_record_that_the_operator_never_writes_is_not_believed(record: Json) -> None:
+    cluster = FakeCluster()
+    cluster.add(PATH, {"kind": "LLMLedger", "record": record})
+    with pytest.raises(StoreUnreadable, match="delete the LLMLedger shop/"):
+        await KubernetesStore(cluster).load(KEY)
+
+
+async def test_a_ledger_whose_name_says_something_else_is_not_listed() -> None:
+    cluster = FakeCluster()
+    cluster.add(PATH, {"kind": "LLMLedger", "budget": "../../../secrets", "window": "2026-11-21T14Z", "record": {}})
+    assert await KubernetesStore(cluster).list_keys() == ()

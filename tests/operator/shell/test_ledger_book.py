@@ -15,8 +15,15 @@ from keelage_api.window import Every
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import Checkpoint, LedgerRecord, committed
 from keelage_operator.core.terms import BudgetInForce
-from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
-from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreGone, StoreUnavailable
+from keelage_operator.shell.ledger_book import RELOAD_S, LedgerBook, LedgerUnavailable
+from keelage_operator.shell.ledger_store import (
+    LedgerKey,
+    MemoryStore,
+    Stored,
+    StoreGone,
+    StoreUnavailable,
+    StoreUnreadable,
+)
 
 BUDGET = BudgetInForce("shop/day", uid="u", limit=1000, every=Every.DAY, zone="UTC", hard=True)
 KEY = LedgerKey("shop/day", "2026-11-21")
@@ -420,5 +427,55 @@ def test_a_ledger_that_another_replica_opened_is_found_before_it_is_called_gone(
         assert (last.granted, current.window) == (40, "2026-11-21")
         assert committed(await stored(store, LedgerKey("shop/day", "2026-11-22"))) == 40
         await behind.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+class BrokenStore(FlakyStore):
+    """One ledger in it is garbage that somebody wrote by hand."""
+
+    broken = LedgerKey("other/day", "2026-11-21")
+    reads = 0
+
+    async def list_keys(self) -> tuple[LedgerKey, ...]:
+        return tuple(sorted((*await super().list_keys(), self.broken)))
+
+    async def load(self, key: LedgerKey) -> Stored | None:
+        if key == self.broken:
+            self.reads += 1
+            raise StoreUnreadable("it is garbage: delete it")
+        return await super().load(key)
+
+
+def test_a_ledger_that_cannot_be_read_does_not_keep_the_others_from_being_led() -> None:
+    async def scene() -> None:
+        store = BrokenStore()
+        book = (await leader(store)).book
+        assert book.leading
+        (right,) = await tell(book, wish(1))
+        assert right.granted == 100
+        before = store.reads
+        for number in range(20):
+            await book.pod_gone(f"p{number}")  # returns: the burials of a whole cluster do not wait for it
+        assert store.reads == before
+        await book.pod_gone(POD.uid)
+        assert (await stored(store)).forfeited == 100
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_ledger_whose_store_did_not_answer_at_first_is_taken_over_later() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        first = (await leader(store)).book
+        await tell(first, wish(1))
+        await first.stop_leading()
+        store.fail_before = 1
+        book = (await leader(store)).book
+        assert book.leading
+        await asyncio.sleep(RELOAD_S + 2)
+        assert book.pods() == {POD.uid}
+        await book.stop_leading()
 
     on_virtual_time(scene())
