@@ -10,8 +10,9 @@ from typing import Protocol
 import msgspec
 
 from keelage_api.codec import encode
-from keelage_api.errors import KeelageError
+from keelage_api.errors import KeelageError, MessageError
 from keelage_api.sync import ConfigReply, ConfigRequest, Right, SyncReply, SyncRequest
+from keelage_operator.core.hearsay import CREDENTIALS_MAX, fault, short
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speaker, Speakers
 from keelage_operator.shell.route_source import RouteSource
@@ -136,12 +137,15 @@ class SyncChannel:
         self._heard = heard
 
     async def answer(self, pod: PodIdentity, request: SyncRequest) -> SyncReply:
-        """Raises Unavailable, Forbidden, and what the ledgers raise."""
+        """Raises Unavailable, Forbidden, MessageError, and what the ledgers raise."""
         now = self._leadership()
         if not now.leading:
             if not now.address:
                 raise Unavailable("no leader is elected yet")
             return SyncReply(leader=now.address)
+        wrong = fault(request)
+        if wrong:
+            raise MessageError(f"SyncRequest of pod {pod.namespace}/{pod.name}: {wrong}")
         for statement in request.statements:
             if not statement.budget.startswith(f"{pod.namespace}/"):
                 raise Forbidden(f"budget {statement.budget} is not in namespace {pod.namespace} of the pod")
@@ -158,9 +162,9 @@ class SyncChannel:
                 pod_uid=pod.uid,
                 pod_name=pod.name,
                 namespace=pod.namespace,
-                config_version=request.config_version,
-                config_error=request.config_error,
-                missing_credentials=request.missing_credentials,
+                config_version=short(request.config_version),
+                config_error=short(request.config_error),
+                missing_credentials=tuple(short(each) for each in request.missing_credentials[:CREDENTIALS_MAX]),
                 heard_s=self._clock(),
             )
         )

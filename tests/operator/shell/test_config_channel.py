@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 from tests.operator.shell.border_fakes import POD, Clock, Ledgers, Pods, Routes, config
 
 from keelage_api.codec import decode_config
+from keelage_api.errors import MessageError
 from keelage_api.sync import ConfigReply, ConfigRequest, Right, Statement, SyncReply, SyncRequest
+from keelage_operator.core.hearsay import AMOUNT_MAX, STATEMENTS_MAX
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speakers
 from keelage_operator.shell.config_channel import ConfigChannel, Forbidden, Leadership, SyncChannel, Unavailable
@@ -130,3 +133,38 @@ async def test_leaving_sidecar_is_no_longer_counted() -> None:
     await channel.answer(POD, SyncRequest("inc-1", leaving=True))
     assert speakers.of_namespace("shop", 0.0) == ()
     assert len(ledgers.heard) == 2, "its last word reaches the ledgers"
+
+
+WORD = Statement("shop/month", "", seq=1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (SyncRequest("x" * 65), "incarnation"),
+        (SyncRequest(""), "incarnation"),
+        (SyncRequest("a.b"), "incarnation"),
+        (SyncRequest("i", statements=(WORD,) * (STATEMENTS_MAX + 1)), "statements: 513"),
+        (SyncRequest("i", statements=(replace(WORD, spent=-1),)), r"statements\[0\].spent: -1"),
+        (SyncRequest("i", statements=(WORD, replace(WORD, reserved=AMOUNT_MAX + 1))), r"statements\[1\].reserved"),
+        (SyncRequest("i", statements=(replace(WORD, want=2**200),)), r"statements\[0\].want"),
+        (SyncRequest("i", statements=(replace(WORD, min_want=-(2**64)),)), r"statements\[0\].min_want"),
+        (SyncRequest("i", statements=(replace(WORD, granted=2**63),)), r"statements\[0\].granted"),
+        (SyncRequest("i", statements=(replace(WORD, keep=2**63),)), r"statements\[0\].keep"),
+        (SyncRequest("i", statements=(replace(WORD, seq=2**63),)), r"statements\[0\].seq"),
+    ],
+)
+async def test_what_would_spoil_a_ledger_never_reaches_it(request_: SyncRequest, field: str) -> None:
+    ledgers, told = Ledgers(), list[str]()
+    channel, _ = syncing(ledgers, LEADER, told)
+    with pytest.raises(MessageError, match=f"pod shop/.*{field}"):
+        await channel.answer(POD, request_)
+    assert (ledgers.heard, told) == ([], [])
+
+
+async def test_of_a_long_complaint_the_beginning_is_kept() -> None:
+    channel, speakers = syncing(Ledgers(), LEADER, [])
+    await channel.answer(POD, SyncRequest("i", config_error="e" * 100_000, missing_credentials=("s/k",) * 1000))
+    (speaker,) = speakers.of_namespace("shop", 0.0)
+    assert len(speaker.config_error) == 512
+    assert len(speaker.missing_credentials) == 32

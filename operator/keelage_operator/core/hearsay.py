@@ -1,0 +1,60 @@
+"""What a sidecar may say at all, whoever wrote it: its numbers and names end up in objects of the cluster."""
+
+from __future__ import annotations
+
+import re
+
+from keelage_api.money import PICO_PER_USD
+from keelage_api.sync import Statement, SyncRequest
+
+STATEMENTS_MAX = 512
+"""Twice the accounts that a sidecar's journal has room for."""
+
+AMOUNT_MAX = 9_000_000 * PICO_PER_USD
+"""The greatest limit of a budget. The API server keeps integers up to 2**63 and makes floats of others."""
+
+SEQ_MAX = 2**62
+
+COMPLAINT_LENGTH_MAX = 512
+"""Of what is kept of a sidecar's complaint; a condition shows no more than that."""
+CREDENTIALS_MAX = 32
+
+_INCARNATION = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+def fault(request: SyncRequest) -> str:
+    """The field that cannot be, and why; empty: none."""
+    if not _INCARNATION.fullmatch(request.incarnation):
+        return "incarnation: must be 1 to 64 letters, digits, '-' or '_'"
+    if len(request.statements) > STATEMENTS_MAX:
+        return f"statements: {len(request.statements)} are more than {STATEMENTS_MAX}: send the others later"
+    for index, statement in enumerate(request.statements):
+        wrong = _fault_of(statement)
+        if wrong:
+            return f"statements[{index}].{wrong}"
+    return ""
+
+
+def _fault_of(statement: Statement) -> str:
+    amounts = {
+        "granted": statement.granted,
+        "spent": statement.spent,
+        "reserved": statement.reserved,
+        "want": statement.want,
+        "min_want": statement.min_want,
+    }
+    for name, amount in amounts.items():
+        if not 0 <= amount <= AMOUNT_MAX:
+            return f"{name}: {amount} is not between 0 and {AMOUNT_MAX} pico-dollars"
+    if statement.keep > AMOUNT_MAX:
+        return f"keep: {statement.keep} is above {AMOUNT_MAX} pico-dollars"
+    if not 0 <= statement.seq <= SEQ_MAX:
+        return f"seq: {statement.seq} is not between 0 and {SEQ_MAX}"
+    return ""
+
+
+def short(complaint: str) -> str:
+    """As much of a sidecar's complaint as is kept."""
+    if len(complaint) <= COMPLAINT_LENGTH_MAX:
+        return complaint
+    return complaint[: COMPLAINT_LENGTH_MAX - 3] + "..."
