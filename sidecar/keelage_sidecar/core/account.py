@@ -56,7 +56,7 @@ class Account:
     reserved: int = 0
     holds: int = 0
     ends_s: float = NEVER
-    """Rights last until then. NEVER: not told since the container started, so they may not be used."""
+    """Rights last until then. NEVER: neither told nor in the journal, so they may not be used."""
     told_limit: int = -1
     tight: bool = False
     hopeless: int = 0
@@ -127,8 +127,14 @@ class Account:
             return largest
         return max(int(self.rate * HORIZON_S), largest * (self.busiest.value + 1))
 
-    def to_give_back(self, now_s: float) -> int:
-        """What is free and not needed; with slack, so that a lease does not breathe with each call."""
+    def to_give_back(self, spoke_s: float, now_s: float) -> int:
+        """What is free and not needed; with slack, so that a lease does not breathe with each call.
+
+        Nothing while the statement of `spoke_s` is not answered: what was offered is gone, and while the ledger is
+        away there is nobody to get it back from.
+        """
+        if self.heard_s < max(spoke_s, 0.0):
+            return 0
         needed = self.queued + self.spare(now_s)
         surplus = self.free - needed
         return surplus if surplus > 0 and (self.tight or surplus > needed) else 0

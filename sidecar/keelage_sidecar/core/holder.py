@@ -48,10 +48,8 @@ class Holder:
         self._journal = journal
         self.incarnation = journal.incarnation
         self._accounts: dict[tuple[str, str], Account] = {
-            (entry.budget, entry.window): Account(
-                entry.slot, entry.budget, entry.window, granted=entry.granted, spent=entry.spent
-            )
-            for entry in journal.recover()
+            (it.budget, it.window): Account(it.slot, it.budget, it.window, it.granted, it.spent, ends_s=it.ends_s)
+            for it in journal.recover()
         }
         self._seq = self._seq_limit = journal.seq_limit
         self._terms: dict[str, BudgetTerms] = {}
@@ -222,10 +220,9 @@ class Holder:
     def statements(self, now: float, leaving: bool = False) -> tuple[Statement, ...]:
         """What to tell the ledger now. Answers to anything told before are void from here on."""
         self._leaving = self._leaving or leaving
-        self._pending = {}
-        self._spoke_s = now
-        self.eager = False
+        self._pending, self.eager = {}, False
         told = [self._statement(account, now) for account in self._accounts.values()]
+        self._spoke_s = now
         if not self._leaving:
             named = {account.budget for account in self._accounts.values() if not self._past(account, now)}
             told += [self._question(terms, now) for terms in self._terms.values() if terms.name not in named]
@@ -235,14 +232,15 @@ class Holder:
         account.measure(now)
         past = self._leaving or self._past(account, now)
         terms = self._terms.get(account.budget)
-        back = max(0, account.free) if past or terms is None or not terms.hard else account.to_give_back(now)
+        hard = not past and terms is not None and terms.hard
+        back = account.to_give_back(self._spoke_s, now) if hard else max(0, account.free)
         if back:
             # Lowered before it is offered: from the moment it is sent the ledger may give it to somebody else.
             account.granted -= back
             self._journal.set_granted(account.slot, account.granted)
         final = past and not account.holds
         want = least = needed = 0
-        if not past and terms is not None and terms.hard:
+        if hard:
             needed = self._first_in_need(account, now)
             least = max(0, needed - account.free) if needed else 0
             want = max(least, account.queued + account.spare(now) - account.free)
@@ -305,6 +303,7 @@ class Holder:
                     continue
             # From when it was sent, not heard: so it is over here before it is over there.
             account.ends_s = asked.sent_s + right.ends_in_s
+            self._journal.set_ends(account.slot, account.ends_s)
             if fresh:
                 for claim in self._waiting_for(right.budget):
                     account.note_demand(claim.amount, now)
@@ -341,7 +340,7 @@ class Holder:
         account.heard_s = now
 
     def _choose(self) -> None:
-        """The current account of each budget is the one that lasts longest; none is told yet after a restart."""
+        """The current account of each budget is the one that lasts longest; the journal may not tell."""
         self._current = {}
         for account in sorted(self._accounts.values(), key=lambda a: (a.ends_s, a.window)):
             if account.budget in self._terms:

@@ -1,12 +1,13 @@
 """The journal: what a holder must still know after its container was killed.
 
 A buffer of fixed slots that the shell maps to a file; no sync to disk, since the pages of
-a killed process stay in the kernel, and a lost node loses the emptyDir anyway. Every change
-is one aligned store of eight bytes; their order is such that a kill between any two never
-makes the spending read lower than it is.
+a killed process stay in the kernel. They need not have reached the disk when the node itself
+ends, so a journal of an earlier boot is not believed. Every change is one aligned store of
+eight bytes; their order is such that a kill between any two never makes the spending read
+lower than it is.
 
-    header   64 bytes: magic, format, number of slots, incarnation, checksum; then the limit of the statement numbers
-    account  512 bytes each: used, granted, spent, checksum of the name, then the name
+    header   64 bytes: magic, format, number of slots, incarnation, boot, checksum; then the limit of statement numbers
+    account  512 bytes each: used, granted, spent, checksum of the name, end of the window, then the name
     hold     32 bytes each: account + 1 (0: free), amount, target
 """
 
@@ -28,8 +29,8 @@ SEQ_BLOCK = 1 << 16
 """Statement numbers taken at once: one store per 65,536 statements."""
 
 _MAGIC = b"KEELJRNL"
-_FORMAT = 1
-_HEAD = struct.Struct("<8sIII16s")
+_FORMAT = 2
+_HEAD = struct.Struct("<8sIII16s16s")
 _HEADER_BYTES = 64
 _SEQ_WORD = 7
 _ACCOUNT_BYTES = 512
@@ -42,6 +43,10 @@ _ACCOUNTS_WORD = _HEADER_BYTES // 8
 _HOLDS_WORD = _ACCOUNTS_WORD + ACCOUNTS * _ACCOUNT_WORDS
 
 JOURNAL_BYTES = _HEADER_BYTES + ACCOUNTS * _ACCOUNT_BYTES + HOLDS * _HOLD_BYTES
+
+
+NO_BOOT = bytes(16)
+"""Where the node does not tell which boot it is: times on its clock mean nothing to the next process then."""
 
 
 class JournalError(MessageError):
@@ -57,11 +62,13 @@ class AccountEntry:
     window: str
     granted: int
     spent: int
+    ends_s: float
+    """When its window ends, on the node's monotonic clock; minus infinity where that is not known."""
 
 
-def blank_journal(incarnation: str) -> bytes:
-    """A journal with nothing in it. `incarnation`: 16 characters, unique to it."""
-    head = _HEAD.pack(_MAGIC, _FORMAT, ACCOUNTS, HOLDS, incarnation.encode("ascii"))
+def blank_journal(incarnation: str, boot: bytes = NO_BOOT) -> bytes:
+    """A journal with nothing in it. `incarnation`: 16 characters, unique to it; `boot`: id of the node's boot."""
+    head = _HEAD.pack(_MAGIC, _FORMAT, ACCOUNTS, HOLDS, incarnation.encode("ascii"), boot)
     head += struct.pack("<I", crc32(head))
     return head.ljust(JOURNAL_BYTES, b"\0")
 
@@ -69,17 +76,22 @@ def blank_journal(incarnation: str) -> bytes:
 class Journal:
     """A view of such a buffer; the only one that writes to it."""
 
-    def __init__(self, buffer: bytearray | mmap) -> None:
-        """JournalError if the buffer is not a journal of this format with a sound header."""
+    def __init__(self, buffer: bytearray | mmap, boot: bytes = NO_BOOT) -> None:
+        """JournalError if the buffer is not a journal of this format with a sound header, or of another boot."""
         if len(buffer) != JOURNAL_BYTES:
             raise JournalError(f"journal has {len(buffer)} bytes, not {JOURNAL_BYTES}")
         head = bytes(buffer[: _HEAD.size])
-        magic, form, accounts, holds, incarnation = _HEAD.unpack(head)
+        magic, form, accounts, holds, incarnation, written_in = _HEAD.unpack(head)
         (checksum,) = struct.unpack_from("<I", buffer, _HEAD.size)
+        if magic == _MAGIC and form < _FORMAT:
+            raise JournalError(f"journal has format {form}, not {_FORMAT}")
         if magic != _MAGIC or checksum != crc32(head):
             raise JournalError("journal has a damaged header")
         if (form, accounts, holds) != (_FORMAT, ACCOUNTS, HOLDS):
             raise JournalError(f"journal has format {form}, {accounts} accounts, {holds} holds")
+        if NO_BOOT not in (boot, written_in) and boot != written_in:
+            raise JournalError("journal is of an earlier boot of the node, which may have lost its last pages")
+        self._same_clock = boot == written_in != NO_BOOT
         self.incarnation: str = incarnation.decode("ascii")
         self._view = memoryview(buffer)
         self._words: memoryview[int] = self._view.cast("Q")
@@ -126,7 +138,15 @@ class Journal:
             if length > _NAME_MAX or crc32(name) != self._words[at + 3]:
                 raise JournalError(f"account {slot} has a damaged name")
             budget, _, window = name.decode("utf-8").partition("\n")
-            yield AccountEntry(slot, budget, window, granted=self._words[at + 1], spent=self._words[at + 2])
+            ends_us = self._words[at + 4] if self._same_clock else 0
+            yield AccountEntry(
+                slot,
+                budget,
+                window,
+                granted=self._words[at + 1],
+                spent=self._words[at + 2],
+                ends_s=ends_us / 1e6 if ends_us else float("-inf"),
+            )
 
     # Accounts
 
@@ -142,6 +162,7 @@ class Journal:
         self._words[at + 1] = 0
         self._words[at + 2] = 0
         self._words[at + 3] = crc32(name)
+        self._words[at + 4] = 0
         self._words[at] = len(name)  # last: from here on the account exists
         return slot
 
@@ -155,6 +176,10 @@ class Journal:
 
     def set_spent(self, slot: int, spent: int) -> None:
         self._words[_account(slot) + 2] = spent
+
+    def set_ends(self, slot: int, ends_s: float) -> None:
+        """Monotonic seconds, which all processes of one boot share. Rounded down: over here before it is over there."""
+        self._words[_account(slot) + 4] = max(0, int(ends_s * 1e6))
 
     # Holds: the hot path
 

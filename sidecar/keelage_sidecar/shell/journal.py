@@ -9,29 +9,42 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import JOURNAL_BYTES, Journal, JournalError, blank_journal
+from keelage_sidecar.core.journal_format import JOURNAL_BYTES, NO_BOOT, Journal, JournalError, blank_journal
 
 FILE_NAME = "journal"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Linux, proc_sys_kernel(5): another one at each boot. The monotonic clock goes on as long as it is the same."""
 
 
-def open_holder(directory: Path, complain: Callable[[str], None]) -> Holder:
+def open_holder(directory: Path, complain: Callable[[str], None], boot: bytes | None = None) -> Holder:
     """The holder that goes on where the last container of this pod was killed, or a new one.
 
-    A damaged journal is set aside as `journal.damaged` and complained of: the ledger then counts
-    all that its holder had been granted, since nobody knows what of it was spent. OSError if the
+    While the ledger is away it spends what the journal says it was granted, until the window ends. A damaged
+    journal, or one of an earlier boot, is set aside as `journal.damaged` and complained of: the ledger then
+    counts all that its holder had been granted, since nobody knows what of it was spent. OSError if the
     directory cannot be written: without a journal nothing may be spent.
     """
+    boot = boot_id() if boot is None else boot
     path = directory / FILE_NAME
     if path.exists():
         try:
-            return Holder(Journal(_map(path)))
+            return Holder(Journal(_map(path), boot))
         except JournalError as error:
-            complain(f"the journal {path} is damaged: {error}; what its lease held stays counted as spent")
+            complain(f"the journal {path} cannot be used: {error}; what its lease held stays counted as spent")
             path.replace(directory / f"{FILE_NAME}.damaged")
     fresh = directory / f"{FILE_NAME}.new"
-    fresh.write_bytes(blank_journal(secrets.token_hex(8)))
+    fresh.write_bytes(blank_journal(secrets.token_hex(8), boot))
     fresh.replace(path)
-    return Holder(Journal(_map(path)))
+    return Holder(Journal(_map(path), boot))
+
+
+def boot_id(source: Path = BOOT_ID) -> bytes:
+    """Of the node's boot; NO_BOOT if it does not tell."""
+    try:
+        found = bytes.fromhex(source.read_text("ascii").strip().replace("-", ""))
+    except (OSError, ValueError):
+        return NO_BOOT
+    return found if len(found) == len(NO_BOOT) else NO_BOOT
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -12,12 +13,13 @@ from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
 
 MONTH = BudgetTerms("shop/month", hard=True)
 DAY = BudgetTerms("shop/day", hard=True)
 WATCHED = BudgetTerms("shop/watched", hard=False)
 W = "2026-11"
+BOOT = b"boot of the node"
 
 
 def month(amount: int) -> tuple[Claim, ...]:
@@ -241,11 +243,70 @@ def test_a_restarted_container_goes_on_with_what_it_had_after_asking() -> None:
     assert again.incarnation == holder.incarnation
     assert again.try_reserve(month(1), 1.0) is None
     (told,) = again.statements(1.0)
-    assert (told.window, told.granted, told.spent, told.reserved) == (W, 50, 50, 0)
+    assert (told.window, told.granted, told.spent, told.reserved) == (W, 100, 50, 0)
     assert told.seq > first.seq
     again.heard([right(told, 60)], 1.0)
     assert again.try_reserve(month(10), 1.0) is not None
     assert again.try_reserve(month(1), 1.0) is None
+
+
+def restarted(buffer: bytearray, boot: bytes = BOOT) -> Holder:
+    holder = Holder(Journal(bytearray(buffer), boot))
+    holder.obey((MONTH,))
+    return holder
+
+
+def leased_in_a_known_boot() -> tuple[bytearray, Holder]:
+    buffer = bytearray(blank_journal("0123456789abcdef", BOOT))
+    holder = Holder(Journal(buffer, BOOT))
+    holder.obey((MONTH,))
+    give(holder, 100)
+    return buffer, holder
+
+
+def test_a_restarted_container_spends_its_lease_while_the_ledger_is_away() -> None:
+    buffer, holder = leased_in_a_known_boot()
+    must_hold(holder.try_reserve(month(30), 0.0))
+    again = restarted(buffer)
+    again.statements(1.0)
+    again.lost()
+    must_hold(again.try_reserve(month(70), 99.9))
+    again = restarted(buffer)
+    must_hold(again.try_reserve(month(60), 99.9))
+    assert again.try_reserve(month(11), 99.9) is None
+    waiter = must_wait(again.wait(month(11), 99.95, 99.9))
+    ((_, denied),) = again.admit(99.95)
+    assert isinstance(denied, Denied)
+    assert (waiter.id, denied.reason) == (1, DenialReason.NO_RIGHTS)
+    assert denied.resets_in_s == pytest.approx(0.05)
+
+
+def test_a_restarted_container_spends_nothing_after_the_end_of_the_window() -> None:
+    buffer, _ = leased_in_a_known_boot()
+    again = restarted(buffer)
+    assert again.try_reserve(month(1), 100.0) is None
+    waiter = must_wait(again.wait(month(1), 100.1, 100.0))
+    assert [(number, type(answer)) for number, answer in again.admit(100.1)] == [(waiter.id, Denied)]
+    old, question = again.statements(100.2)
+    assert (old.window, old.keep, old.final, question.window) == (W, 0, True, "")
+
+
+def test_a_restarted_container_prefers_the_window_that_lasts_longer() -> None:
+    buffer, holder = leased_in_a_known_boot()
+    (old,) = holder.statements(99.0)
+    holder.heard([right(old, 100, ends_in_s=0.5), Right("shop/month", "2026-12", old.seq, 0, 300.0)], 99.1)
+    _, new = holder.statements(99.2)
+    holder.heard([right(new, 40)], 99.3)
+    again = restarted(buffer)
+    assert again.try_reserve(month(41), 99.4) is None
+    must_hold(again.try_reserve(month(40), 99.4))
+    assert [(figure.window, figure.reserved) for figure in again.figures()] == [(W, 0), ("2026-12", 40)]
+
+
+def test_without_a_boot_id_a_restarted_container_asks_before_it_spends() -> None:
+    buffer, _ = leased_in_a_known_boot()
+    assert restarted(buffer, NO_BOOT).try_reserve(month(1), 1.0) is None
+    assert restarted(buffer).try_reserve(month(1), 1.0) is not None
 
 
 def test_a_budget_that_no_longer_applies_is_released_when_its_calls_are_done() -> None:
@@ -283,7 +344,9 @@ class HolderMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffer, self.holder = new_holder()
+        self.buffer = bytearray(blank_journal("0123456789abcdef", BOOT))
+        self.holder = Holder(Journal(self.buffer, BOOT))
+        self.holder.obey((MONTH,))
         self.now = 0.0
         self.holds: list[tuple[Hold, int]] = []
         self.billed = 0
@@ -342,12 +405,12 @@ class HolderMachine(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule()
-    def restart(self) -> None:
+    @rule(boot=st.sampled_from([BOOT, NO_BOOT]))
+    def restart(self, boot: bytes) -> None:
         self.billed += sum(amount for _, amount in self.holds)
         self.holds = []
         self.buffer = bytearray(self.buffer)
-        self.holder = Holder(Journal(self.buffer))
+        self.holder = Holder(Journal(self.buffer, boot))
         self.holder.obey((MONTH,))
 
     @invariant()

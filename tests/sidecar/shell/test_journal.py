@@ -10,7 +10,7 @@ from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right
 from keelage_sidecar.core.claim import Claim
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.shell.journal import FILE_NAME, open_holder
+from keelage_sidecar.shell.journal import FILE_NAME, boot_id, open_holder
 
 
 def spend(holder: Holder, amount: int) -> None:
@@ -39,8 +39,42 @@ def test_a_damaged_journal_is_set_aside_and_complained_of(tmp_path: Path, damage
     complaints: list[str] = []
     fresh = open_holder(tmp_path, complaints.append)
     assert fresh.incarnation != first.incarnation
-    assert "damaged" in complaints[0]
+    assert "cannot be used" in complaints[0]
     assert (tmp_path / f"{FILE_NAME}.damaged").exists()
+
+
+def test_a_restarted_container_spends_on_in_the_same_boot(tmp_path: Path) -> None:
+    spend(open_holder(tmp_path, pytest.fail), 30)
+    again = open_holder(tmp_path, pytest.fail)
+    again.obey((BudgetTerms("shop/month", hard=True),))
+    assert again.try_reserve((Claim("shop/month", 71, hard=True),), 1.0) is None
+    assert again.try_reserve((Claim("shop/month", 70, hard=True),), 1.0) is not None
+
+
+def test_after_a_boot_the_journal_is_not_believed(tmp_path: Path) -> None:
+    first = open_holder(tmp_path, pytest.fail, boot=b"1" * 16)
+    spend(first, 30)
+    complaints: list[str] = []
+    fresh = open_holder(tmp_path, complaints.append, boot=b"2" * 16)
+    assert fresh.incarnation != first.incarnation
+    assert fresh.figures() == ()
+    assert "earlier boot" in complaints[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("66a0a5f4-b8d0-4b94-9f07-5a8a2a5ee5a5\n", "66a0a5f4b8d04b949f075a8a2a5ee5a5"),
+        ("", "00" * 16),
+        ("66a0", "00" * 16),
+        ("not hexadecimal", "00" * 16),
+    ],
+)
+def test_a_boot_id_is_sixteen_bytes_or_none(tmp_path: Path, text: str, found: str) -> None:
+    source = tmp_path / "boot_id"
+    source.write_text(text)
+    assert boot_id(source).hex() == found
+    assert boot_id(tmp_path / "missing") == bytes(16)
 
 
 def test_a_directory_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
