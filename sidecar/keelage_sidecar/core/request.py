@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 
 import orjson
@@ -32,7 +33,7 @@ class Facts:
     body: bytes
     """As received."""
     parsed: dict[str, object]
-    """The body; empty for endpoints whose body is not read."""
+    """The body without what is in `weight` already: a call may last for minutes. Empty where no body is read."""
     patience_s: float | None
     """How long the application will wait, as its SDK says; None where it does not."""
     retry_count: int
@@ -67,6 +68,8 @@ def read_request(
     coding = _misread(headers)
     if coding is not None:
         return coding
+    if _countless(body):
+        return Refusal(413, "RequestTooLarge", f"the body holds more than {_VALUES_MAX} JSON values: send fewer")
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -94,18 +97,22 @@ def read_request(
         if isinstance(cap, bool) or not isinstance(cap, int) or cap < least:
             return _bad(name, f"a whole number of at least {least} is needed")
         max_output, capped = max(max_output, cap), True
+    user = user or _user_of(endpoint, parsed) or default_user
+    asked_usage = _asked_usage(endpoint, parsed)
+    for name in _WEIGHED:
+        parsed.pop(name, None)
     return Facts(
         endpoint,
         model,
         stream is True and endpoint.generates,
         max_output,
-        user or _user_of(endpoint, parsed) or default_user,
+        user,
         feature,
         body,
         parsed,
         patience_s,
         retry_count,
-        _asked_usage(endpoint, parsed),
+        asked_usage,
         capped,
         weight,
         _widens(headers),
@@ -126,6 +133,25 @@ _FIELDS = frozenset(
     }
 )  # fmt: skip
 """Top-level fields that the cost depends on. Servers written in Go take any case of them (encoding/json)."""
+
+
+_WEIGHED = ("messages", "input", "system", "tools", "functions", "prediction", "metadata")
+_VALUES_MAX = 500_000
+"""Of a body. Each takes up to a hundred bytes once parsed; the most that providers take are 300,000 tokens to embed."""
+_MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[,\[{]', re.DOTALL)
+
+
+def _countless(body: bytes) -> bool:
+    """Whether more values than VALUES_MAX are in it, by the marks before them; those in strings are no marks."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") <= _VALUES_MAX:
+        return False
+    marks = 0
+    for token in _MARK.finditer(body):
+        if body[token.start()] != 0x22:
+            marks += 1
+            if marks > _VALUES_MAX:
+                return True
+    return False
 
 
 def _misread(headers: Headers) -> Refusal | None:

@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._body_bytes = 0
         self._expects = False
 
@@ -163,7 +163,13 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if self._doomed is not None:
             return
-        self._body.append(data)
+        if not self._body:
+            self._body = data
+        else:
+            # Not a list of pieces: of tiny ones each would take twenty times its size.
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += data
         self._body_bytes += len(data)
         self._port.body_bytes += len(data)
         self._admit(0)
@@ -179,7 +185,7 @@ class Connection(asyncio.Protocol):
             self._parser.get_method().decode("latin-1"),
             self._url.decode("latin-1"),
             tuple(self._headers),
-            self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            bytes(self._body),
             http11=self._parser.get_http_version() == "1.1",
             # Asked here: afterwards llhttp has forgotten.
             keep_alive=self._parser.should_keep_alive(),
@@ -290,7 +296,7 @@ class Connection(asyncio.Protocol):
 
     def _forget_body(self) -> None:
         self._port.body_bytes -= self._body_bytes
-        self._body = []
+        self._body = b""
         self._body_bytes = 0
 
     def _doom(self, refusal: Refusal) -> None:

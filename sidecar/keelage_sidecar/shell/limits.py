@@ -14,8 +14,9 @@ class Limits:
     head_fields: int = 256
     body_bytes: int = 32 * 1024 * 1024
     """What the Messages API takes."""
-    bodies_bytes: int = 96 * 1024 * 1024
-    """Held at any time, for requests that arrive or are being answered: three of the largest."""
+    bodies_bytes: int = 64 * 1024 * 1024
+    """Held at any time, for requests that arrive or are being answered: two of the largest. One that is being read
+    and sent takes up to four times its size for a moment; the container has 256 MiB."""
     connections: int = 2048
     pipelined: int = 16
     head_s: float = 30.0

@@ -34,12 +34,14 @@ class Body:
 
     @property
     def at_end(self) -> bool:
-        return self._answer.at_end
+        return self._answer.at_end and not (self._decoder is not None and self._decoder.pending)
 
     async def read(self) -> bytes:
         """The next piece, empty at the end; raises UpstreamError."""
-        while data := await self._answer.read():
-            if self._decoder is None:
+        while True:
+            unpacking = self._decoder is not None and self._decoder.pending
+            data = b"" if unpacking else await self._answer.read()
+            if self._decoder is None or not (data or unpacking):
                 return data
             try:
                 plain = self._decoder.decode(data)
@@ -47,7 +49,6 @@ class Body:
                 raise UpstreamError(Failure.RESET, str(error)) from error
             if plain:
                 return plain
-        return b""
 
 
 def reply_headers(headers: Headers, *, decoded: bool, final: bool, request_id: str) -> list[tuple[bytes, bytes]]:

@@ -18,6 +18,11 @@ from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
 BODY = b' {"max_tokens":9,  "model" : "claude-haiku-4-5","x":"\\u00e9" ,"messages":[1.50]}'
 
 
+def given(facts: Facts) -> dict[str, object]:
+    """The body as the application sent it."""
+    return is_a(dict, orjson.loads(facts.body))
+
+
 def body_of(facts: Facts, candidate: Candidate, cap: int = 0) -> object:
     return orjson.loads(outgoing(facts, candidate, cap, None, (), "/v1/x").body)
 
@@ -108,11 +113,11 @@ def test_the_target_keeps_the_backends_prefix(endpoint: str, path: str, host: by
 def test_a_cap_goes_into_the_field_that_the_provider_knows() -> None:
     compatible = Candidate(LOCAL, "qwen", None)
     assert body_of(chat(max_tokens=None), gpt(hard=False), 64) == {
-        **chat(max_tokens=None).parsed, "max_completion_tokens": 64,
+        **given(chat(max_tokens=None)), "max_completion_tokens": 64,
     }  # fmt: skip
-    assert body_of(chat(max_tokens=None), compatible, 64) == {**chat().parsed, "model": "qwen", "max_tokens": 64}
-    assert body_of(messages(), claude(hard=False), 64) == messages().parsed
-    assert body_of(messages(max_tokens=None), claude(hard=False), 64) == {**messages().parsed, "max_tokens": 64}
+    assert body_of(chat(max_tokens=None), compatible, 64) == {**given(chat()), "model": "qwen", "max_tokens": 64}
+    assert body_of(messages(), claude(hard=False), 64) == given(messages())
+    assert body_of(messages(max_tokens=None), claude(hard=False), 64) == {**given(messages()), "max_tokens": 64}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_a_cap_goes_into_the_field_that_the_provider_knows() -> None:
 )
 def test_usage_is_asked_for_in_a_stream(options: dict[str, object], sent: object) -> None:
     facts = chat(stream=True, **options)
-    assert body_of(facts, gpt(hard=False)) == {**facts.parsed, "stream_options": sent}
+    assert body_of(facts, gpt(hard=False)) == {**given(facts), "stream_options": sent}
 
 
 @pytest.mark.parametrize("options", [{"stream_options": {"include_usage": True}}, {"stream_options": 7}])
@@ -137,12 +142,12 @@ def test_usage_is_not_asked_for_twice(options: dict[str, object]) -> None:
 
 
 def test_a_hard_budget_fixes_the_service_tier_that_the_request_leaves_open() -> None:
-    assert body_of(messages(), claude()) == {**messages().parsed, "service_tier": "standard_only"}
-    assert body_of(messages(service_tier="auto"), claude()) == {**messages().parsed, "service_tier": "standard_only"}
-    assert body_of(chat(), gpt()) == {**chat().parsed, "service_tier": "default"}
-    assert body_of(chat(service_tier="flex"), gpt()) == chat(service_tier="flex").parsed
-    assert body_of(chat(), Candidate(LOCAL, "gpt-5-mini", None, hard=True)) == chat().parsed
-    assert body_of(embeddings("x"), replace(gpt(), model="text-embedding-3-small")) == embeddings("x").parsed
+    assert body_of(messages(), claude()) == {**given(messages()), "service_tier": "standard_only"}
+    assert body_of(messages(service_tier="auto"), claude()) == {**given(messages()), "service_tier": "standard_only"}
+    assert body_of(chat(), gpt()) == {**given(chat()), "service_tier": "default"}
+    assert body_of(chat(service_tier="flex"), gpt()) == given(chat(service_tier="flex"))
+    assert body_of(chat(), Candidate(LOCAL, "gpt-5-mini", None, hard=True)) == given(chat())
+    assert body_of(embeddings("x"), replace(gpt(), model="text-embedding-3-small")) == given(embeddings("x"))
 
 
 def test_a_repeated_name_for_the_model_cannot_slip_through() -> None:

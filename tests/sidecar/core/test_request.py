@@ -64,7 +64,8 @@ def test_a_messages_call_is_read() -> None:
     )
     read = facts_of(MESSAGES, body, headers)
     assert replace(read, weight=Weight()) == Facts(
-        MESSAGES, "claude-haiku-4-5", True, 1024, "alice", "triage", orjson.dumps(body), dict(body), 600.0, 2, True,
+        MESSAGES, "claude-haiku-4-5", True, 1024, "alice", "triage", orjson.dumps(body),
+        {"model": "claude-haiku-4-5", "max_tokens": 1024, "stream": True}, 600.0, 2, True,
         capped=True, weight=Weight(),
     )  # fmt: skip
 
@@ -180,3 +181,26 @@ def test_a_wider_context_is_noticed(beta: bytes, widens: bool) -> None:
 
 def test_bodies_without_a_model_are_not_read() -> None:
     assert is_a(Facts, read_request(OPENAI_MODELS, (), b"\x00")).parsed == {}
+
+
+@pytest.mark.parametrize("bomb", [b"[]," * 600_000, b'{"a":{}},' * 300_000, b"1," * 600_000, b'"",' * 600_000])
+def test_a_body_of_countless_values_is_refused_before_it_is_parsed(bomb: bytes) -> None:
+    refusal = is_a(Refusal, read_request(MESSAGES, (), b'{"model":"m","messages":[' + bomb + b"0]}"))
+    assert (refusal.status, refusal.reason) == (413, "RequestTooLarge")
+
+
+def test_marks_within_strings_are_no_values() -> None:
+    text = orjson.dumps({"model": "m", "system": '{"a": [1, 2]}, "\\",' * 200_000})
+    assert isinstance(read_request(MESSAGES, (), text), Facts)
+
+
+def test_what_was_weighed_is_not_kept() -> None:
+    body: dict[str, object] = {
+        "model": "m",
+        "messages": ["x"],
+        "input": ["x"],
+        "system": "x",
+        "tools": [{}],
+        "metadata": {"a": "x"},
+    }
+    assert facts_of(MESSAGES, body).parsed == {"model": "m"}

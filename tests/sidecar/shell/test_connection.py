@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -68,3 +69,20 @@ def test_any_cut_gives_the_same_calls_in_the_same_order(cuts: set[int]) -> None:
 @given(st.lists(st.one_of(WORDS, st.binary(max_size=40)), max_size=12))
 def test_any_bytes_are_served_or_refused_and_leave_no_memory_counted(pieces: list[bytes]) -> None:
     asyncio.run(served(pieces))
+
+
+async def test_a_body_in_tiny_chunks_takes_little_more_memory_than_its_bytes() -> None:
+    async def handle(call: Call) -> None:
+        call.reply(200, [], b"ok")
+
+    connection, pipe = Connection(Port(handle, Limits())), Pipe()
+    connection.connection_made(pipe)
+    connection.data_received(b"POST /v1/messages HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunks = b"2\r\nab\r\n" * 1000
+    tracemalloc.start()
+    for _ in range(200):
+        connection.data_received(chunks)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    connection.connection_lost(None)
+    assert held < 2 * 400_000
