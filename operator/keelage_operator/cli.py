@@ -14,7 +14,7 @@ from pathlib import Path
 
 from keelage_api.errors import KeelageError
 from keelage_api.v1alpha1.schema import columns_of
-from keelage_operator import local_mode
+from keelage_operator import cli_explain, local_mode
 from keelage_operator.core.table import render
 from keelage_operator.local_folder import read_folder
 from keelage_sidecar.settings import Address
@@ -67,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("doctor", help="ask each provider whether the folder's keys and models are good")
     ask.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR")
     ask.set_defaults(act=_doctor)
+
+    cli_explain.add_to(
+        commands.add_parser("explain", help="say where a budget's money is, or what a request would meet")
+    )
     return parser
 
 

@@ -130,7 +130,7 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
 
 
 def _passed(target: Target, old: LLMBudgetStatus, status: dict[str, object]) -> tuple[EventPost, ...]:
-    """One Event for each threshold that was passed. Its key holds no figure: after a crash the message may be another."""
+    """One Event for each threshold that was passed; its key holds no figure, which may be another after a crash."""
     new = _old_budget({"status": status})
     return tuple(
         EventPost(

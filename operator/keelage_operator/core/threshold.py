@@ -11,7 +11,7 @@ from keelage_operator.core.ledger import LedgerFigures
 def reached(thresholds: Sequence[int], figures: LedgerFigures) -> tuple[int, ...]:
     """Those percentages of the limit that are spent or forfeited. A limit of nothing has no parts."""
     counted = figures.spent + figures.forfeited
-    return tuple(each for each in thresholds if 0 < figures.limit and counted * 100 >= each * figures.limit)
+    return tuple(each for each in thresholds if figures.limit > 0 and counted * 100 >= each * figures.limit)
 
 
 def announced(old: LLMBudgetStatus, window: str) -> tuple[int, ...]:

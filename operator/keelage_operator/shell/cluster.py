@@ -88,13 +88,21 @@ class KubernetesCluster:
         self._timeout_s = timeout_s
 
     @classmethod
-    async def connect(cls, timeout_s: float = REQUEST_TIMEOUT_S) -> KubernetesCluster:
-        """With the service account if there is one, else as kubectl would."""
+    async def connect(cls, timeout_s: float = REQUEST_TIMEOUT_S, context: str = "") -> KubernetesCluster:
+        """With the service account if there is one, else as kubectl would; `context` names one of its own.
+
+        Raises Unreachable where there is neither.
+        """
         settings = client.Configuration()
-        if await asyncio.to_thread(IN_CLUSTER_TOKEN.exists):
+        if not context and await asyncio.to_thread(IN_CLUSTER_TOKEN.exists):
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         else:
-            await config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            try:
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    context=context or None, client_configuration=settings
+                )
+            except config.ConfigException as error:
+                raise Unreachable(f"kubeconfig: {error}") from error
         return cls(client.ApiClient(configuration=settings), timeout_s)
 
     async def close(self) -> None:
@@ -146,6 +154,18 @@ class KubernetesCluster:
             return msgspec.json.decode(data, type=Json) if data else {}
         except msgspec.DecodeError as error:
             raise Unreachable(f"{method} {path}: the answer is not JSON: {error}") from error
+
+
+def kubeconfig_namespace(context: str = "") -> str:
+    """The namespace that kubectl would take; `context` empty: the current one. Raises Unreachable."""
+    try:
+        contexts, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        raise Unreachable(f"kubeconfig: {error}") from error
+    chosen = next((each for each in contexts if each["name"] == context), None) if context else active
+    if chosen is None:
+        raise Unreachable(f"kubeconfig: there is no context {context!r}: see kubectl config get-contexts")
+    return str(chosen["context"].get("namespace") or "default")
 
 
 def _refused(status: int, data: bytes) -> Refused:

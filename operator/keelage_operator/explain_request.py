@@ -1,0 +1,208 @@
+"""`keelage explain request`: what a sidecar would do with a call, decided by the sidecar's own cores.
+
+Nothing is sent and no money is asked for: whether a budget still has it, only its ledger
+knows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from keelage_api.money import format_usd
+from keelage_api.proxy_config import Dialect, ProxyConfig
+from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.local_folder import Folder
+from keelage_operator.local_mode import Objects, compile_folder, problems
+from keelage_sidecar.core.account import Account
+from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
+from keelage_sidecar.core.claim import DenialReason
+from keelage_sidecar.core.denial import explain
+from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
+from keelage_sidecar.core.refusal import Headers, Refusal, render
+from keelage_sidecar.core.request import Facts, read_request
+from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+from keelage_sidecar.shell.refusals import credential_missing, denied
+
+ANTHROPIC, CHAT, EMBEDDINGS = "/v1/messages", "/v1/chat/completions", "/v1/embeddings"
+REQUEST_ID = "explained"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    text: str
+    served: bool
+    """Nothing but missing money would refuse the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the folder says."""
+
+    config: ProxyConfig
+    budgets: Mapping[str, BudgetInForce]
+    """By `<namespace>/<budget>`."""
+    secrets: frozenset[str]
+    """`<secret>/<key>` that are there."""
+
+
+def explain_request(folder: Folder, headers: Headers, body: bytes, path: str = "") -> Explanation:
+    """`headers` with names in lower case; `path` empty: guessed from them and the body."""
+    compiled = compile_folder(folder, Objects(Path("unused")), "")
+    notes = [f"note: {text}" for _, text in problems(compiled)]
+    in_force = [budget.in_force for budget in compiled.budgets.values() if budget.in_force is not None]
+    known = _Known(
+        compiled.config_for({}),
+        {terms.name: terms for terms in in_force},
+        frozenset(f"{name}/{key}" for name, values in folder.secrets.items() for key in values),
+    )
+    guessed = "" if path else " (guessed; --path says it)"
+    path = path or _path(headers, body)
+    lines, served = _explained(known, headers, body, path, guessed)
+    return Explanation("\n".join((*notes, *lines)), served)
+
+
+def _explained(known: _Known, headers: Headers, body: bytes, path: str, guessed: str) -> tuple[list[str], bool]:
+    dialect = dialect_of(path, headers)
+    endpoint = endpoint_of("POST", path, headers)
+    if isinstance(endpoint, Refusal):
+        return [f"POST {path}{guessed}", *_refused(endpoint, dialect)], False
+    facts = read_request(endpoint, headers, body)
+    if isinstance(facts, Refusal):
+        return [f"POST {path}{guessed}", *_refused(facts, dialect)], False
+    lines = [
+        f"POST {path}{guessed}: model {facts.model!r}, feature {facts.feature!r}, user {facts.user!r},"
+        f" {'streamed' if facts.stream else 'plain'}, {len(body)} bytes"
+    ]
+    table = RoutingTable.build(known.config)
+    plan = table.plan(facts)
+    if isinstance(plan, Refusal):
+        return [*lines, *_refused(plan, dialect)], False
+    lines += _rule(known.config, plan)
+    served = True
+    for number, candidate in enumerate(plan.candidates, 1):
+        told, refusal = _candidate(known, table, plan, facts, candidate)
+        lines += ["", f"{number}. {told[0]}", *(f"   {line}" for line in told[1:])]
+        if refusal is not None:
+            # A fallback is for providers that fail, not for calls that may not be made.
+            lines += [f"   {line}" for line in _refused(refusal, dialect)]
+            served = served and number > 1
+    return lines, served
+
+
+def _path(headers: Headers, body: bytes) -> str:
+    """By what only one of the APIs has; chat completions otherwise, which most providers speak."""
+    names = {name for name, _ in headers}
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        parsed = None
+    fields = parsed if isinstance(parsed, dict) else {}
+    claude = str(fields.get("model", "")).startswith("claude")
+    if names & {b"anthropic-version", b"x-api-key"} or claude or fields.keys() & {"system", "thinking"}:
+        return ANTHROPIC
+    return EMBEDDINGS if "input" in fields and "messages" not in fields else CHAT
+
+
+def _rule(config: ProxyConfig, plan: Plan) -> list[str]:
+    rule = plan.rule
+    passed = [f"{each.route}/{each.name}" for each in config.rules[: config.rules.index(rule)]]
+    tier = f", tier {rule.tier}" if rule.tier else ""
+    lines = [f"LLMRoute {rule.route}, rule {rule.name}{tier}: the first that matches"]
+    if passed:
+        lines[0] += f"; before it do not: {', '.join(passed)}"
+    count = len(plan.candidates)
+    lines.append(
+        f"{count} backend{'' if count == 1 else 's'} of the call's API, in this order;"
+        f" {rule.retry.attempts} attempts in all, each of which reserves its bound before it is sent"
+    )
+    left_out = len(rule.choices) - count
+    if left_out:
+        lines.append(f"{left_out} of the tier left out: they speak the other API")
+    return lines
+
+
+def _candidate(
+    known: _Known, table: RoutingTable, plan: Plan, facts: Facts, candidate: Candidate
+) -> tuple[list[str], Refusal | None]:
+    backend = candidate.backend
+    lines = [f"backend {backend.name} ({backend.endpoint}), model {candidate.model or '-'}"]
+    bound = bound_of(facts, candidate, candidate.output_cap)
+    if isinstance(bound, Unbounded):
+        lines.append(f"bound: none: {bound.reason}")
+        if candidate.hard:
+            return lines, bound.refusal()
+    else:
+        lines += _bound(facts, plan, candidate, bound)
+    if backend.credential and backend.credential not in known.secrets:
+        return lines, credential_missing(backend)
+    if not facts.endpoint.metered:
+        return [*lines, "budgets: none: the call is free"], None
+    amount = bound.amount if isinstance(bound, Bound) else 0
+    claims = table.claims(candidate, plan.rule, facts, amount)
+    if not claims:
+        return [*lines, "budgets: none applies"], None
+    for claim in claims:
+        limit = known.budgets[claim.budget].limit
+        does = f"reserves {format_usd(claim.amount)}" if claim.hard else "counts what it costs (Observe)"
+        lines.append(f"budget {claim.budget}: {does} of {format_usd(limit)} USD")
+        if claim.hard and limit < claim.amount:
+            account = Account(0, claim.budget, "", told_limit=limit)
+            return lines, denied(explain(claim, DenialReason.BUDGET_TOO_SMALL, account, "", 0.0), 0.0)
+    return lines, None
+
+
+def _bound(facts: Facts, plan: Plan, candidate: Candidate, bound: Bound) -> list[str]:
+    """The amount, the tokens, and where each comes from."""
+    price = candidate.price
+    if price is None:
+        return ["bound: 0.00 USD: the call is free"]
+    source = "the route's prices" if candidate.model in candidate.backend.prices else "the price book"
+    rates = price.rates(bound.input_tokens)
+    per_million = " and ".join(
+        f"{format_usd(rate * 1_000_000)} USD per million {what} tokens"
+        for rate, what in ((rates.input, "input"), (rates.output, "output"))
+    )
+    return [
+        f"bound: at most {format_usd(bound.amount)} USD for one attempt",
+        f"  input: at most {bound.input_tokens} tokens: {_input_reason(facts, bound, price.context_window)}",
+        f"  output: at most {bound.output_tokens} tokens: {_output_reason(facts, plan, candidate, bound)}",
+        f"  price: {per_million} ({source}); input is reserved at the dearest way to bill it, cache writes included",
+    ]
+
+
+def _input_reason(facts: Facts, bound: Bound, window: int) -> str:
+    if facts.weight.unread:
+        return (
+            f"{facts.weight.unread} has a size that is not in the request, so the model's whole context window counts"
+        )
+    if window and bound.input_tokens == window:
+        return "the model's context window; a longer prompt is refused by the provider"
+    images = f", {facts.weight.images} images at the most that one can cost" if facts.weight.images else ""
+    return f"no text has more tokens than bytes{images}"
+
+
+def _output_reason(facts: Facts, plan: Plan, candidate: Candidate, bound: Bound) -> str:
+    if not facts.endpoint.generates:
+        return "the call generates none"
+    cap = facts.max_output if facts.capped else candidate.output_cap
+    if facts.capped:
+        text = f"{cap}, as the request says"
+    elif plan.rule.max_output_tokens:
+        text = f"{cap}, put in by the rule's output.maxTokens, as the request names none"
+    else:
+        text = f"{cap}, the model's own maximum, put in for a Hard budget's sake, as the request names none"
+    return text if bound.output_tokens == cap else f"{text}; the rest by n, thinking or prediction"
+
+
+def _refused(refusal: Refusal, dialect: Dialect) -> list[str]:
+    """As it goes over the wire."""
+    status, headers, body = render(refusal, dialect, REQUEST_ID)
+    shown = [f"{name.decode()}: {value.decode()}" for name, value in headers if name.startswith((b"x-", b"retry-"))]
+    return [
+        f"refused: HTTP {status}, {refusal.reason}: {refusal.message}",
+        *(f"  {line}" for line in shown),
+        f"  {body.decode()}",
+    ]
