@@ -64,6 +64,7 @@ class Replica:
         self.settings = settings
         self.cluster = cluster
         self.measures = Measures()
+        cluster.on_lacking_right = self._lacks_right
         self.catalog = Catalog(book)
         self.speakers = Speakers()
         self.queue = WorkQueue(clock)
@@ -90,6 +91,7 @@ class Replica:
         )
         self.ledgers.on_change = self.controller.budget_changed
         self.watch = Watch(self.catalog.observe, self.catalog.gone)
+        self.controller.on_missed = self.watch.missed
         self.heartbeat = Heartbeat(clock)
         border = Border(
             routes=self.catalog,
@@ -102,7 +104,7 @@ class Replica:
         )
         self.server = HttpsServer(application(border), self.trust.context, "", settings.https_port)
         self.probes = Probes(
-            live={"event loop": self.heartbeat.well},
+            live={"event loop": self.heartbeat.well, "watch": self.watch.well},
             ready={"certificate": lambda: self.trust.ready, "cache": self.catalog.synced},
             registry=self.measures.registry,
         )
@@ -176,6 +178,14 @@ class Replica:
         await part
         raise Ended(f"{name} ended")
 
+    def _lacks_right(self, request: str, answer: Refused) -> None:
+        self.measures.forbidden.inc()
+        LOG.error(
+            "%s: %s: the operator's ClusterRole or Role lacks this: helm upgrade with the chart of this version",
+            request,
+            answer,
+        )
+
     def _leadership(self) -> Leadership:
         return Leadership(self.leader.leading, self.leader.address)
 
@@ -192,6 +202,9 @@ class Replica:
         measures.counter("keelage_ledger_writes", "Ledgers stored.", lambda: self.store.writes)
         measures.counter("keelage_ledger_conflicts", "Writes that somebody was ahead of.", lambda: self.store.conflicts)
         measures.counter("keelage_status_writes", "Statuses written.", lambda: self.applier.status_writes)
+        measures.counter(
+            "keelage_status_refusals", "Statuses that the CRD's schema refused.", lambda: self.applier.status_refusals
+        )
         measures.budgets(self.catalog.budgets_in_force, self.ledgers.figures)
 
 

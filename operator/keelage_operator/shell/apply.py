@@ -40,6 +40,7 @@ class Applier:
         self._noticed_s: dict[str, float] = {}
         """When figures were first found to differ; by uid."""
         self.status_writes = 0
+        self.status_refusals = 0
 
     async def apply(self, actions: Sequence[Action]) -> float | None:
         """Write; the seconds until what was put off for its rate is due, None if nothing was.
@@ -88,9 +89,22 @@ class Applier:
         try:
             written = await self._cluster.patch(path, body, PatchKind.JSON, {"fieldManager": COMPONENT})
         except Refused as error:
-            if error.not_found or error.status == 422:
-                # Deleted, perhaps made anew: the watch tells.
+            if error.not_found:
                 LOG.info("status not written: %s %s/%s is gone", target.kind, target.namespace, target.name)
+                return
+            if error.status == 422:
+                # Deleted and made anew, which the watch tells. Else the schema refuses it, every time alike: the
+                # namespace's other objects must not wait for it.
+                self.status_refusals += 1
+                self._written_s[target.uid] = self._clock()
+                LOG.warning(
+                    "status of %s %s/%s not written: %s: unless it was just made anew, its CustomResourceDefinition is"
+                    " of another version than the operator: upgrade the chart with its CRDs",
+                    target.kind,
+                    target.namespace,
+                    target.name,
+                    error,
+                )
                 return
             raise
         self._written_s[target.uid] = self._clock()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlencode
@@ -45,6 +45,11 @@ class Refused(KeelageError):
         return self.status == 404
 
     @property
+    def lacks_right(self) -> bool:
+        """The caller's role does not allow it; a namespace that is being deleted refuses with 403 too."""
+        return self.status == 403 and "being terminated" not in str(self)
+
+    @property
     def conflict(self) -> bool:
         """Another version is stored, or the object exists already."""
         return self.status == 409
@@ -52,6 +57,10 @@ class Refused(KeelageError):
 
 class Unreachable(KeelageError):
     """No answer, or none in time: whether a write happened is unknown."""
+
+
+def _ignore(_request: str, _answer: Refused) -> None:
+    return None
 
 
 class PatchKind(enum.StrEnum):
@@ -86,6 +95,8 @@ class KubernetesCluster:
         self.api = api
         """The library's own client, for the other modules of this border."""
         self._timeout_s = timeout_s
+        self.on_lacking_right: Callable[[str, Refused], None] = _ignore
+        """Told the request, such as `POST /api/v1/...`, and the answer."""
 
     @classmethod
     async def connect(cls, timeout_s: float = REQUEST_TIMEOUT_S, context: str = "") -> KubernetesCluster:
@@ -149,7 +160,10 @@ class KubernetesCluster:
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
         if not 200 <= answer.status <= 299:
-            raise _refused(answer.status, data)
+            refused = _refused(answer.status, data)
+            if refused.lacks_right:
+                self.on_lacking_right(f"{method} {path}", refused)
+            raise refused
         try:
             return msgspec.json.decode(data, type=Json) if data else {}
         except msgspec.DecodeError as error:

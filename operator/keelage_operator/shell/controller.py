@@ -56,6 +56,10 @@ PATHS = {
 Sleep = Callable[[float], Awaitable[None]]
 
 
+def _ignore() -> None:
+    return None
+
+
 class Accounts(Protocol):
     """The part of the ledger book that is told about the cluster."""
 
@@ -98,6 +102,8 @@ class Controller:
         self._heard_from_s = float("-inf")
         self._gone: set[str] = set()
         self._burials = asyncio.Event()
+        self.on_missed: Callable[[], None] = _ignore
+        """Told when a list finds what the watch should have told."""
         self._told: tuple[dict[str, BudgetInForce], dict[str, Checkpoint]] | None = None
         catalog.on_change = self.namespace_changed
         catalog.on_pod_gone = self._pod_gone
@@ -143,6 +149,7 @@ class Controller:
             missed = self._catalog.correct(kind, listed, before)
             if not first and missed:
                 self._measures.watch_missed.inc(missed)
+                self.on_missed()
         # Those that held a row before the list was asked for, and are not in it.
         self._gone |= holders - self._catalog.pod_uids()
         self._burials.set()

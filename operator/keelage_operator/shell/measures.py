@@ -29,6 +29,10 @@ class Measures:
             "keelage_watch_missed", "Differences that a list found and the watch had not told.", registry=self.registry
         )
 
+        self.forbidden = Counter(
+            "keelage_api_forbidden", "Requests for which the operator's role lacks a right.", registry=self.registry
+        )
+
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A figure that is read when it is asked for."""
         Gauge(name, text, registry=self.registry).set_function(read)

@@ -34,6 +34,9 @@ CONNECT_TIMEOUT_S = 10.0
 
 STOP_TIMEOUT_S = 5.0
 
+HUNG_S = 60.0
+"""Without an answer of the watcher's own loop."""
+
 
 class Patience:
     """Pauses between attempts to reach the API server, in seconds; they never end.
@@ -51,7 +54,12 @@ class Patience:
 class Watch:
     """`observe` and `gone` are called in the loop that `start` was called in."""
 
-    def __init__(self, observe: Callable[[Seen], object], gone: Callable[[Seen], object]) -> None:
+    def __init__(
+        self,
+        observe: Callable[[Seen], object],
+        gone: Callable[[Seen], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._observe = observe
         self._gone = gone
         self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
@@ -59,12 +67,46 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[None] | None = None
-        self.last_event_s = time.monotonic()
+        self._clock = clock
+        self.last_event_s = clock()
         """When anything was last heard, on the monotonic clock."""
+        self._asked_s: float | None = None
+        self._missed_s: float | None = None
+        self._deaf = False
 
     @property
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
+
+    def well(self) -> bool:
+        """Whether the watcher's loop answers, and tells what there is to tell; asks it anew.
+
+        Silence alone is no sign: in a quiet cluster nothing happens for days.
+        """
+        if self._deaf:
+            return False
+        if self._stop is None or not self.alive:
+            return True  # not begun, or its end ends the process
+        now_s = self._clock()
+        if self._asked_s is None:
+            self._asked_s = now_s
+            with suppress(RuntimeError):  # its loop has ended meanwhile
+                self._stop[0].call_soon_threadsafe(self._answer)
+        asked_s = self._asked_s
+        return asked_s is None or now_s - asked_s < HUNG_S
+
+    def _answer(self) -> None:
+        self._asked_s = None
+
+    def missed(self) -> None:
+        """A list found what was not told. Once may be chance; again, later and without a word in between, is a
+        dead watch."""
+        now_s = self._clock()
+        if self._missed_s is None or self.last_event_s >= self._missed_s:
+            self._missed_s = now_s
+        elif now_s - self._missed_s >= HUNG_S:
+            LOG.error("the watch tells nothing while objects change: the process is to be restarted")
+            self._deaf = True
 
     async def run(self) -> None:
         """Watch until cancelled; returns or raises if the watcher ends by itself."""
@@ -144,7 +186,7 @@ class Watch:
         return hand_over
 
     def _take(self, sink: Callable[[Seen], object], seen: Seen) -> None:
-        self.last_event_s = time.monotonic()
+        self.last_event_s = self._clock()
         sink(seen)
 
 

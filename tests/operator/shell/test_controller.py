@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 from tests.operator.shell.fake_cluster import FakeCluster, Fault
@@ -14,7 +15,7 @@ from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speaker
 from keelage_operator.shell.apply import STATUS_EVERY_S
 from keelage_operator.shell.catalog import Kind
-from keelage_operator.shell.cluster import Json, Unreachable, member
+from keelage_operator.shell.cluster import Json, PatchKind, Refused, Unreachable, member
 from keelage_operator.shell.controller import HEARING_S, RESYNC_S, SECOND_LOOK_S
 
 
@@ -300,3 +301,21 @@ async def test_the_last_accepted_budget_stays_in_force_when_a_newer_one_is_wrong
     assert accounts.budgets["shop/month"].limit == 5 * 10**12
     assert shop.condition("llmbudgets", "month", "Accepted") == ("False", "TimeZoneUnknown")
     assert shop.status("llmbudgets", "month")["limit"] == "5.00 USD"
+
+
+async def test_a_status_that_the_schema_refuses_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OldSchema(FakeCluster):
+        """The CRD of budgets is of another version."""
+
+        async def patch(
+            self, path: str, body: Json | list[Json], kind: PatchKind, query: Mapping[str, str] | None = None
+        ) -> Json:
+            if "llmroutes" in path:
+                raise Refused(422, "Invalid", "status.conditions: Invalid value")
+            return await super().patch(path, body, kind, query)
+
+    cluster, time = OldSchema(objects=stocked().objects), VirtualTime()
+    shop = Shop(cluster, time)
+    await shop.run_once()
+    assert shop.status("llmbudgets", "month")["state"] == "Active"
+    assert shop.applier.status_refusals > 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.operator.shell.shop import budget, pod, route
+from tests.operator.shell.virtual_time import VirtualTime
 from tests.operator.shell.watched_server import WatchedServer
 
 from keelage_operator.shell.catalog import Kind, Seen
@@ -102,3 +103,33 @@ def test_patience_never_ends_and_begins_anew_with_each_request() -> None:
 
     assert list(islice(patience, 8)) == [1.0, 1.0, 2.0, 3.0, 5.0, 10.0, 10.0, 10.0]
     assert next(iter(patience)) == 1.0
+
+
+async def test_a_watch_that_misses_things_twice_without_a_word_is_not_well() -> None:
+    clock = VirtualTime()
+    watch = Watch(lambda _: None, lambda _: None, clock.clock)
+    await clock.advance(300)
+    watch.missed()
+    assert watch.well()
+    await clock.advance(300)
+    watch.missed()
+    assert not watch.well()
+
+
+async def test_a_watch_that_tells_something_between_two_misses_is_well(server: WatchedServer) -> None:
+    time, told = VirtualTime(), Told()
+    watch = told.watch = Watch(told._observe, told._gone, time.clock)
+    running = asyncio.create_task(watch.run())
+    async with asyncio.timeout(PATIENCE_S):
+        await server.watching["llmbudgets"].wait()
+    watch.missed()
+    await time.advance(300)
+    server.tell("llmbudgets", "ADDED", stored(budget(), "month", 101))
+    await told.next(1)
+    watch.missed()
+    assert watch.well()
+    await time.advance(59)
+    watch.missed()
+    assert watch.well()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
