@@ -101,3 +101,5 @@ class SyncReply(msgspec.Struct, frozen=True):
     """`host:port` to ask instead; empty: the leader has answered."""
     next_s: float = 2.0
     """When to speak next if nothing happens, in seconds."""
+    will_key: str = ""
+    """Hexadecimal; with it the holder signs its last will (`will.py`). Empty: there is no use for one."""

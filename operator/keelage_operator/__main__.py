@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 
 from keelage_operator.core.price_book import price_book
 from keelage_operator.core.speakers import Speakers
+from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.settings import Settings, SettingsError
 from keelage_operator.shell import json_log
 from keelage_operator.shell.apply import Applier
@@ -90,6 +91,8 @@ class Replica:
             clock,
         )
         self.ledgers.on_change = self.controller.budget_changed
+        wills = WillKeys(lambda: self.trust.secrets)
+        self.ledgers.read_will = wills.read
         self.watch = Watch(self.catalog.observe, self.catalog.gone)
         self.controller.on_missed = self.watch.missed
         self.heartbeat = Heartbeat(clock)
@@ -100,7 +103,14 @@ class Replica:
             template=lambda: settings.template(self.trust.bundle),
             reviewer=TokenReviewer(KubernetesAuthenticator(cluster), clock, time.time),
             configs=ConfigChannel(self.catalog, ClusterPods(cluster), clock),
-            syncs=SyncChannel(self.refusals, self.speakers, self._leadership, clock, self.controller.namespace_changed),
+            syncs=SyncChannel(
+                self.refusals,
+                self.speakers,
+                self._leadership,
+                clock,
+                self.controller.namespace_changed,
+                wills.key_of,
+            ),
         )
         self.server = HttpsServer(application(border), self.trust.context, "", settings.https_port)
         self.probes = Probes(

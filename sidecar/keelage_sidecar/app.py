@@ -29,6 +29,7 @@ from keelage_sidecar.shell.limits import Limits
 from keelage_sidecar.shell.metrics import Metrics, Standing
 from keelage_sidecar.shell.server import Server
 from keelage_sidecar.shell.upstream import Upstream
+from keelage_sidecar.shell.will_file import open_will_file
 
 HEALTH_LIMITS = Limits(body_bytes=64 * 1024, connections=64)
 
@@ -55,7 +56,8 @@ class Sidecar:
         self._started_s = loop.time()
         self._ending = asyncio.Event()
         self._listening = False
-        self._keeper = LeaseKeeper(open_holder(settings.state_dir, _complain), ledger, loop.time)
+        holder = open_holder(settings.state_dir, _complain, open_will_file(settings.will_file, _complain))
+        self._keeper = LeaseKeeper(holder, ledger, loop.time)
         self._keeper.report = self._report
         self._credentials = Credentials(settings.credentials_dir, loop.time)
         self._upstream = Upstream(provider_tls)

@@ -30,6 +30,8 @@ class Settings:
     """Probes and metrics; None: neither."""
     credentials_dir: Path = Path("/var/run/keelage/credentials")
     state_dir: Path = Path("/var/lib/keelage")
+    will_file: Path | None = None
+    """The container's termination message file; None: no last will is kept."""
     operator: str = ""
     """`https://host:port`; empty where configuration and ledger are in the same process."""
     ca_pem: str = ""
@@ -57,6 +59,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         health=_address(environ, "KEELAGE_HEALTH", Address("0.0.0.0", 4001)),
         credentials_dir=Path(environ.get("KEELAGE_CREDENTIALS_DIR") or plain.credentials_dir),
         state_dir=Path(environ.get("KEELAGE_STATE_DIR") or plain.state_dir),
+        will_file=Path(will_file) if (will_file := environ.get("KEELAGE_WILL_FILE", "")) else None,
         operator=operator,
         ca_pem=ca_pem,
         token_file=Path(environ.get("KEELAGE_TOKEN_FILE") or plain.token_file),

@@ -96,6 +96,16 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the verified last will of a dead holder says of this account."""
+
+    holder: str
+    seq: int
+    promised: int
+    """It has spent no more than this."""
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerFigures:
     window: Window
     limit: int
@@ -283,17 +293,28 @@ def closed(record: LedgerRecord) -> bool:
     return all(row.state is RowState.RELEASED for row in record.rows.values())
 
 
-def pod_gone(record: LedgerRecord, uid: str) -> LedgerRecord:
-    """Fold the rows of a pod that no longer exists: what it spent is settled, the rest forfeited."""
+def pod_gone(record: LedgerRecord, uid: str, evidence: Evidence | None = None) -> LedgerRecord:
+    """Fold the rows of a pod that no longer exists: what it spent is settled, the rest forfeited.
+
+    With evidence of the holder the rest returns, but for what it may have spent since its last word.
+    Evidence older than that word is none, and after a goodbye none is needed.
+    """
     gone = {holder: row for holder, row in record.rows.items() if _pod_of(holder) == uid}
     if not gone:
         return record
-    return replace(
-        record,
-        settled=record.settled + sum(row.spent for row in gone.values()),
-        forfeited=record.forfeited + sum(row.granted - row.spent for row in gone.values()),
-        rows={holder: row for holder, row in record.rows.items() if holder not in gone},
-    )
+    settled, forfeited, recovered = record.settled, record.forfeited, record.recovered
+    for holder, row in gone.items():
+        proven = evidence is not None and evidence.holder == holder and evidence.seq >= row.seq
+        if evidence is not None and proven and row.state is not RowState.RELEASED:
+            spent = max(row.spent, evidence.promised)
+            settled += spent
+            # Granted once, and a rebuilt record knew it only as recovered.
+            recovered -= min(recovered, max(0, spent - row.granted))
+        else:
+            settled += row.spent
+            forfeited += row.granted - row.spent
+    rows = {holder: row for holder, row in record.rows.items() if holder not in gone}
+    return replace(record, settled=settled, forfeited=forfeited, recovered=recovered, rows=rows)
 
 
 def rebuild(

@@ -21,6 +21,8 @@ TOKEN_SECONDS = 3600
 TOKEN_DIR = "/var/run/secrets/keelage"
 CREDENTIALS_DIR = "/var/run/keelage/credentials"
 STATE_DIR = "/var/lib/keelage"
+WILL_FILE = "/dev/termination-log"
+"""What stands in it when the container dies, the kubelet publishes in the pod's status."""
 API_TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 """The ServiceAccount admission plugin mounts the application's token here unless something is mounted already."""
 
@@ -92,6 +94,8 @@ def container(template: SidecarTemplate, facts: PodFacts) -> dict[str, object]:
         "startupProbe": _probe("/startedz", period_s=1, failures=180),
         # Only a stuck event loop fails it, never a missing operator: a restart cuts running streams.
         "livenessProbe": _probe("/livez", period_s=10, failures=6),
+        "terminationMessagePath": WILL_FILE,
+        "terminationMessagePolicy": "File",
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -154,6 +158,7 @@ def _environment(template: SidecarTemplate, facts: PodFacts) -> list[dict[str, o
         ("KEELAGE_TOKEN_FILE", f"{TOKEN_DIR}/token"),
         ("KEELAGE_CREDENTIALS_DIR", CREDENTIALS_DIR),
         ("KEELAGE_STATE_DIR", STATE_DIR),
+        ("KEELAGE_WILL_FILE", WILL_FILE),
         ("KEELAGE_LISTEN", f"127.0.0.1:{PROXY_PORT}"),
         ("KEELAGE_HEALTH", f"0.0.0.0:{HEALTH_PORT}"),
         ("KEELAGE_USER", facts.user),

@@ -104,6 +104,11 @@ class TrustKeeper:
         """What sidecars are to trust, PEM; empty before the first `ensure`."""
         return b"" if self._trust is None else self._trust.bundle
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Private keys that all replicas share and nobody else knows, newest first; none before the first `ensure`."""
+        return () if self._trust is None else tuple(each.key for each in reversed(self._trust.authorities))
+
     async def ensure(self) -> None:
         """Bring all of it up to date. Raises TrustUnavailable."""
         trust = await self._shared_trust()

@@ -17,11 +17,15 @@ from keelage_operator.core.compile import CompiledNamespace, compile_namespace
 from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book
+from keelage_operator.core.sidecar_template import CONTAINER
 from keelage_operator.core.terms import BudgetInForce
-from keelage_operator.shell.cluster import Json, member
+from keelage_operator.shell.cluster import Json, member, objects
 
 GONE_MAX = 50_000
 """Uids of deleted objects, kept so that a list begun before a deletion does not bring the object back."""
+
+MESSAGES_MAX = 10_000
+"""Termination messages kept, of a kibibyte each."""
 
 POD_OVER = ("Succeeded", "Failed")
 """Phases that no container comes back from."""
@@ -48,6 +52,8 @@ class Seen:
     labels: Mapping[str, str]
     over: bool = False
     """A pod whose containers have all ended for good."""
+    message: str = ""
+    """Of a pod that is over: what its sidecar left as termination message."""
     raw: Mapping[str, object] = field(default_factory=dict)
     """Empty for pods."""
 
@@ -64,6 +70,7 @@ class Seen:
             version=int(version) if version.isdigit() else 0,
             labels=labels,
             over=kind is Kind.POD and member(raw, "status").get("phase") in POD_OVER,
+            message=last_message(raw) if kind is Kind.POD else "",
             raw={} if kind is Kind.POD else raw,
         )
 
@@ -88,6 +95,7 @@ class Catalog:
         self._book = book
         self._namespaces: dict[str, _Namespace] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._messages: OrderedDict[str, str] = OrderedDict()
         self._listed: set[Kind] = set()
         self.on_change: Callable[[str], None] = _ignore
         """Told the namespace of every object that changed."""
@@ -107,8 +115,10 @@ class Catalog:
             return False
         objects[seen.name] = seen
         if before is not None and before.uid != seen.uid:
+            self._keep(before)
             self._buried(before)
         if seen.over and not (before is not None and before.over):
+            self._keep(seen)
             self.on_pod_gone(seen.uid)
         if _matters(before, seen):
             self._bump(home, seen.kind)
@@ -118,6 +128,7 @@ class Catalog:
     def gone(self, seen: Seen) -> bool:
         """An object was deleted; False if it was not known or its name was taken over by another."""
         self._bury(seen.uid)
+        self._keep(seen)
         home = self._namespaces.get(seen.namespace)
         known = home.objects[seen.kind].get(seen.name) if home is not None else None
         if home is None or known is None or known.uid != seen.uid:
@@ -177,6 +188,10 @@ class Catalog:
         return frozenset(
             pod.uid for home in self._namespaces.values() for pod in home.objects[Kind.POD].values() if not pod.over
         )
+
+    def message_of(self, uid: str) -> str:
+        """What the sidecar of a pod that is gone or over left behind; empty: nothing that was seen."""
+        return self._messages.get(uid, "")
 
     def compiled(self, namespace: str) -> CompiledNamespace:
         home = self._namespaces.get(namespace)
@@ -241,6 +256,13 @@ class Catalog:
         home.changed.set()
         home.changed = asyncio.Event()
 
+    def _keep(self, seen: Seen) -> None:
+        """Every replica does: the next leader may be the one that has to settle it."""
+        if seen.message:
+            self._messages[seen.uid] = seen.message
+            if len(self._messages) > MESSAGES_MAX:
+                self._messages.popitem(last=False)
+
     def _bury(self, uid: str) -> None:
         self._gone[uid] = None
         if len(self._gone) > GONE_MAX:
@@ -250,6 +272,23 @@ class Catalog:
         self._bury(seen.uid)
         if seen.kind is Kind.POD and not seen.over:
             self.on_pod_gone(seen.uid)
+
+
+def last_message(pod: Json) -> str:
+    """The termination message of the sidecar, if no other instance of it can follow.
+
+    Before that one might run which has spent more than the one before it said: on a node that is cut
+    off, or after a deletion by force. Only the kubelet ends a pod's phase, and after all of its
+    containers; but for the collector of lost pods, which leaves a condition.
+    """
+    status = member(pod, "status")
+    collected = any(each.get("reason") == "DeletionByPodGC" for each in objects(status, "conditions"))
+    if status.get("phase") not in POD_OVER or collected:
+        return ""
+    for container in objects(status, "initContainerStatuses"):
+        if container.get("name") == CONTAINER:
+            return str(member(member(container, "state"), "terminated").get("message") or "")
+    return ""
 
 
 def _matters(before: Seen | None, seen: Seen) -> bool:

@@ -211,3 +211,9 @@ def member(parent: Mapping[str, object], name: str) -> Json:
     """The object in a field; empty where there is none."""
     value = parent.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def objects(parent: Mapping[str, object], name: str) -> list[Json]:
+    """The objects of a list in a field; none where there is no list."""
+    value = parent.get(name)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

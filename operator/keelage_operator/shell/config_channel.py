@@ -118,6 +118,10 @@ class Leadership:
     """`host:port` of the leader; empty: nobody leads now."""
 
 
+def _no_key(_holder: str) -> str:
+    return ""
+
+
 class SyncChannel:
     """`POST /v1/sync`."""
 
@@ -128,13 +132,16 @@ class SyncChannel:
         leadership: Callable[[], Leadership],
         clock: Callable[[], float],
         heard: Callable[[str], None],
+        will_key: Callable[[str], str] = _no_key,
     ) -> None:
-        """`heard` gets the namespace whenever one of its sidecars says something new."""
+        """`heard` gets the namespace whenever one of its sidecars says something new; `will_key` a holder
+        (`<pod uid>.<incarnation>`), for the key of its last will."""
         self._ledgers = ledgers
         self._speakers = speakers
         self._leadership = leadership
         self._clock = clock
         self._heard = heard
+        self._will_key = will_key
 
     async def answer(self, pod: PodIdentity, request: SyncRequest) -> SyncReply:
         """Raises Unavailable, Forbidden, MessageError, and what the ledgers raise."""
@@ -151,7 +158,8 @@ class SyncChannel:
                 raise Forbidden(f"budget {statement.budget} is not in namespace {pod.namespace} of the pod")
         if self._register(pod, request):
             self._heard(pod.namespace)
-        return SyncReply(rights=await self._ledgers.sync(pod, request))
+        rights = await self._ledgers.sync(pod, request)
+        return SyncReply(rights=rights, will_key=self._will_key(f"{pod.uid}.{request.incarnation}"))
 
     def _register(self, pod: PodIdentity, request: SyncRequest) -> bool:
         if request.leaving:

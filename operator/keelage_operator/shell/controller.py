@@ -68,7 +68,9 @@ class Accounts(Protocol):
 
     def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None: ...
 
-    async def pod_gone(self, uid: str) -> None: ...
+    async def pod_gone(self, uid: str, message: str = "") -> None:
+        """`message`: what its sidecar's container left as termination message."""
+        ...
 
     def pods(self) -> frozenset[str]:
         """Uids of all pods that hold a row."""
@@ -220,7 +222,7 @@ class Controller:
             self._burials.clear()
             for uid in sorted(self._gone):
                 try:
-                    await self._accounts.pod_gone(uid)
+                    await self._accounts.pod_gone(uid, self._catalog.message_of(uid))
                 except KeelageError as error:  # whatever keeps the book from storing it passes
                     LOG.warning("the rows of pod %s are closed later: %s", uid, error)
                     continue

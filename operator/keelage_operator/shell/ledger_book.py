@@ -18,10 +18,11 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from keelage_api.sync import Right, Statement, SyncRequest
+from keelage_api.will import Will
 from keelage_api.window import Window, window_at
 from keelage_operator.core.burn import Burn, burned, rate_of
 from keelage_operator.core.identity import PodIdentity
-from keelage_operator.core.ledger import Checkpoint, Heard, LedgerFigures, closed, figures, pods, rebuild
+from keelage_operator.core.ledger import Checkpoint, Evidence, Heard, LedgerFigures, closed, figures, pods, rebuild
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.ledger_page import GATHER_S, LedgerGone, LedgerPage, LedgerUnavailable
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreUnavailable
@@ -47,6 +48,10 @@ _WINDOW = re.compile(r"|\d{4}-[0-9TWZ-]{2,16}")
 
 
 def _ignore(_budget: str) -> None:
+    return None
+
+
+def _no_will(_uid: str, _message: str) -> Will | None:
     return None
 
 
@@ -76,6 +81,8 @@ class LedgerBook:
         self._tidier: asyncio.Task[None] | None = None
         self.on_change: Callable[[str], None] = _ignore
         """Told the name of a budget whose figures or window changed."""
+        self.read_will: Callable[[str, str], Will | None] = _no_will
+        """Given a pod's uid and its sidecar's termination message: its verified last will."""
 
     @property
     def leading(self) -> bool:
@@ -167,15 +174,21 @@ class LedgerBook:
             return self._without_ledger(pod, statement)
         return self._answer(page, right, holder) if right is not None else []
 
-    async def pod_gone(self, uid: str) -> None:
-        """The pod object is gone: settle what it told, forfeit what it did not."""
+    async def pod_gone(self, uid: str, message: str = "") -> None:
+        """The pod object is gone: settle what it told or left a will about, forfeit what it did not.
+
+        `message` is the termination message of its sidecar, if the sidecar is known to have ended.
+        """
         now = self._clock()
         self._gone[uid] = now
         while len(self._gone) > GONE_MAX or next(iter(self._gone.values())) < now - GONE_S:
             self._gone.popitem(last=False)
         if self._leading:
             pages = [page for page in self._pages.values() if _may_hold(page, uid)]
-            outcomes = await asyncio.gather(*(page.pod_gone(uid) for page in pages), return_exceptions=True)
+            will = self.read_will(uid, message) if message else None
+            outcomes = await asyncio.gather(
+                *(page.pod_gone(uid, _evidence(uid, will, page.key)) for page in pages), return_exceptions=True
+            )
             for page, outcome in zip(pages, outcomes, strict=True):
                 if isinstance(outcome, LedgerGone):  # with its namespace: no row is left to close
                     self._pages.pop(page.key, None)
@@ -327,6 +340,13 @@ def _may_hold(page: LedgerPage, uid: str) -> bool:
     """Whether the pod may have a row there. One in a ledger that is unreadable now is closed after a later list of
     pods: the burials of a whole cluster must not wait for it."""
     return uid in pods(page.record) if page.record is not None else not page.unreadable
+
+
+def _evidence(uid: str, will: Will | None, key: LedgerKey) -> Evidence | None:
+    promise = will.on(key.budget, key.window) if will is not None else None
+    if will is None or promise is None:
+        return None
+    return Evidence(f"{uid}.{will.incarnation}", will.seq, promise.promised)
 
 
 def _names_a_ledger(namespace: str, statement: Statement) -> bool:

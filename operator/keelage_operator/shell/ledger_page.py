@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from keelage_api.errors import KeelageError
 from keelage_api.sync import Right
 from keelage_api.window import Window
-from keelage_operator.core.ledger import Checkpoint, Heard, LedgerRecord, apply, pod_gone, rebuild
+from keelage_operator.core.ledger import Checkpoint, Evidence, Heard, LedgerRecord, apply, pod_gone, rebuild
 from keelage_operator.shell.ledger_store import (
     LedgerKey,
     LedgerStore,
@@ -64,6 +64,8 @@ class _Ask:
     heard: Heard | None
     gone: str
     """Pod uid; empty: a statement."""
+    evidence: Evidence | None
+    """Of the pod that is gone."""
     answer: asyncio.Future[Right | None]
 
 
@@ -100,9 +102,9 @@ class LedgerPage:
         """The answer to a statement; None: a newer one was heard before. LedgerUnavailable."""
         return await self._ask(heard, "")
 
-    async def pod_gone(self, uid: str) -> None:
+    async def pod_gone(self, uid: str, evidence: Evidence | None = None) -> None:
         """Stored when it returns. LedgerUnavailable."""
-        await self._ask(None, uid)
+        await self._ask(None, uid, evidence)
 
     async def flush(self, reload: bool = False) -> None:
         """Store what was not urgent; with `reload` also find out what is stored where that is not known.
@@ -151,9 +153,9 @@ class LedgerPage:
         self._fail(self._asks, LedgerUnavailable("this replica does not lead any more"))
         self._asks = []
 
-    async def _ask(self, heard: Heard | None, gone: str) -> Right | None:
+    async def _ask(self, heard: Heard | None, gone: str, evidence: Evidence | None = None) -> Right | None:
         answer: asyncio.Future[Right | None] = asyncio.get_running_loop().create_future()
-        self._asks.append(_Ask(heard, gone, answer))
+        self._asks.append(_Ask(heard, gone, evidence, answer))
         if self._task is None:
             self._task = asyncio.create_task(self._serve(), name=f"ledger {self.key.budget} {self.key.window}")
         return await answer
@@ -185,7 +187,7 @@ class LedgerPage:
             applied = apply(before, batch, self._owner.limit_of(self.key), self._owner.now_s())
             record = applied.record
             for ask in asks:
-                record = pod_gone(record, ask.gone) if ask.gone else record
+                record = pod_gone(record, ask.gone, ask.evidence) if ask.gone else record
             flush = any(ask.heard is None for ask in asks)
             try:
                 if applied.urgent or flush or self._version is None:

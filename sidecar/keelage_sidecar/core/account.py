@@ -15,7 +15,13 @@ IDLE_S = 600.0
 """After so long without a call even the money for one is given back."""
 HOPELESS_S = 30.0
 """For so long after a refusal the ledger is asked whether that much could be served again."""
+ASK_AGAIN_S = 0.25
+"""While something waits: often enough to get back into a patience of seconds, seldom enough for a hundred sidecars."""
+TIGHT_S = 0.5
+"""Between statements while somebody lacks money."""
 NEVER = float("-inf")
+UNPROMISED = 1 << 63
+"""More than any total: no last will names the account, so there is nothing that it must not exceed."""
 
 
 @dataclass(slots=True)
@@ -54,6 +60,8 @@ class Account:
     granted: int = 0
     spent: int = 0
     reserved: int = 0
+    promised: int = 0
+    """The last will that stands says that spent + reserved are no more; before they are, another is written."""
     holds: int = 0
     ends_s: float = NEVER
     """Rights last until then. NEVER: neither told nor in the journal, so they may not be used."""
@@ -127,6 +135,16 @@ class Account:
             return largest
         return max(int(self.rate * HORIZON_S), largest * (self.busiest.value + 1))
 
+    def speak_by(self, spoke_s: float, now_s: float) -> float:
+        """When the ledger should hear of this account again, if it was told of it last at `spoke_s`."""
+        if not self.usable(now_s):
+            return float("inf")
+        if self.tight:
+            return min(self.ends_s, spoke_s + (ASK_AGAIN_S if self.free > self.queued else TIGHT_S))
+        if self.free < self.low_mark and not self.hopeless:
+            return min(self.ends_s, spoke_s + ASK_AGAIN_S)
+        return self.ends_s
+
     def to_give_back(self, spoke_s: float, now_s: float) -> int:
         """What is free and not needed; with slack, so that a lease does not breathe with each call.
 
@@ -138,3 +156,16 @@ class Account:
         needed = self.queued + self.spare(now_s)
         surplus = self.free - needed
         return surplus if surplus > 0 and (self.tight or surplus > needed) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A statement that may still be answered."""
+
+    budget: str
+    account: Account | None
+    """None: it asked for the current window."""
+    sent_s: float
+    needed: int
+    """The amount of the call that it asked for; 0: none waits."""
+    final: bool

@@ -9,43 +9,27 @@ ledger and the rights back, at most one exchange at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
-from keelage_sidecar.core.account import HOPELESS_S, NEVER, Account, AccountFigures
+from keelage_sidecar.core.account import ASK_AGAIN_S, HOPELESS_S, NEVER, Account, AccountFigures, Asked
 from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.denial import explain
 from keelage_sidecar.core.journal_format import Journal
+from keelage_sidecar.core.last_will import Estate, LastWill, WillFile
 
 QUEUE_MAX = 1024
 """Calls that wait for money; more than a process relays at once."""
 AMOUNT_MAX = 1 << 62
 """Four million dollars, more than any limit or call; keeps sums within the journal's 64 bits."""
-ASK_AGAIN_S = 0.25
-"""While something waits: often enough to get back into a patience of seconds, seldom enough for a hundred sidecars."""
-TIGHT_S = 0.5
-"""Between statements while somebody lacks money."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A statement that may still be answered."""
-
-    budget: str
-    account: Account | None
-    """None: it asked for the current window."""
-    sent_s: float
-    needed: int
-    """The amount of the call that it asked for; 0: none waits."""
-    final: bool
 
 
 class Holder:
-    def __init__(self, journal: Journal) -> None:
-        """Goes on where the journal ends: JournalError if it is damaged."""
+    def __init__(self, journal: Journal, will_file: WillFile | None = None) -> None:
+        """Goes on where the journal ends: JournalError if it is damaged. `will_file`: for the last will, blank."""
         self._journal = journal
+        self.will = LastWill(will_file)
         self.incarnation = journal.incarnation
         self._accounts: dict[tuple[str, str], Account] = {
             (it.budget, it.window): Account(it.slot, it.budget, it.window, it.granted, it.spent, ends_s=it.ends_s)
@@ -53,18 +37,18 @@ class Holder:
         }
         self._seq = self._seq_limit = journal.seq_limit
         self._terms: dict[str, BudgetTerms] = {}
-        self._obeyed = False
         self._current: dict[str, Account] = {}
         self._errors: dict[str, str] = {}
         self._holds: dict[int, tuple[tuple[Account, int, int], ...]] = {}
-        self._hold_id = 0
+        self._hold_id = self._waiter_id = 0
         self._waiters: dict[int, Waiter] = {}
-        self._waiter_id = 0
-        self._pending: dict[int, _Asked] = {}
+        self._pending: dict[int, Asked] = {}
         self._spoke_s = NEVER
-        self._leaving = False
+        self._obeyed = self._leaving = False
         self.eager = False
         """Something happened that the ledger should hear of now: the shell wakes its dialogue."""
+        self.moved = False
+        """Money moved since the shell last let the will be looked after."""
 
     def obey(self, budgets: Iterable[BudgetTerms]) -> None:
         """From now on these count; accounts of others are closed when their calls are done."""
@@ -77,19 +61,23 @@ class Holder:
 
     def try_reserve(self, claims: tuple[Claim, ...], now: float) -> Hold | None:
         """A hold on all budgets or on none; None: one of them cannot pay at this moment."""
-        current = self._current
+        current, promised = self._current, True
         for claim in claims:
-            if claim.hard:
-                account = current.get(claim.budget)
-                if (
-                    account is None
-                    or now >= account.ends_s
-                    or claim.amount > account.granted - account.spent - account.reserved
-                ):
-                    return None
+            account = current.get(claim.budget)
+            if account is None and claim.hard:
+                return None
+            if account is None:
+                continue
+            total = account.spent + account.reserved + claim.amount
+            if claim.hard and (now >= account.ends_s or total > account.granted):
+                return None
+            promised = promised and total <= account.promised
         journal = self._journal
         if claims and (self._leaving or journal.holds_left() < len(claims)):
             return None
+        if not promised and not self.declare({claim.budget: min(claim.amount, AMOUNT_MAX) for claim in claims}):
+            return None
+        self.moved = True
         parts: list[tuple[Account, int, int]] = []
         for claim in claims:
             # An observed budget counts in the newest window that is known, even past its end, and not at all
@@ -121,6 +109,9 @@ class Holder:
             self._journal.settle(slot, account.slot, account.spent)
             account.reserved -= held
             account.holds -= 1
+            self.moved = True
+            if account.spent + account.reserved > account.promised:
+                self.declare()  # it cost more than its bound
             if not account.holds and self._current.get(account.budget) is not account:
                 self.eager = True
 
@@ -245,7 +236,7 @@ class Holder:
             least = max(0, needed - account.free) if needed else 0
             want = max(least, account.queued + account.spare(now) - account.free)
         self._seq = self._next_seq()
-        self._pending[self._seq] = _Asked(account.budget, account, now, needed, final)
+        self._pending[self._seq] = Asked(account.budget, account, now, needed, final)
         return Statement(
             budget=account.budget,
             window=account.window,
@@ -266,7 +257,7 @@ class Holder:
         before = self._current.get(terms.name)
         spare = before.spare(now) if before is not None and terms.hard else needed
         self._seq = self._next_seq()
-        self._pending[self._seq] = _Asked(terms.name, None, now, needed, final=False)
+        self._pending[self._seq] = Asked(terms.name, None, now, needed, final=False)
         return Statement(terms.name, "", self._seq, want=sum(amounts) + spare, min_want=needed)
 
     def _first_in_need(self, account: Account, now: float) -> int:
@@ -292,10 +283,8 @@ class Holder:
             self._errors.pop(right.budget, None)
             account = self._accounts.get((right.budget, right.window))
             fresh = account is None
-            if account is None:
-                account = self._open(right)
-                if account is None:
-                    continue
+            if account is None and (account := self._open(right)) is None:
+                continue
             if account is asked.account or (fresh and asked.account is None):
                 self._take(account, right, asked, now)
                 if asked.final:
@@ -309,6 +298,8 @@ class Holder:
                     account.note_demand(claim.amount, now)
             account.mark(now)
         self._choose()
+        if any(account.spent + account.reserved > account.promised for account in self._accounts.values()):
+            self.declare()
 
     def _open(self, right: Right) -> Account | None:
         """An account of the window that the ledger named."""
@@ -325,7 +316,7 @@ class Holder:
         self._accounts[(right.budget, right.window)] = account
         return account
 
-    def _take(self, account: Account, right: Right, asked: _Asked, now: float) -> None:
+    def _take(self, account: Account, right: Right, asked: Asked, now: float) -> None:
         if right.spent > account.spent:
             account.spent = right.spent
             self._journal.set_spent(account.slot, account.spent)
@@ -363,15 +354,25 @@ class Holder:
         if self.eager or self._waiters:
             at = min(at, self._spoke_s + (0.0 if self.eager else ASK_AGAIN_S))
         for account in self._current.values():
-            if account.usable(now):
-                at = min(at, account.ends_s)
-                if account.tight:
-                    at = min(at, self._spoke_s + (ASK_AGAIN_S if account.free > account.queued else TIGHT_S))
-                elif account.free < account.low_mark and not account.hopeless:
-                    at = min(at, self._spoke_s + ASK_AGAIN_S)
+            at = min(at, account.speak_by(self._spoke_s, now))
         if any(name not in self._current and name not in self._errors for name in self._terms):
             at = min(at, self._spoke_s + ASK_AGAIN_S)
         return at
+
+    # The last will
+
+    def declare(self, ahead: Mapping[str, int] | None = None) -> bool:
+        """Write it anew; `ahead`: by budget, what is about to be reserved. False: it must not be reserved."""
+        busy = not self._leaving and (self.moved or ahead is not None)
+        accounts = self._accounts.values()
+        estate = Estate(self.incarnation, self._seq, accounts, self._current, self._terms, ahead or {}, busy)
+        return self.will.declare(estate)
+
+    def tend_will(self) -> bool:
+        """To be called a moment after money moved; whether once more, since it moved again."""
+        self.declare()
+        again, self.moved = self.moved, False
+        return again
 
     # What others see
 

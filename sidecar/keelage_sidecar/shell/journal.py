@@ -10,13 +10,16 @@ from pathlib import Path
 
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import JOURNAL_BYTES, NO_BOOT, Journal, JournalError, blank_journal
+from keelage_sidecar.core.last_will import WillFile
 
 FILE_NAME = "journal"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Linux, proc_sys_kernel(5): another one at each boot. The monotonic clock goes on as long as it is the same."""
 
 
-def open_holder(directory: Path, complain: Callable[[str], None], boot: bytes | None = None) -> Holder:
+def open_holder(
+    directory: Path, complain: Callable[[str], None], will: WillFile | None = None, boot: bytes | None = None
+) -> Holder:
     """The holder that goes on where the last container of this pod was killed, or a new one.
 
     While the ledger is away it spends what the journal says it was granted, until the window ends. A damaged
@@ -28,14 +31,14 @@ def open_holder(directory: Path, complain: Callable[[str], None], boot: bytes | 
     path = directory / FILE_NAME
     if path.exists():
         try:
-            return Holder(Journal(_map(path), boot))
+            return Holder(Journal(_map(path), boot), will)
         except JournalError as error:
             complain(f"the journal {path} cannot be used: {error}; what its lease held stays counted as spent")
             path.replace(directory / f"{FILE_NAME}.damaged")
     fresh = directory / f"{FILE_NAME}.new"
     fresh.write_bytes(blank_journal(secrets.token_hex(8), boot))
     fresh.replace(path)
-    return Holder(Journal(_map(path), boot))
+    return Holder(Journal(_map(path), boot), will)
 
 
 def boot_id(source: Path = BOOT_ID) -> bytes:

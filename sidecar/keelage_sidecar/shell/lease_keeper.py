@@ -20,6 +20,8 @@ LEAVE_S = 1.5
 """For the last word: SIGTERM leaves a native sidecar as little as two seconds."""
 GAP_S = 0.02
 """Between two exchanges, so that what happens meanwhile goes with the next."""
+TEND_S = 0.2
+"""Between looks at the last will while money moves: so far behind is its account of what came back."""
 LATE_S = 0.005
 """A loop's timer may fire a clock tick early; the patience must be over when it does."""
 BACKOFF_MIN_S = 0.25
@@ -57,6 +59,7 @@ class LeaseKeeper:
         self._waiting: dict[int, asyncio.Future[Hold | Denied]] = {}
         self._interval_s = 2.0
         self._exchanging = asyncio.Lock()
+        self._tending: asyncio.TimerHandle | None = None
         self.report: Callable[[], SidecarReport] = SidecarReport
         """Asked before each exchange."""
         self.reached = False
@@ -80,6 +83,7 @@ class LeaseKeeper:
         hold = self._holder.try_reserve(claims, self._clock())
         if self._holder.eager:
             self._wake.set()
+        self._tend_soon()
         return hold
 
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
@@ -113,6 +117,7 @@ class LeaseKeeper:
             self._admit()
         if self._holder.eager:
             self._wake.set()
+        self._tend_soon()
 
     def figures(self) -> tuple[AccountFigures, ...]:
         return self._holder.figures()
@@ -131,7 +136,10 @@ class LeaseKeeper:
 
     async def leave(self) -> None:
         """Give everything back; at most LEAVE_S. Cancel `run()` first. Nothing can be reserved after it."""
+        if self._tending is not None:
+            self._tending.cancel()
         await self._exchange(LEAVE_S, leaving=True)
+        self._holder.declare()
 
     async def _until_due(self) -> None:
         while True:
@@ -149,6 +157,9 @@ class LeaseKeeper:
     async def _exchange(self, timeout_s: float, leaving: bool = False) -> bool:
         async with self._exchanging:
             statements = self._holder.statements(self._clock(), leaving)
+            # Before they are sent: what is given back must not be promised, and a will that is older than what
+            # the ledger heard is void.
+            self._holder.declare()
             report = self.report()
             request = SyncRequest(
                 incarnation=self._holder.incarnation,
@@ -167,9 +178,20 @@ class LeaseKeeper:
                 return False
             self.reached = True
             self._interval_s = max(0.1, reply.next_s)
+            if self._holder.will.take_key(reply.will_key):
+                self._holder.declare()
             self._holder.heard(reply.rights, self._clock())
             self._admit()
             return True
+
+    def _tend_soon(self) -> None:
+        if self._holder.moved and self._tending is None and self._holder.will.kept:
+            self._tending = asyncio.get_running_loop().call_later(TEND_S, self._tend)
+
+    def _tend(self) -> None:
+        self._tending = None
+        if self._holder.tend_will():
+            self._tending = asyncio.get_running_loop().call_later(TEND_S, self._tend)
 
     def _admit(self) -> None:
         for waiter_id, answer in self._holder.admit(self._clock()):

@@ -88,15 +88,17 @@ class FakeAccounts:
         self.spent: dict[str, str] = {}
         self.holders: set[str] = set()
         self.gone: list[str] = []
+        self.messages: list[str] = []
         self.unavailable = False
 
     def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None:
         self.budgets, self.checkpoints = dict(budgets), dict(checkpoints)
 
-    async def pod_gone(self, uid: str) -> None:
+    async def pod_gone(self, uid: str, message: str = "") -> None:
         if self.unavailable:
             raise StoreUnavailable("no answer")
         self.gone.append(uid)
+        self.messages.append(message)
         self.holders.discard(uid)
 
     def pods(self) -> frozenset[str]:
