@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,8 @@ from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, dump, parse
 from keelage_api.window import Window
 from keelage_operator.core.accept import AcceptedBudget, Problem, accept_budget
-from keelage_operator.core.budget_status import budget_status, refuses, used
+from keelage_operator.core.budget_status import budget_status, instant, refuses, used
+from keelage_operator.core.burn import burned, rate_of
 from keelage_operator.core.compile import CompiledBudget
 from keelage_operator.core.ledger import LedgerFigures
 
@@ -180,6 +181,23 @@ def test_status_is_not_written_for_a_rate_that_fades() -> None:
     assert budget_status(read(before), budget(), slower, "2026-11-21T00:05:00Z") == before
     ended = budget_status(read(before), budget(), FIGURES, NOW)
     assert (ended["burnRate"], ended["forecast"], ended["exhaustedAt"]) == ("0.00 USD/h", "212.34", "")
+
+
+def test_a_budget_that_nobody_spends_any_more_is_seldom_written() -> None:
+    """Half an hour at 18 USD/h, then two hours of nothing, looked at every twenty seconds."""
+    burn, at = burned(None, "2026-11", 0, 0.0), datetime.fromisoformat(NOW)
+    for second in range(2, 1802, 2):
+        burn = burned(burn, "2026-11", second * parse_usd("0.005"), second)
+    old, writes = LLMBudgetStatus(), 0
+    for second in range(1800, 1800 + 2 * 3600, 20):
+        burn = burned(burn, "2026-11", burn.spent, second)
+        figures = dataclasses.replace(FIGURES, spent=burn.spent, burn=rate_of(burn))
+        now = instant(at + timedelta(seconds=second))
+        status = budget_status(old, budget(), figures, now)
+        writes += status != dump(old)
+        old = read(status)
+    assert (old.burn_rate, old.forecast, old.exhausted_at) == ("0.00 USD/h", "9.00", "")
+    assert writes <= 70
 
 
 def test_forecast_is_never_below_what_is_spent() -> None:
