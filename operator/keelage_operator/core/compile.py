@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+LABELS_MAX = 10_000
+"""Sets of labels whose answer is kept: the pods of a StatefulSet have one each."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledRoute:
     name: str
@@ -74,13 +78,30 @@ class CompiledNamespace:
     book: Book
     _configs: dict[tuple[tuple[str, ...], tuple[str, ...]], ProxyConfig] = field(default_factory=dict)
     """What was made already: pods of one Deployment share theirs."""
+    _routes: dict[frozenset[tuple[str, str]], tuple[CompiledRoute, ...]] = field(default_factory=dict)
+    _by_labels: dict[frozenset[tuple[str, str]], ProxyConfig] = field(default_factory=dict)
+    """By labels: with hundreds of routes, to ask each whether it selects a pod takes milliseconds, and every change
+    in the namespace wakes all its sidecars' polls."""
 
     def routes_of(self, labels: Mapping[str, str]) -> tuple[CompiledRoute, ...]:
         """The routes that a pod with these labels obeys, in the order of their rules."""
-        return tuple(route for route in self.routes.values() if route.selects(labels))
+        key = frozenset(labels.items())
+        if key not in self._routes:
+            if len(self._routes) >= LABELS_MAX:
+                self._routes.clear()
+            self._routes[key] = tuple(route for route in self.routes.values() if route.selects(labels))
+        return self._routes[key]
 
     def config_for(self, labels: Mapping[str, str]) -> ProxyConfig:
         """What the sidecar of a pod with these labels obeys, sealed."""
+        key = frozenset(labels.items())
+        if key not in self._by_labels:
+            if len(self._by_labels) >= LABELS_MAX:
+                self._by_labels.clear()
+            self._by_labels[key] = self._config_for(labels)
+        return self._by_labels[key]
+
+    def _config_for(self, labels: Mapping[str, str]) -> ProxyConfig:
         routes = [route.route for route in self.routes_of(labels) if route.route is not None]
         budgets = [
             budget.in_force

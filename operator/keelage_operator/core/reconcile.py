@@ -111,10 +111,11 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
         SelectedPod(pod.name, snapshot.compiled.config_for(pod.labels).version, snapshot.speakers.get(pod.uid))
         for pod in snapshot.pods
     ]
+    obeyed = [{route.name for route in snapshot.compiled.routes_of(pod.labels)} for pod in snapshot.pods]
     for name, route in snapshot.compiled.routes.items():
         raw = snapshot.routes[name]
         old = _old_route(raw)
-        pods = [selected for pod, selected in zip(snapshot.pods, wanted, strict=True) if route.selects(pod.labels)]
+        pods = [selected for names, selected in zip(obeyed, wanted, strict=True) if name in names]
         target = Target(ROUTE_KIND, snapshot.compiled.namespace, name, route.uid)
         actions.extend(_written(target, raw, old.conditions, route_status(old, route, pods, snapshot.now)))
     for name, budget in snapshot.compiled.budgets.items():

@@ -323,3 +323,27 @@ def test_budget_of_a_missing_route_is_not_enforced() -> None:
     (problem,) = found.problems
     assert (found.accepted, problem.reason, problem.about) == (True, "RouteNotFound", "Enforced")
     assert "namespace shop has no LLMRoute assistent" in problem.message
+
+
+class Watched(dict[str, str]):
+    """Labels that count how often one is looked up."""
+
+    looked_up = 0
+
+    def get(self, key: str, default: object = None) -> object:  # type: ignore[override]  # as dict's, for any default
+        Watched.looked_up += 1
+        return super().get(key, default)
+
+
+def test_a_pods_routes_are_looked_for_once_however_often_its_sidecar_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keelage_operator.core.compile.LABELS_MAX", 2)
+    routes = [route(name, podSelector={"matchLabels": {"app": "web"}}) for name in "ab"]
+    compiled = compile_namespace("shop", [RouteManifest.of(each) for each in routes], [], BOOK)
+    Watched.looked_up = 0
+    for _ in range(100):
+        compiled.config_for(Watched(app="web"))
+        compiled.routes_of(Watched(app="web"))
+    assert Watched.looked_up == 2
+    for number in range(100):
+        compiled.config_for({"app": str(number)})
+    assert len(compiled._by_labels) <= 2
