@@ -17,18 +17,31 @@ from keelage_dev import cluster, images
 def kube() -> Kube:
     """The development cluster with the images of this checkout."""
     here = cluster.up(print)
-    images.load(print)
-    return Kube(str(here.kubeconfig), here.bin_dir)
+    tags = {name: reference.rpartition(":")[2] for name, reference in images.load(print).items()}
+    return Kube(str(here.kubeconfig), here.bin_dir, tags)
 
 
 def install(kube: Kube, *words: str) -> None:
+    """Install or upgrade; returns when every replica is of this release and ready, and no older one is left."""
     kube.helm(
         "upgrade", "--install", "keelage", str(ROOT / "charts" / "keelage"), "--namespace", SYSTEM,
         "--create-namespace", "--wait", "--timeout", "4m",
-        "--set", "image.operator.repository=keelage/operator,image.operator.tag=dev",
-        "--set", "image.sidecar.repository=keelage/sidecar,image.sidecar.tag=dev",
-        "--set", "image.pullPolicy=IfNotPresent", *words,
+        "--set", f"image.operator.tag={kube.tags['keelage/operator']}",
+        "--set", f"image.sidecar.tag={kube.tags['keelage/sidecar']}", *words,
     )  # fmt: skip
+    kube.until("the former replicas to be gone", lambda: len(operators(kube)) == 2, 90)
+
+
+def uninstall(kube: Kube) -> None:
+    """Returns when no replica is left that could still answer."""
+    kube.helm("uninstall", "keelage", "--namespace", SYSTEM, "--wait")
+    kube.until("the replicas to be gone", lambda: not operators(kube), 90)
+
+
+def operators(kube: Kube) -> list[str]:
+    """Pods of the operator, those that are ending included."""
+    found = kube.json("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator")["items"]
+    return [pod["metadata"]["name"] for pod in found]
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +99,8 @@ def print_logs(space: Space) -> None:
         pods = [pod["metadata"]["name"] for pod in space.json("get", "pods")["items"]]
     except KubectlFailed:
         pods = []
-    for pod in pods[:6]:
+    for pod in pods[:4]:
         try:
-            print(f"--- logs of {pod}\n{space.kubectl('logs', pod, '--all-containers', '--tail=40', '--prefix')}")
+            print(f"--- logs of {pod}\n{space.kubectl('logs', pod, '--all-containers', '--tail=12', '--prefix')}")
         except KubectlFailed as failure:
             print(f"--- {failure}")

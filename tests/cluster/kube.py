@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ class KubectlFailed(Exception):
 class Kube:
     kubeconfig: str
     bin_dir: Path
+    tags: Mapping[str, str]
+    """Of the images by name, each by its content: an operator whose code changed restarts."""
 
     def kubectl(self, *words: str, stdin: str | None = None, timeout_s: float = 120) -> str:
         command = [str(self.bin_dir / "kubectl"), f"--kubeconfig={self.kubeconfig}", *words]
@@ -79,8 +82,9 @@ class Space:
             self.kube.kubectl("get", "--raw", f"/api/v1/namespaces/{self.name}/services/provider:80/proxy{path}")
         )
 
-    def bill_usd(self) -> float:
-        return float(self.provider("/fake/bill")["usd"])
+    def bill(self) -> int:
+        """What the provider itself says it is owed, in pico-dollars."""
+        return int(Decimal(self.provider("/fake/bill")["usd"]) * 10**12)
 
     def budget(self, name: str = "cap") -> Mapping[str, Any]:
         status: Mapping[str, Any] = self.json("get", "llmbudget", name).get("status", {})

@@ -15,7 +15,8 @@ from tests.cluster.programs import BURST
 
 pytestmark = pytest.mark.cluster
 
-LIMIT = "0.10"
+LIMIT = "0.03"  # the bursts below would cost about 0.05
+LIMIT_PICO = 30 * 10**9
 
 
 def results(space: Space, pods: int) -> list[dict[str, Any]]:
@@ -37,31 +38,25 @@ def start(space: Space, calls: int, delay: float = 0.0, replicas: int = 3) -> No
     space.ready("burst", replicas)
 
 
-def usd(text: object) -> float:
-    return float(str(text) or "0")
+def final_figures(space: Space) -> dict[str, int]:
+    """The budget's exact figures once nothing is in flight and the sidecars have told everything."""
 
+    def told() -> dict[str, int] | None:
+        status, bill = space.budget(), space.bill()
+        figures: dict[str, int] = status["picodollars"]
+        return figures if status["reserved"] == "0.00" and figures["spent"] >= bill else None
 
-def final_status(space: Space) -> dict[str, Any]:
-    """The budget once nothing is in flight any more and the sidecars have told everything."""
-
-    def told() -> dict[str, Any] | None:
-        status = dict(space.budget())
-        away = usd(status["leased"]) + usd(status["forfeited"]) + usd(status["uncertain"])
-        difference = usd(status["spent"]) - space.bill_usd()
-        return status if usd(status["reserved"]) == 0 and difference + away >= -1e-6 else None
-
-    found: dict[str, Any] = space.kube.until("final figures", told, 60)
+    found: dict[str, int] = space.kube.until("final figures", told, 60)
     return found
 
 
-def assert_books_balance(space: Space, uncertain_usd: float = 0.0) -> None:
-    """Bill <= limit, and bill <= spent <= bill + what crashes left unknown."""
-    status = final_status(space)
-    bill = space.bill_usd()
-    assert bill <= usd(LIMIT), f"the provider's bill {bill} is above the limit"
-    assert usd(status["spent"]) + usd(status["forfeited"]) <= usd(LIMIT) + 1e-6
-    assert usd(status["spent"]) >= bill - 1e-6, status
-    assert usd(status["spent"]) <= bill + uncertain_usd + 1e-6, status
+def assert_books_balance(space: Space, uncertain: int = 0) -> None:
+    """Bill <= limit, and bill <= spent <= bill + what crashes left unknown; pico-dollars."""
+    bill = space.bill()
+    assert 0 < bill <= LIMIT_PICO, f"the provider's bill {bill} is above the limit"
+    figures = final_figures(space)
+    assert figures["spent"] + figures["forfeited"] <= LIMIT_PICO, figures
+    assert bill <= figures["spent"] <= bill + uncertain, (bill, figures)
 
 
 def test_concurrent_calls_of_both_sdks_never_exceed_the_limit_and_the_status_is_the_bill(space: Space) -> None:
@@ -71,8 +66,7 @@ def test_concurrent_calls_of_both_sdks_never_exceed_the_limit_and_the_status_is_
     assert sum(each["refused"] for each in counted) > 20
     assert sum(each["other"] for each in counted) == 0, counted
     assert_books_balance(space)
-    status = final_status(space)
-    assert status["state"] == "Exhausted" or usd(status["remaining"]) < 0.005, status
+    space.kube.until("the budget to say that it is exhausted", lambda: space.budget()["state"] == "Exhausted", 30)
 
 
 def test_kill_9_of_a_sidecar_in_the_middle_keeps_the_cap(space: Space) -> None:
@@ -85,7 +79,7 @@ def test_kill_9_of_a_sidecar_in_the_middle_keeps_the_cap(space: Space) -> None:
     assert killed == 2
     space.kube.until("the bursts to end", lambda: results(space, 3), 180)
     # What was in flight at the kill counts at its bound: at most a few dozen calls of half a cent.
-    assert_books_balance(space, uncertain_usd=0.05)
+    assert_books_balance(space, uncertain=50 * 10**9)
     restarts = [
         container["restartCount"]
         for pod in space.pods("app=burst")
@@ -120,17 +114,17 @@ def test_kill_9_of_the_leader_and_of_the_api_server_in_the_middle_keeps_the_cap(
 
 
 def test_a_budget_deleted_and_created_anew_has_not_forgotten(space: Space) -> None:
-    start(space, calls=30)
+    start(space, calls=30)  # half of the limit
     space.kube.until("the bursts to end", lambda: results(space, 3), 180)
-    spent = usd(final_status(space)["spent"])
+    spent = final_figures(space)["spent"]
     assert spent > 0
     space.kubectl("delete", "llmbudget", "cap")
     space.apply(BUDGET.replace("AMOUNT", LIMIT))
 
     def remembered() -> bool:
         try:
-            return usd(space.budget().get("spent", "0")) >= spent - 1e-6
-        except KubectlFailed:
+            return bool(space.budget()["picodollars"]["spent"] == spent)
+        except (KubectlFailed, KeyError):  # not there yet
             return False
 
     space.kube.until("the spending to be shown again", remembered, 60)
