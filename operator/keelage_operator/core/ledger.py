@@ -29,6 +29,11 @@ LEARNING_S = 6
 """Three times the interval at which an idle sidecar speaks."""
 
 
+ROWS_PER_POD_MAX = 8
+"""A pod has one holder, and those before it that lost their journal. Without a bound, one container that loses it
+at every start fills the object until it cannot be stored."""
+
+
 class RowState(enum.StrEnum):
     OUTSTANDING = "Outstanding"
     SUSPECT = "Suspect"
@@ -140,7 +145,8 @@ def apply(record: LedgerRecord, batch: Sequence[Heard], limit: int, now_s: int) 
         hearing.hear(heard, now_s)
     rows, answered = hearing.rows, hearing.answered
     urgent = hearing.urgent
-    counted = record.settled + record.forfeited + hearing.recovered
+    settled, forfeited = record.settled + hearing.settled, record.forfeited + hearing.forfeited
+    counted = settled + forfeited + hearing.recovered
     free = limit - counted - sum(row.granted for row in rows.values())
     left = limit - counted - sum(row.spent for row in rows.values())
     learning = now_s < record.learning_until_s
@@ -183,7 +189,8 @@ def apply(record: LedgerRecord, batch: Sequence[Heard], limit: int, now_s: int) 
         )
         for holder, statement in answered.items()
     )
-    return Applied(replace(record, rows=rows, recovered=hearing.recovered), rights, urgent)
+    heard = replace(record, rows=rows, settled=settled, forfeited=forfeited, recovered=hearing.recovered)
+    return Applied(heard, rights, urgent)
 
 
 class _Hearing:
@@ -192,6 +199,8 @@ class _Hearing:
     def __init__(self, rows: dict[str, Row], recovered: int) -> None:
         self.rows = rows
         self.recovered = recovered
+        self.settled = 0
+        self.forfeited = 0
         self.answered: dict[str, Statement] = {}
         self.claimed: dict[str, int] = {}
         """By how much a holder's claim was above its row: the record was lost and rebuilt."""
@@ -241,6 +250,18 @@ class _Hearing:
         for other, row in self.rows.items():
             if other.startswith(pod) and row.state is RowState.OUTSTANDING:
                 self.rows[other] = replace(row, state=RowState.SUSPECT, waiting=0, since_s=0)
+        if holder not in self.rows:
+            self._fold([other for other in self.rows if other.startswith(pod)])
+
+    def _fold(self, holders: Sequence[str]) -> None:
+        """Close the oldest rows of a pod that has too many, as if the pod were gone: the sum stays the same."""
+        spare = len(holders) + 1 - ROWS_PER_POD_MAX
+        for holder in sorted(holders, key=lambda each: (self.rows[each].heard_s, each))[: max(0, spare)]:
+            if holder not in self.answered:
+                row = self.rows.pop(holder)
+                self.settled += row.spent
+                self.forfeited += row.granted - row.spent
+                self.urgent = True
 
 
 def _counts_on(statement: Statement) -> int:

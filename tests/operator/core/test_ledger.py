@@ -10,6 +10,7 @@ from keelage_api.sync import Right, Statement
 from keelage_api.window import Window
 from keelage_operator.core.ledger import (
     LEARNING_S,
+    ROWS_PER_POD_MAX,
     Applied,
     Checkpoint,
     Heard,
@@ -209,3 +210,14 @@ def test_figures_add_up() -> None:
     assert (shown.spent, shown.reserved, shown.leased, shown.forfeited) == (39, 20, 170, 3)
     assert (shown.uncertain, shown.granted, shown.committed) == (100, 200, 212)
     assert (shown.reporting, shown.silent) == (1, 1)
+
+
+def test_a_pod_that_loses_its_journal_at_every_start_does_not_fill_the_ledger() -> None:
+    record = BLANK
+    for number in range(200):
+        before = committed(record)
+        word = Heard(f"pod.{number}", Statement("shop/day", "w", 1, spent=1, reserved=1))
+        record = apply(record, [word], 1000, number).record
+        assert committed(record) == before + 2, "what was granted stays counted"
+    assert len(record.rows) == ROWS_PER_POD_MAX
+    assert (record.settled, record.forfeited) == (192, 192)
