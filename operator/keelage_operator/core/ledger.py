@@ -189,8 +189,8 @@ def apply(record: LedgerRecord, batch: Sequence[Heard], limit: int, now_s: int) 
         )
         for holder, statement in answered.items()
     )
-    heard = replace(record, rows=rows, settled=settled, forfeited=forfeited, recovered=hearing.recovered)
-    return Applied(heard, rights, urgent)
+    after = replace(record, rows=rows, settled=settled, forfeited=forfeited, recovered=hearing.recovered)
+    return Applied(after, rights, urgent)
 
 
 class _Hearing:
