@@ -40,6 +40,7 @@ from keelage_operator.shell.refusals import Refusals
 from keelage_operator.shell.route_reader import ClusterRoutes
 from keelage_operator.shell.token_review import KubernetesAuthenticator, TokenReviewer
 from keelage_operator.shell.watch import Watch
+from keelage_operator.shell.watchdog import Watchdog
 from keelage_operator.shell.work_queue import WorkQueue
 
 LOG = logging.getLogger("keelage_operator")
@@ -95,6 +96,7 @@ class Replica:
         self.ledgers.read_will = wills.read
         self.watch = Watch(self.catalog.observe, self.catalog.gone)
         self.controller.on_missed = self.watch.missed
+        self.watchdog = Watchdog(cluster, self.applier, lambda: self.leader.leading, settings.excluded)
         self.heartbeat = Heartbeat(clock)
         border = Border(
             routes=self.catalog,
@@ -131,6 +133,7 @@ class Replica:
                 await self._list()
                 group.create_task(self._until_it_ends("the watch", self.watch.run()))
                 group.create_task(self.controller.run())
+                group.create_task(self.watchdog.run())
                 group.create_task(self._until_it_ends("leadership", self._stand()))
                 await self._serve()
         finally:
@@ -212,6 +215,11 @@ class Replica:
         measures.counter("keelage_ledger_writes", "Ledgers stored.", lambda: self.store.writes)
         measures.counter("keelage_ledger_conflicts", "Writes that somebody was ahead of.", lambda: self.store.conflicts)
         measures.counter("keelage_status_writes", "Statuses written.", lambda: self.applier.status_writes)
+        measures.gauge(
+            "keelage_pods_without_sidecar",
+            "Pods that should have a sidecar and run without one, at the leader's last look.",
+            lambda: float(self.watchdog.found),
+        )
         measures.counter(
             "keelage_status_refusals", "Statuses that the CRD's schema refused.", lambda: self.applier.status_refusals
         )

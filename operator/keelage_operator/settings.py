@@ -32,6 +32,8 @@ class Settings:
     """KEELAGE_WEBHOOKS: name of both webhook configurations."""
     authority_secret: str = "keelage-authority"
     """KEELAGE_AUTHORITY_SECRET: where the replicas share their certificate authority."""
+    excluded_namespaces: tuple[str, ...] = ()
+    """KEELAGE_EXCLUDED_NAMESPACES: `a,b`; there nothing is injected. Neither is it in kube-system and here."""
     https_port: int = 8443
     """KEELAGE_HTTPS_PORT: admission and control channel."""
     health_port: int = 8080
@@ -57,6 +59,7 @@ class Settings:
             service=found.text("KEELAGE_SERVICE", cls.service),
             webhooks=found.text("KEELAGE_WEBHOOKS", cls.webhooks),
             authority_secret=found.text("KEELAGE_AUTHORITY_SECRET", cls.authority_secret),
+            excluded_namespaces=tuple(filter(None, found.text("KEELAGE_EXCLUDED_NAMESPACES", "").split(","))),
             https_port=found.port("KEELAGE_HTTPS_PORT", cls.https_port),
             health_port=found.port("KEELAGE_HEALTH_PORT", cls.health_port),
             log_level=found.one_of("KEELAGE_LOG_LEVEL", LOG_LEVELS, cls.log_level),
@@ -64,6 +67,11 @@ class Settings:
             sidecar_requests=found.quantities("KEELAGE_SIDECAR_REQUESTS", cls.sidecar_requests),
             sidecar_limits=found.quantities("KEELAGE_SIDECAR_LIMITS", cls.sidecar_limits),
         )
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Namespaces in which admission is not asked."""
+        return frozenset(("kube-system", self.namespace, *self.excluded_namespaces))
 
     @property
     def identity(self) -> str:

@@ -10,6 +10,7 @@ from typing import assert_never
 from keelage_api.v1alpha1.metadata import API_VERSION, GROUP, VERSION
 from keelage_operator.core.budget_status import instant
 from keelage_operator.core.reconcile import ROUTE_KIND, Action, EventPost, StatusPatch, Target
+from keelage_operator.core.watchdog import POD_KIND
 from keelage_operator.shell.catalog import Catalog, Kind, Seen
 from keelage_operator.shell.cluster import Cluster, Json, PatchKind, Refused
 
@@ -119,7 +120,7 @@ class Applier:
             "kind": "Event",
             "metadata": {"name": f"{target.name[:200]}.{post.key}", "namespace": target.namespace},
             "involvedObject": {
-                "apiVersion": API_VERSION,
+                "apiVersion": "v1" if target.kind == POD_KIND else API_VERSION,
                 "kind": target.kind,
                 "namespace": target.namespace,
                 "name": target.name,

@@ -119,13 +119,13 @@ class FakeCluster:
         if "limit" not in query:
             return self._find(path)
         root, _, plural = path.rpartition("/")
-        key, _, value = query.get("labelSelector", "").partition("=")
+        selectors = [each for each in query.get("labelSelector", "").split(",") if each]
         items = [
             stored
             for at, stored in sorted(self.objects.items())
             if at.startswith((f"{root}/namespaces/", f"{path}/"))
             and at.split("/")[-2] == plural
-            and (not key or member(member(stored, "metadata"), "labels").get(key) == value)
+            and all(_selected(member(member(stored, "metadata"), "labels"), each) for each in selectors)
         ]
         # Pages of two, so that reading on is tried.
         start = int(query.get("continue", "0"))
@@ -143,6 +143,14 @@ class FakeCluster:
         return body
 
 
+def _selected(labels: Json, selector: str) -> bool:
+    """`key=value`, `key!=value` or `key`."""
+    key, equals, value = selector.partition("=")
+    if not equals:
+        return key in labels
+    return labels.get(key[:-1]) != value if key.endswith("!") else labels.get(key) == value
+
+
 def _namespace(collection: str) -> str:
     parts = collection.split("/")
-    return parts[parts.index("namespaces") + 1] if "namespaces" in parts else ""
+    return parts[parts.index("namespaces") + 1] if "namespaces" in parts[:-1] else ""
