@@ -121,7 +121,8 @@ class LLMBudgetSpec(Part):
     limit: Limit
     """The most that may be spent in one window."""
     window: BudgetWindow = BudgetWindow()
-    """When spending starts anew."""
+    """When spending starts anew. Another length begins a window with nothing spent; back at the former one, it goes
+    on from what was spent there. Another time zone moves the window's end and keeps what was spent."""
     applies: Applies = Applies()
     """The calls that count; left out: all of the namespace."""
     enforcement: Enforcement = Enforcement.HARD

@@ -210,7 +210,8 @@ class LedgerBook:
         known = record is not None
         if record is None:
             record = rebuild(window, self._checkpoints.get(name), self.now_s())
-        found = figures(window.id, record, terms.limit, self.now_s())
+        # The record keeps the bounds that it was opened with; another time zone moves them.
+        found = dataclasses.replace(figures(window.id, record, terms.limit, self.now_s()), window=window)
         if known or not found.spent:  # a checkpoint counts what is leased as spent: not for the rate
             self._burns[name] = burned(self._burns.get(name), window.id, found.spent, self._clock())
         burn = self._burns.get(name)

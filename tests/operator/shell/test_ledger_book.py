@@ -479,3 +479,40 @@ def test_a_ledger_whose_store_did_not_answer_at_first_is_taken_over_later() -> N
         await book.stop_leading()
 
     on_virtual_time(scene())
+
+
+def test_another_length_of_the_window_begins_at_nothing_and_the_former_one_goes_on_where_it_was() -> None:
+    async def scene() -> None:
+        replica = await leader(FlakyStore())
+        book = replica.book
+        await tell(book, wish(1))
+        await tell(book, wish(2, 0, granted=100, spent=60, keep=60))
+        hourly = replace(BUDGET, every=Every.HOUR)
+        book.set_budgets({BUDGET.name: hourly}, {})
+        old, new = await tell(book, wish(3, window="2026-11-21", granted=60, spent=60))
+        assert (old.granted, new.window, new.granted) == (60, "2026-11-21T12Z", 0), "nothing more is granted in the old"
+        found = book.figures(BUDGET.name)
+        assert found is not None
+        assert found.spent == 0
+        book.set_budgets({BUDGET.name: BUDGET}, {})
+        found = book.figures(BUDGET.name)
+        assert found is not None
+        assert found.spent == 60
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_another_time_zone_moves_the_end_of_the_window_and_keeps_what_was_spent() -> None:
+    async def scene() -> None:
+        book = (await leader(FlakyStore())).book
+        await tell(book, wish(1))
+        await tell(book, wish(2, 0, granted=100, spent=60, keep=60))
+        book.set_budgets({BUDGET.name: replace(BUDGET, zone="Europe/Berlin")}, {})
+        found = book.figures(BUDGET.name)
+        assert found is not None
+        assert found.spent == 60
+        assert found.window.ends_at == datetime(2026, 11, 21, 23, tzinfo=UTC)
+        await book.stop_leading()
+
+    on_virtual_time(scene())
