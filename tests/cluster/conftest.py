@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from collections.abc import Generator, Iterator
@@ -14,15 +15,20 @@ from keelage_dev import cluster, images
 
 
 @pytest.fixture(scope="session")
-def kube() -> Kube:
-    """The development cluster with the images of this checkout."""
+def kube() -> Iterator[Kube]:
+    """The development cluster with the images of this checkout, for one run of the tests at a time."""
     here = cluster.up(print)
-    tags = {name: reference.rpartition(":")[2] for name, reference in images.load(print).items()}
-    return Kube(str(here.kubeconfig), here.bin_dir, tags)
+    with (here.dir / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tags = {name: reference.rpartition(":")[2] for name, reference in images.load(print).items()}
+        yield Kube(str(here.kubeconfig), here.bin_dir, tags)
 
 
 def install(kube: Kube, *words: str) -> None:
-    """Install or upgrade; returns when every replica is of this release and ready, and no older one is left."""
+    """Install or upgrade; returns when every replica is of this release and ready, none is older, and one leads.
+
+    After an uninstall the lease runs out first: the permission to give it back went with the release.
+    """
     kube.helm(
         "upgrade", "--install", "keelage", str(ROOT / "charts" / "keelage"), "--namespace", SYSTEM,
         "--create-namespace", "--wait", "--timeout", "4m",
@@ -30,6 +36,13 @@ def install(kube: Kube, *words: str) -> None:
         "--set", f"image.sidecar.tag={kube.tags['keelage/sidecar']}", *words,
     )  # fmt: skip
     kube.until("the former replicas to be gone", lambda: len(operators(kube)) == 2, 90)
+    kube.until("one of them to lead", lambda: leader(kube) in operators(kube), 60)
+
+
+def leader(kube: Kube) -> str:
+    """Name of the pod that holds the lease; empty: nobody does."""
+    lease = kube.json("-n", SYSTEM, "get", "lease", "keelage-leader")
+    return str(lease["spec"].get("holderIdentity", "")).partition("_")[0]
 
 
 def uninstall(kube: Kube) -> None:

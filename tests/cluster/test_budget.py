@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cluster.conftest import leader
 from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, KubectlFailed, Space, program
 from tests.cluster.programs import BURST
 
@@ -104,8 +105,7 @@ def test_kill_9_of_the_leader_and_of_the_api_server_in_the_middle_keeps_the_cap(
 
     start(space, calls=100, delay=0.6)
     space.kube.until("the first calls", lambda: space.provider("/fake/bill")["calls"] > 10, 60)
-    leader = space.kube.json("-n", SYSTEM, "get", "lease", "keelage-leader")["spec"]["holderIdentity"].split("_")[0]
-    space.kube.kubectl("-n", SYSTEM, "delete", "pod", leader, "--grace-period=0", "--force")
+    space.kube.kubectl("-n", SYSTEM, "delete", "pod", leader(space.kube), "--grace-period=0", "--force")
     cluster.kill("kube-apiserver", signal.SIGKILL)
     cluster.up(print)
     space.kube.until("the API server", lambda: space.json("get", "llmbudget", "cap"), 60)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.cluster.conftest import install
-from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, Kube, KubectlFailed, Space
+from tests.cluster.conftest import install, uninstall
+from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, Kube, KubectlFailed, Space, program
+from tests.cluster.programs import BURST
 
 pytestmark = pytest.mark.cluster
 
@@ -83,7 +84,7 @@ def test_upgrade_keeps_the_webhooks_trusted(installed: Kube, space: Space) -> No
 
 @pytest.fixture
 def uninstalled(installed: Kube, space: Space) -> Iterator[Space]:
-    installed.helm("uninstall", "keelage", "--namespace", SYSTEM, "--wait")
+    uninstall(installed)
     yield space
     install(installed)
 
@@ -92,3 +93,40 @@ def test_uninstall_leaves_pods_creatable_and_budgets_in_place(uninstalled: Space
     uninstalled.apply(POD.replace("NAME", "free"))
     assert sidecars(uninstalled, "free") == []
     assert "llmbudgets.keelage.dev" in uninstalled.kube.kubectl("get", "crd", "-o", "name")
+
+
+def test_an_unknown_value_is_refused_by_name(kube: Kube) -> None:
+    with pytest.raises(AssertionError, match="replica"):
+        install(kube, "--dry-run=server", "--set", "replica=3")
+
+
+@pytest.fixture
+def spent(space: Space) -> Space:
+    """A namespace in which a part of the budget is spent."""
+    space.apply(ROUTE.replace("NAMESPACE", space.name))
+    space.apply(BUDGET.replace("AMOUNT", "5.00"))
+    space.apply(program("burst", 1, BURST, env='{name: CALLS, value: "10"}'))
+    space.kube.until("the calls to be counted", lambda: settled(space) > 0)
+    return space
+
+
+def settled(space: Space) -> int:
+    """Pico-dollars spent by the status, once all ten calls are in it; before, 0."""
+    figures = space.budget().get("picodollars", {})
+    counted: int = figures.get("spent", 0)
+    return counted if space.provider("/fake/bill")["calls"] == 10 and counted == space.bill() else 0
+
+
+def test_uninstalled_and_installed_again_the_budget_has_not_forgotten_what_was_spent(spent: Space) -> None:
+    before = settled(spent)
+    [pod] = [pod["metadata"]["name"] for pod in spent.pods("app=burst")]
+    uninstall(spent.kube)
+    install(spent.kube)
+    spent.kubectl("rollout", "restart", "deploy/burst")
+    spent.kube.until("the former pod to be gone", lambda: pod not in str(spent.pods("app=burst")))
+
+    def doubled() -> bool:
+        bill = spent.bill()
+        return bill > before and spent.budget()["picodollars"]["spent"] == bill
+
+    spent.kube.until("twenty calls in the status", doubled)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kubernetes.aio import client, config
 from msgspec.structs import replace
+from tests.cluster.conftest import leader
 from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, Kube, Space
 
 from keelage_operator.core.ledger import LedgerRecord, Row
@@ -65,12 +66,6 @@ async def test_of_many_writers_at_one_version_exactly_one_wins(space: Space, sto
     assert await store.load(key) is None
     with pytest.raises(StoreConflict):
         await store.replace(key, RECORD, won[0].version)
-
-
-def leader(kube: Kube) -> str:
-    """Name of the leading pod."""
-    lease: Any = kube.json("-n", SYSTEM, "get", "lease", "keelage-leader")
-    return str(lease["spec"]["holderIdentity"]).partition("_")[0]
 
 
 def status_writes(kube: Kube) -> float:
