@@ -10,6 +10,7 @@ from typing import Protocol
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_operator.core.identity import PodIdentity
+from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
 from keelage_sidecar.core.claim import Claim, Denied, Hold
 from keelage_sidecar.core.holder import Holder
@@ -19,12 +20,34 @@ from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable
 BOOT = b"boot of the node"
 
 
+class Message:
+    """The termination message of one container."""
+
+    def __init__(self, world: Surroundings) -> None:
+        self._world = world
+        self.content = b""
+
+    def write(self, record: bytes) -> bool:
+        if self._world.unlucky(0.02):
+            self.content = record[: self._world.random.randrange(len(record))]
+            return False
+        self.content = record
+        return True
+
+    def erase(self) -> bool:
+        if self._world.unlucky(0.5):
+            return False
+        self.content = b""
+        return True
+
+
 class Surroundings(Protocol):
     """What a pod lives in."""
 
     random: random.Random
     budgets: tuple[BudgetTerms, ...]
     books: list[LedgerBook]
+    wills: WillKeys
     bound_max: int
     pauses_s: tuple[float, ...]
     """Between calls; a pod has one of them."""
@@ -50,23 +73,27 @@ class Pod:
 
     def __init__(self, world: Surroundings, number: int) -> None:
         self.world = world
+        self._number = number
         self.identity = PodIdentity("shop", f"pod-{number}", f"uid{number}")
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: dict[int, tuple[tuple[tuple[str, str], ...], int]] = {}
         self._incarnations = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self.will = ""
+        """What the container that was stopped last left."""
         self._boot = world.random.choice([BOOT, BOOT, NO_BOOT])
         self.quiet = False
         self.start(self._blank())
 
     def _blank(self) -> bytearray:
         self._incarnations += 1
-        return bytearray(blank_journal(f"{self.identity.uid}-{self._incarnations}".ljust(16, "_"), self._boot))
+        return bytearray(blank_journal(f"{self._number:08x}{self._incarnations:08x}", self._boot))
 
     def start(self, buffer: bytearray) -> None:
         self.buffer = buffer
-        self.holder = Holder(Journal(buffer, self._boot))
+        self._message = Message(self.world)
+        self.holder = Holder(Journal(buffer, self._boot), self._message)
         self.keeper = LeaseKeeper(self.holder, self, asyncio.get_running_loop().time)
         self.keeper.obey(self.world.budgets)
         self._spawn(self.keeper.run())
@@ -85,7 +112,10 @@ class Pod:
     async def stop(self) -> None:
         """SIGKILL: nothing is told; the provider finishes and bills what is in flight."""
         tasks = list(self._tasks)
-        buffer = bytes(self.buffer)  # what a cancelled task still does never happened
+        buffer, self.will = (
+            bytes(self.buffer),
+            self._message.content.decode("ascii"),
+        )  # what a cancelled task still does never happened
         for payers, cost in self._in_flight.values():
             for budget, window in payers:
                 self.world.bill(budget, window, cost)
@@ -175,4 +205,4 @@ class Pod:
             rights = await self.world.random.choice(leading).sync(self.identity, request)
         except LedgerUnavailable as error:
             raise LedgerUnreachable(str(error)) from error
-        return SyncReply(rights)
+        return SyncReply(rights, will_key=self.world.wills.key_of(f"{self.identity.uid}.{request.incarnation}"))

@@ -1,8 +1,8 @@
 """One world from one seed: the real book, holders and lease keepers on simulated time, and everything that goes wrong.
 
-Real: LedgerBook, LedgerPage, ledger core, Holder, journal, LeaseKeeper. Simulated: the network (delays, losses,
-duplicates, and so reordering), the store's failures, clocks, the provider and its bill. After each write, each hold
-and each bill, for every hard budget:
+Real: LedgerBook, LedgerPage, ledger core, Holder, journal, last will, LeaseKeeper. Simulated: the network (delays,
+losses, duplicates, and so reordering), the store's failures, clocks, the provider and its bill. After each write,
+each hold and each bill, for every hard budget:
 
 - I1: what is committed in a stored ledger is within the greatest limit that its window had;
 - I2: at each holder spent + reserved <= granted, and granted <= what the stored ledger holds for it;
@@ -27,6 +27,7 @@ from keelage_api.proxy_config import BudgetTerms
 from keelage_api.window import Every
 from keelage_operator.core.ledger import Checkpoint, LedgerRecord, RowState, committed
 from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
 from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreUnavailable
 from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
@@ -108,6 +109,9 @@ class World:
         self._first_refusal = asyncio.Event()
         self.pods: list[Pod] = []
         self._pod_number = 0
+        self.wills = WillKeys(lambda: ("secret of all replicas",))
+        self._left_behind: dict[str, str] = {}
+        """By uid: the termination message of a pod that is gone, where the cluster kept one."""
 
     def unlucky(self, chance: float) -> bool:
         return self.faults and self.random.random() < chance
@@ -185,6 +189,8 @@ class World:
         self.offset_s = [0.0, 0.0]
         self.books = [LedgerBook(self.store, lambda: self._wall(0), clock)]
         self.books.append(LedgerBook(self.store, lambda: self._wall(1), clock))
+        for book in self.books:
+            book.read_will = self.wills.read
         self.set_limits({})
         await self.lead(self.random.randrange(2))
         for _ in range(self.random.randint(1, 5)):
@@ -245,7 +251,7 @@ class World:
         alive = {pod.identity.uid for pod in self.pods}
         for uid in sorted(book.pods() - alive):
             try:
-                await book.pod_gone(uid)
+                await book.pod_gone(uid, self._left_behind.get(uid, ""))
             except LedgerUnavailable:
                 continue
 
@@ -261,6 +267,8 @@ class World:
             case "gone" if self.pods:
                 pod = self.pods.pop(chance.randrange(len(self.pods)))
                 await pod.stop()
+                if chance.random() < 0.7:
+                    self._left_behind[pod.identity.uid] = pod.will
                 for book in self.books:
                     if book.leading:
                         await self.sweep(book)
