@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from keelage_operator.core.sidecar_template import (
     APP_ENV,
     CONTAINER,
+    CREDENTIALS_VOLUME,
+    EMPTY_VOLUME,
     FEATURE_LABEL,
     HEALTH_PORT,
     PROXY_PORT,
+    STATE_VOLUME,
+    TOKEN_VOLUME,
     USER_LABEL,
     PodFacts,
     SidecarTemplate,
@@ -85,6 +89,9 @@ def inject(pod: Mapping[str, object], plan: InjectionPlan) -> Injected | NotInje
         guaranteed=_guaranteed(spec),
     )
     sidecar, own_volumes = container(plan.template, facts), volumes(facts)
+    refusal = _taken_volume(spec, own_volumes)
+    if refusal is not None:
+        return refusal
     kept = [note for app in _applications(spec) for note in _point_at_sidecar(app)]
     _put_first(spec, sidecar)
     _put_volumes(spec, own_volumes)
@@ -151,6 +158,33 @@ def _refusal(spec: Json) -> NotInjected | None:
     return None
 
 
+def _taken_volume(spec: Json, own: list[Json]) -> NotInjected | None:
+    """A volume of the user's under one of our names: replaced, it would take the user's data away, and a container
+    that mounts it would see the provider key."""
+    wanted = {str(volume["name"]): volume for volume in own}
+    reserved = (TOKEN_VOLUME, CREDENTIALS_VOLUME, STATE_VOLUME, EMPTY_VOLUME)
+    # Admission looks again, or the pod is a copy of an injected one: then what is there is ours.
+    injected = any(_is_ours(each) for each in _objects(spec.get("initContainers")))
+    for volume in () if injected else _objects(spec.get("volumes")):
+        name = str(volume.get("name"))
+        if name in reserved and (name not in wanted or not _covers(volume, wanted[name])):
+            return NotInjected(
+                "VolumeTaken",
+                f"volume name {name!r} is the sidecar's: rename the volume, or label the pod {INJECT_LABEL}=false",
+                refused=True,
+            )
+    for app in _applications(spec):
+        for mount in _objects(app.get("volumeMounts")):
+            if mount.get("name") in reserved:
+                return NotInjected(
+                    "VolumeTaken",
+                    f"container {app.get('name', '')!r} mounts volume {mount.get('name')!r}, which is the sidecar's:"
+                    " mount one of its own",
+                    refused=True,
+                )
+    return None
+
+
 def _applications(spec: Json) -> list[Json]:
     """All containers that are not ours, init containers included."""
     return [
@@ -195,11 +229,11 @@ def _put_first(spec: Json, sidecar: Json) -> None:
 
 def _put_volumes(spec: Json, own: list[Json]) -> None:
     found = _objects(spec.get("volumes"))
-    by_name = {volume.get("name"): volume for volume in found}
-    if all(volume["name"] in by_name and _covers(by_name[volume["name"]], volume) for volume in own):
+    by_name = {str(volume.get("name")): volume for volume in found}
+    if all(_covers(by_name.get(str(volume["name"])), volume) for volume in own):
         return
     names = {volume["name"] for volume in own}
-    spec["volumes"] = [*(v for v in found if v.get("name") not in names), *own]
+    spec["volumes"] = [*(v for v in found if str(v.get("name")) not in names), *own]
 
 
 def _covers(actual: object, wanted: object) -> bool:

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.operator.core.inject_golden import FOLDER, PLAN, TEMPLATE, Json, load, outcome, patched
 
-from keelage_operator.core.inject import INJECTED_LABEL, TEMPLATE_ANNOTATION, Injected, InjectionPlan, inject
+from keelage_operator.core.inject import (
+    INJECTED_LABEL,
+    TEMPLATE_ANNOTATION,
+    Injected,
+    InjectionPlan,
+    NotInjected,
+    inject,
+)
 
 FILES = sorted(FOLDER.glob("*.yaml"))
 
@@ -125,3 +132,57 @@ def _dict(value: object) -> Json:
 
 def _list(value: object) -> list[Json]:
     return value if isinstance(value, list) else []
+
+
+@pytest.mark.parametrize("name", ["keelage-state", "keelage-token", "keelage-credentials", "keelage-empty"])
+def test_a_volume_of_the_users_under_our_name_is_refused_and_not_taken_away(name: str) -> None:
+    spec: Json = {"containers": [{"name": "app"}], "volumes": [{"name": name, "hostPath": {"path": "/data"}}]}
+    found = inject({"metadata": {}, "spec": spec}, PLAN)
+    assert isinstance(found, NotInjected)
+    assert (found.reason, found.refused) == ("VolumeTaken", True)
+    assert name in found.message
+
+
+def test_an_application_cannot_mount_the_sidecars_provider_key() -> None:
+    app: Json = {"name": "app", "volumeMounts": [{"name": "keelage-credentials", "mountPath": "/keys"}]}
+    found = inject({"metadata": {}, "spec": {"containers": [app]}}, PLAN)
+    assert isinstance(found, NotInjected)
+    assert (found.reason, found.refused) == ("VolumeTaken", True)
+    injected = inject({"metadata": {}, "spec": {"containers": [{"name": "app"}]}}, PLAN)
+    assert isinstance(injected, Injected)
+    pod = patched({"metadata": {}, "spec": {"containers": [{"name": "app"}]}}, injected.patch)
+    spec = pod["spec"]
+    assert isinstance(spec, dict)
+    spec["containers"] = [app]
+    assert isinstance(inject(pod, PLAN), NotInjected), "nor in a copy of an injected pod"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+WEIRD = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": st.fixed_dictionaries({}, optional={"labels": JSON, "annotations": JSON}),
+        "spec": st.fixed_dictionaries(
+            {},
+            optional={
+                key: JSON
+                | st.lists(
+                    st.fixed_dictionaries(
+                        {}, optional=dict.fromkeys(("name", "env", "ports", "resources", "volumeMounts"), JSON)
+                    ),
+                    max_size=2,
+                )
+                for key in ("containers", "initContainers", "volumes", "ephemeralContainers", "os", "hostNetwork")
+            },
+        ),
+    },
+)
+
+
+@given(pod=WEIRD)
+def test_no_pod_whatever_its_shape_breaks_the_injector(pod: Json) -> None:
+    assert isinstance(inject(pod, PLAN), Injected | NotInjected)
