@@ -9,6 +9,13 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from keelage_sidecar.core.journal_format import HOLDS
+
+AMOUNT_MAX = 1 << 62
+"""Four million dollars: no account spends or is granted more, so that sums stay within the journal's 64 bits."""
+UNPAID_CALL_MAX = AMOUNT_MAX // HOLDS
+"""A thousand dollars, for a call that no hard budget bounds: all that are in flight stay within AMOUNT_MAX."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -19,6 +26,11 @@ class Claim:
     amount: int
     hard: bool
     """False: only counted, never a reason to refuse."""
+
+    @property
+    def held(self) -> int:
+        """What is reserved for it: all of it where it must be paid."""
+        return self.amount if self.hard else min(self.amount, UNPAID_CALL_MAX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,13 @@ from collections.abc import Iterable, Mapping
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.account import ASK_AGAIN_S, HOPELESS_S, NEVER, Account, AccountFigures, Asked
-from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold, Waiter
+from keelage_sidecar.core.claim import AMOUNT_MAX, Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.denial import explain
 from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.last_will import Estate, LastWill, WillFile
 
 QUEUE_MAX = 1024
 """Calls that wait for money; more than a process relays at once."""
-AMOUNT_MAX = 1 << 62
-"""Four million dollars, more than any limit or call; keeps sums within the journal's 64 bits."""
 
 
 class Holder:
@@ -68,14 +66,14 @@ class Holder:
                 return None
             if account is None:
                 continue
-            total = account.spent + account.reserved + claim.amount
+            total = account.spent + account.reserved + claim.held
             if claim.hard and (now >= account.ends_s or total > account.granted):
                 return None
             promised = promised and total <= account.promised
         journal = self._journal
         if claims and (self._leaving or journal.holds_left() < len(claims)):
             return None
-        if not promised and not self.declare({claim.budget: min(claim.amount, AMOUNT_MAX) for claim in claims}):
+        if not promised and not self.declare({claim.budget: claim.held for claim in claims}):
             return None
         self.moved = True
         parts: list[tuple[Account, int, int]] = []
@@ -85,7 +83,7 @@ class Holder:
             payer = current.get(claim.budget)
             if payer is None:
                 continue
-            amount = min(claim.amount, AMOUNT_MAX)
+            amount = claim.held
             parts.append((payer, journal.reserve(payer.slot, amount), amount))
             payer.reserved += amount
             payer.holds += 1
@@ -103,9 +101,8 @@ class Holder:
     def settle(self, hold: Hold, amount: int) -> None:
         """Replace the hold by what the call cost, in the window that admitted it."""
         assert amount >= 0
-        amount = min(amount, AMOUNT_MAX)
         for account, slot, held in self._holds.pop(hold.id):
-            account.spent += amount
+            account.spent = min(account.spent + amount, AMOUNT_MAX)
             self._journal.settle(slot, account.slot, account.spent)
             account.reserved -= held
             account.holds -= 1
@@ -183,7 +180,8 @@ class Holder:
             account = self._current.get(claim.budget)
             if not claim.hard or account is None or not account.usable(now) or claim.amount <= account.free:
                 continue
-            if 0 <= account.told_limit < claim.amount:
+            # A limit of 0 is that of a budget which was not in force when the ledger answered.
+            if 0 < account.told_limit < claim.amount or claim.amount > AMOUNT_MAX:
                 return self._denied(claim, DenialReason.BUDGET_TOO_SMALL, now)
             if 0 < account.hopeless <= claim.amount:
                 account.refused_s = now
@@ -235,6 +233,7 @@ class Holder:
             needed = self._first_in_need(account, now)
             least = max(0, needed - account.free) if needed else 0
             want = max(least, account.queued + account.spare(now) - account.free)
+            want = max(0, min(want, AMOUNT_MAX - account.granted))
         self._seq = self._next_seq()
         self._pending[self._seq] = Asked(account.budget, account, now, needed, final)
         return Statement(
@@ -258,7 +257,7 @@ class Holder:
         spare = before.spare(now) if before is not None and terms.hard else needed
         self._seq = self._next_seq()
         self._pending[self._seq] = Asked(terms.name, None, now, needed, final=False)
-        return Statement(terms.name, "", self._seq, want=sum(amounts) + spare, min_want=needed)
+        return Statement(terms.name, "", self._seq, want=min(sum(amounts) + spare, AMOUNT_MAX), min_want=needed)
 
     def _first_in_need(self, account: Account, now: float) -> int:
         """The longest waiting claim that does not fit; else the amount that was refused lately; else 0."""

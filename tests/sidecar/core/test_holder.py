@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from keelage_api.codec import encode
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold, Waiter
@@ -198,6 +199,40 @@ def test_a_request_dearer_than_the_limit_is_refused_at_once() -> None:
     refused = holder.wait(month(10_001), 6.0, 1.0)
     assert isinstance(refused, Denied)
     assert refused.reason is DenialReason.BUDGET_TOO_SMALL
+
+
+def test_a_limit_of_nothing_is_no_limit_that_was_told() -> None:
+    """The ledger answers so for a budget that was not in force at that moment."""
+    holder = leased(5)
+    give(holder, 5, limit=0)
+    must_wait(holder.wait(month(10), 6.0, 1.0))
+
+
+def test_any_number_of_boundless_calls_under_an_observed_budget_stays_within_64_bits() -> None:
+    buffer, holder = new_holder(WATCHED)
+    give(holder, 0)
+    claims = (Claim("shop/watched", 10**30, hard=False),)
+    for _ in range(3):
+        holds = [must_hold(holder.try_reserve(claims, 0.0)) for _ in range(4000)]
+        for statement in holder.statements(0.0):
+            encode(statement)
+        for hold in holds:
+            holder.settle(hold, 10**30)
+    (statement,) = holder.statements(1.0)
+    encode(statement)
+    assert statement.spent == 1 << 62
+    assert Holder(Journal(bytearray(buffer))).figures()[0].spent == statement.spent
+
+
+def test_a_claim_beyond_all_money_is_refused_and_never_asked_for() -> None:
+    holder = leased(5)
+    give(holder, 5, limit=10**21)
+    refused = holder.wait(month(10**20), 6.0, 1.0)
+    assert isinstance(refused, Denied)
+    for _ in range(9):
+        must_wait(holder.wait(month(1 << 62), 6.0, 1.0))
+    (statement,) = holder.statements(1.0)
+    assert statement.granted + statement.want <= 1 << 62
 
 
 def test_an_observed_budget_never_refuses_and_tells_what_was_spent() -> None:
