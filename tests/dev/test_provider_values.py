@@ -190,6 +190,14 @@ def test_a_missing_max_tokens_is_refused() -> None:
     assert messages.complaint({"model": "m", "messages": [MESSAGE]}, "2023-06-01") == "max_tokens: Field required"
 
 
+def test_a_prompt_beyond_the_window_is_refused_and_may_be_counted() -> None:
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x" * 1_000_000}]}
+    said = messages.complaint(body, "2023-06-01")
+    assert said is not None
+    assert said.startswith("prompt is too long: ")
+    assert messages.complaint(body, "2023-06-01", counting=True) is None
+
+
 def test_five_cache_breakpoints_are_too_many() -> None:
     blocks = [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}] * 5
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": blocks}]}

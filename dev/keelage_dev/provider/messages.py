@@ -19,6 +19,8 @@ __all__ = ["complaint", "count", "events", "message", "run"]
 NO_SAMPLING_FROM = "2026-10-21"
 SAMPLING = ("temperature", "top_p", "top_k")
 BREAKPOINTS_MAX = 4
+CONTEXT_TOKENS = 200_000
+"""Of every model here; a longer prompt is refused, and not billed."""
 THINKING_TOKENS_LEAST = 4
 """What enabled thinking yields when the settings do not say."""
 
@@ -58,7 +60,10 @@ def complaint(body: Mapping[str, object], version: str, *, counting: bool = Fals
             return "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
         if budget >= cap:
             return "`max_tokens` must be greater than `thinking.budget_tokens`."
-    found = len(prompt(body)[1])
+    tokens, marks = prompt(body)
+    if tokens > CONTEXT_TOKENS and not counting:
+        return f"prompt is too long: {tokens} tokens > {CONTEXT_TOKENS} maximum"
+    found = len(marks)
     if found > BREAKPOINTS_MAX:
         return f"A maximum of {BREAKPOINTS_MAX} blocks with cache_control may be provided. Found {found}."
     return None
