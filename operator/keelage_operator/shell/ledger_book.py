@@ -37,6 +37,8 @@ RELOAD_S = 15.0
 """Between attempts to read a ledger that could not be read."""
 AT_ONCE = 16
 """Ledgers that are taken over or tidied at the same time: thousands one after the other would take minutes."""
+CLOCK_STEP_MAX = timedelta(days=1)
+"""By how much a clock may be set back without the window being left again."""
 KEPT = timedelta(days=1)
 """A ledger on which nobody can spend any more stays for so long after its window."""
 GONE_S = 600.0
@@ -128,6 +130,7 @@ class LedgerBook:
         """The budgets in force by `<namespace>/<budget>`, and what their status says was committed."""
         changed = {name for name, terms in budgets.items() if self._budgets.get(name) != terms}
         before, self._budgets = self._budgets, dict(budgets)
+        self._newest = {name: newest for name, newest in self._newest.items() if name in budgets}
         self._burns = {name: burn for name, burn in self._burns.items() if name in budgets}
         self._checkpoints = dict(checkpoints)
         for page in self._pages.values():
@@ -145,7 +148,10 @@ class LedgerBook:
         if not self._leading:
             raise LedgerUnavailable("this replica does not lead")
         if pod.uid in self._gone:
-            return tuple(_error(statement, "the pod is deleted") for statement in request.statements)
+            return tuple(
+                _error(statement, f"pod {pod.namespace}/{pod.name} is deleted, or lost its label keelage.dev/injected")
+                for statement in request.statements
+            )
         holder = f"{pod.uid}.{request.incarnation}"
         told = [(statement, self._told(pod, statement)) for statement in request.statements]
         answers = await asyncio.gather(
@@ -263,11 +269,13 @@ class LedgerBook:
         return max(0.0, (window.ends_at - self._wall()).total_seconds())
 
     def _window(self, terms: BudgetInForce) -> Window:
-        """The current window; one that has begun is not left again when the clock goes back."""
+        """The current window; one that has begun is not left again when the clock goes back a little."""
         window = window_at(terms.every, ZoneInfo(terms.zone), self._wall())
         kind = (terms.every.value, terms.zone)
         newest = self._newest.get(terms.name)
-        if newest is not None and newest[0] == kind and newest[1].starts_at >= window.starts_at:
+        # One that begins far ahead is from a clock that was wrong: it would stand for years.
+        latest = self._wall() + CLOCK_STEP_MAX
+        if newest is not None and newest[0] == kind and window.starts_at <= newest[1].starts_at <= latest:
             return newest[1]
         self._newest[terms.name] = (kind, window)
         return window

@@ -516,3 +516,18 @@ def test_another_time_zone_moves_the_end_of_the_window_and_keeps_what_was_spent(
         await book.stop_leading()
 
     on_virtual_time(scene())
+
+
+def test_a_clock_that_was_years_ahead_does_not_keep_the_budget_there() -> None:
+    async def scene() -> None:
+        replica = await leader(FlakyStore())
+        await tell(replica.book, wish(1))
+        replica.offset = timedelta(days=900)
+        await asyncio.sleep(3)
+        replica.offset = timedelta()
+        (right,) = await tell(replica.book, wish(2, granted=100))
+        assert right.window == "2026-11-21"
+        assert right.granted > 100
+        await replica.book.stop_leading()
+
+    on_virtual_time(scene())
