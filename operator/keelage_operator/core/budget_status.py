@@ -14,6 +14,9 @@ from keelage_operator.core.conditions import Verdict, merge, verdict
 from keelage_operator.core.ledger import LedgerFigures
 from keelage_operator.core.threshold import announced, reached
 
+INT64_MAX = 2**63 - 1
+"""The API server takes no greater integer, and would refuse the whole status; a forecast may well be greater."""
+
 NEARLY_NOTHING = 10
 """A budget that refused a call counts as exhausted when less than this percentage is left. Below it most calls
 are refused; above it one very large call was, and its sidecar told the caller so."""
@@ -68,7 +71,7 @@ def refuses(figures: LedgerFigures, old: LLMBudgetStatus, refused: bool) -> bool
 def _outlook(old: LLMBudgetStatus, figures: LedgerFigures, now: str, exhausted: bool) -> Outlook:
     """From what was shown before, which stands while it is near the truth."""
     same = old.window.id == figures.window.id
-    shown = datetime.fromisoformat(old.exhausted_at) if same and old.exhausted_at else None
+    shown = _shown_instant(old.exhausted_at) if same else None
     at = datetime.fromisoformat(now)
     found = outlook(
         shown_rate(figures.burn, old.picodollars.burn),
@@ -82,6 +85,15 @@ def _outlook(old: LLMBudgetStatus, figures: LedgerFigures, now: str, exhausted: 
         return found
     was = same and old.picodollars.limit == figures.limit and old.state is BudgetState.EXHAUSTED
     return replace(found, exhausted_at=shown if was and shown is not None else at)
+
+
+def _shown_instant(text: str) -> datetime | None:
+    """None too where somebody wrote into the status what is no instant."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def _left(figures: LedgerFigures) -> int:
@@ -120,13 +132,16 @@ def _figures(figures: LedgerFigures, ahead: Outlook) -> dict[str, object]:
         "uncertain": format_usd(figures.uncertain),
         "sidecars": {"reporting": figures.reporting, "silent": figures.silent},
         "picodollars": {
-            "limit": figures.limit,
-            "spent": figures.spent,
-            "granted": figures.granted,
-            "forfeited": figures.forfeited,
-            "committed": figures.committed,
-            "burn": ahead.rate,
-            "forecast": ahead.forecast,
+            name: min(pico, INT64_MAX)
+            for name, pico in (
+                ("limit", figures.limit),
+                ("spent", figures.spent),
+                ("granted", figures.granted),
+                ("forfeited", figures.forfeited),
+                ("committed", figures.committed),
+                ("burn", ahead.rate),
+                ("forecast", ahead.forecast),
+            )
         },
     }
 

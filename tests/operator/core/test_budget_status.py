@@ -273,3 +273,28 @@ def test_what_is_shown_never_adds_up_to_more_than_the_limit(spent: int, leased: 
     left = figures.limit - spent - leased - forfeited
     assert parse_usd(status.remaining) <= left
     assert parse_usd(status.spent) >= spent
+
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+BY_HAND = st.fixed_dictionaries(
+    {},
+    optional={
+        "window": st.fixed_dictionaries({"id": st.sampled_from(["2026-11", "", "x"]), "endsAt": st.text(max_size=8)}),
+        "exhaustedAt": st.sampled_from(["soon", "2026-11-22", "2026-11-22T00:00:00", "9999-12-31T23:59:59Z"])
+        | st.text(max_size=64),
+        "state": st.sampled_from(["Active", "Exhausted", "Pending", "Invalid"]),
+        "announced": st.lists(INT64, max_size=5),
+        "picodollars": st.fixed_dictionaries({}, optional=dict.fromkeys(("limit", "burn", "forecast"), INT64)),
+    },
+)
+
+
+@given(status=BY_HAND, burn=st.integers(0, 10**17), refusing=st.booleans())
+def test_a_status_that_somebody_wrote_by_hand_is_written_anew(
+    status: dict[str, object], burn: int, refusing: bool
+) -> None:
+    figures = dataclasses.replace(FIGURES, burn=burn)
+    new = budget_status(read(status), budget(), figures, NOW, refusing)
+    assert new["spent"] == "212.34"
+    assert all(-(2**63) <= pico < 2**63 for pico in dict(read(new).picodollars).values())
+    assert parse(LLMBudgetStatus, budget_status(read(new), budget(), figures, NOW, refusing)) is not None
