@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from keelage_api.v1alpha1.metadata import GROUP, VERSION
-from keelage_operator.core.compile import RouteManifest, compile_namespace
+from keelage_operator.core.compile import CompiledNamespace, RouteManifest, compile_namespace
 from keelage_operator.core.price_book import Book
-from keelage_operator.shell.cluster import Cluster, Refused, Unreachable, list_all
+from keelage_operator.shell.cluster import Cluster, Json, Refused, Unreachable, list_all, member
 
 LOG = logging.getLogger(__name__)
+
+KNOWN_MAX = 256
+"""Namespaces in which pods are created at the same time."""
 
 READ_S = 1.0
 """Of the webhook's 5 s; then what the watch has shown must do."""
@@ -27,6 +30,8 @@ class ClusterRoutes:
     def __init__(self, cluster: Cluster, book: Book) -> None:
         self._cluster = cluster
         self._book = book
+        self._known: dict[str, tuple[tuple[tuple[str, str, str], ...], CompiledNamespace]] = {}
+        """By namespace, the one asked for last at the end."""
 
     async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """(secret, key) pairs as `RouteSource.credentials_for`; none if the routes cannot be read in time."""
@@ -37,5 +42,23 @@ class ClusterRoutes:
         except (Refused, Unreachable, TimeoutError) as error:
             LOG.warning("routes of %s not read for a new pod: %s", namespace, error or type(error).__name__)
             return ()
-        routes = [RouteManifest.of(raw) for raw in found]
-        return compile_namespace(namespace, routes, [], self._book).credentials_for(labels)
+        return self._compiled(namespace, found).credentials_for(labels)
+
+    def _compiled(self, namespace: str, found: Sequence[Json]) -> CompiledNamespace:
+        """Hundreds of routes take a second to read, and a rollout asks for each of its pods."""
+        at = tuple(sorted(_version(raw) for raw in found))
+        known = self._known.pop(namespace, None)
+        if known is None or known[0] != at:
+            routes = [RouteManifest.of(raw) for raw in found]
+            known = at, compile_namespace(namespace, routes, [], self._book)
+        self._known[namespace] = known
+        if len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        return known[1]
+
+
+def _version(raw: Json) -> tuple[str, str, str]:
+    """What says that the route, or its last accepted spec, is another one."""
+    metadata = member(raw, "metadata")
+    seen = member(raw, "status").get("observedGeneration")
+    return str(metadata.get("uid")), str(metadata.get("generation")), str(seen)

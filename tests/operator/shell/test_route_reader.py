@@ -48,3 +48,21 @@ async def test_pod_is_known_by_name_and_uid() -> None:
 async def test_pod_that_cannot_be_read_is_not_taken_for_gone() -> None:
     with pytest.raises(Unavailable, match="shop/web-1"):
         await ClusterPods(FakeCluster(down=True)).labels_of(POD)
+
+
+async def test_routes_are_compiled_once_for_a_rollout_and_anew_when_one_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("keelage_operator.shell.route_reader.KNOWN_MAX", 2)
+    cluster = FakeCluster()
+    path = f"{API}/llmroutes/a"
+    cluster.add(path, selecting("web"))
+    reader = ClusterRoutes(cluster, price_book())
+    assert await reader.credentials_for("shop", {"app": "web"})
+    found = [cluster.objects[path]]
+    assert reader._compiled("shop", found) is reader._compiled("shop", found)
+    cluster.add(path, selecting("api") | {"metadata": {"uid": "uid-1", "generation": 2}})
+    assert await reader.credentials_for("shop", {"app": "web"}) == ()
+    for number in range(5):
+        await reader.credentials_for(f"other-{number}", {})
+    assert list(reader._known) == ["other-3", "other-4"]
