@@ -41,6 +41,8 @@ CLOCK_STEP_MAX = timedelta(days=1)
 """By how much a clock may be set back without the window being left again."""
 KEPT = timedelta(days=1)
 """A ledger on which nobody can spend any more stays for so long after its window."""
+LOOKED_FOR_MAX = 16
+"""Former windows of one message that the store is asked about: an honest sidecar has a few, and says it again."""
 GONE_S = 600.0
 """Deleted pods are remembered for so long, so that a belated statement does not open a row that nobody closes."""
 GONE_MAX = 10_000
@@ -142,8 +144,8 @@ class LedgerBook:
     async def sync(self, pod: PodIdentity, request: SyncRequest) -> tuple[Right, ...]:
         """Rights for the statements of one pod, each stored before it is returned.
 
-        A statement whose ledger could not be stored has no right in the answer; LedgerUnavailable
-        if that is so of all, or if this replica does not lead.
+        A statement whose ledger could not be stored, or is to be looked for later, has no right in the answer;
+        LedgerUnavailable if that is so of all, or if this replica does not lead.
         """
         if not self._leading:
             raise LedgerUnavailable("this replica does not lead")
@@ -153,7 +155,11 @@ class LedgerBook:
                 for statement in request.statements
             )
         holder = f"{pod.uid}.{request.incarnation}"
-        told = [(statement, self._told(pod, statement)) for statement in request.statements]
+        unknown = [statement for statement in request.statements if self._to_be_looked_for(statement)]
+        later = {id(statement) for statement in unknown[LOOKED_FOR_MAX:]}
+        told = [
+            (statement, self._told(pod, statement)) for statement in request.statements if id(statement) not in later
+        ]
         answers = await asyncio.gather(
             *(self._hear(pod, holder, statement, page) for statement, page in told), return_exceptions=True
         )
@@ -222,6 +228,14 @@ class LedgerBook:
             self._burns[name] = burned(self._burns.get(name), window.id, found.spent, self._clock())
         burn = self._burns.get(name)
         return dataclasses.replace(found, burn=rate_of(burn)) if burn is not None else found
+
+    def _to_be_looked_for(self, statement: Statement) -> bool:
+        """Whether it is about a former window that only the store may know of."""
+        terms = self._budgets.get(statement.budget)
+        current = self._window(terms).id if terms is not None else ""
+        return (
+            statement.window not in ("", current) and LedgerKey(statement.budget, statement.window) not in self._pages
+        )
 
     def _told(self, pod: PodIdentity, statement: Statement) -> LedgerPage | None:
         """The ledger of a statement: that of its window, or the current one if it names none."""

@@ -15,7 +15,7 @@ from keelage_api.window import Every
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import Checkpoint, LedgerRecord, committed
 from keelage_operator.core.terms import BudgetInForce
-from keelage_operator.shell.ledger_book import RELOAD_S, LedgerBook, LedgerUnavailable
+from keelage_operator.shell.ledger_book import LOOKED_FOR_MAX, RELOAD_S, LedgerBook, LedgerUnavailable
 from keelage_operator.shell.ledger_store import (
     LedgerKey,
     MemoryStore,
@@ -531,3 +531,26 @@ def test_a_clock_that_was_years_ahead_does_not_keep_the_budget_there() -> None:
         await replica.book.stop_leading()
 
     on_virtual_time(scene())
+
+
+def test_a_message_about_windows_that_never_were_costs_few_reads_and_makes_no_ledger() -> None:
+    async def scene() -> None:
+        store = CountingStore()
+        book = (await leader(store)).book
+        made_up = [wish(1, window=f"2020-{number:04d}") for number in range(500)]
+        rights = await tell(book, *made_up, wish(1))
+        assert ("2026-11-21", 100) in {(right.window, right.granted) for right in rights}
+        assert store.loads <= 2 * LOOKED_FOR_MAX + 2
+        assert await store.list_keys() == (KEY,)
+        assert len(book._pages) == 1
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+class CountingStore(FlakyStore):
+    loads = 0
+
+    async def load(self, key: LedgerKey) -> Stored | None:
+        self.loads += 1
+        return await super().load(key)
