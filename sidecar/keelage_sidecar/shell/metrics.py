@@ -22,6 +22,9 @@ from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.log_line import CallRecord
 
 MODELS_MAX = 100
+ERRORS_MAX = 50
+"""Error types come from providers as they please; a label's values are bounded."""
+ERROR_LENGTH_MAX = 64
 TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
 DURATION_BUCKETS = tuple(round(0.01 * 2**power, 2) for power in range(17))
 """OpenTelemetry's end at 81.92 s; calls may last ten minutes."""
@@ -101,6 +104,7 @@ class Metrics(Collector):
         self._standing = standing
         self._registry = CollectorRegistry(auto_describe=False)
         self._models: set[str] = set()
+        self._errors: set[str] = set()
         self._tokens = Histograms(
             "gen_ai_client_token_usage", "Billable tokens of a call", TOKEN_BUCKETS, (*_CALL, "gen_ai_token_type")
         )
@@ -135,7 +139,7 @@ class Metrics(Collector):
         provider = Dialect.ANTHROPIC if record.endpoint == Kind.MESSAGES else Dialect.OPENAI
         labels = (_OPERATIONS[Kind(record.endpoint)], provider.value, model)
         self._cost[record.route, record.backend, model] += record.cost
-        error = "" if record.outcome == "ok" else record.reason or record.outcome
+        error = "" if record.outcome == "ok" else self._error(record.reason or record.outcome)
         self._duration.observe((*labels, error), record.latency_ms / 1000)
         if record.stream and record.first_token_ms is not None:
             self._first_token.observe(labels, record.first_token_ms / 1000)
@@ -190,6 +194,13 @@ class Metrics(Collector):
             self._models.add(name)
             return name
         return "other"
+
+    def _error(self, name: str) -> str:
+        if name not in self._errors:
+            if len(self._errors) >= ERRORS_MAX or len(name) > ERROR_LENGTH_MAX:
+                return "other"
+            self._errors.add(name)
+        return name
 
 
 def _counter(

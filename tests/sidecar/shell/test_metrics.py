@@ -1,0 +1,33 @@
+"""What a scrape may grow to, whatever providers answer."""
+
+from __future__ import annotations
+
+from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.shell.metrics import ERRORS_MAX, Metrics, Standing
+
+
+def standing() -> Standing:
+    return Standing(
+        config_version="1",
+        config_error=False,
+        missing_credentials=0,
+        active_calls=0,
+        upstream_connects=0,
+        figures=(),
+    )
+
+
+def failed(error: str) -> CallRecord:
+    return CallRecord("", "", "messages", "upstream_error", 400, model="m", attempts=1, reason=error)
+
+
+def test_error_types_of_providers_do_not_grow_the_metrics_without_bound() -> None:
+    metrics = Metrics(standing)
+    for number in range(3 * ERRORS_MAX):
+        metrics.tell(failed(f"error_{number}"))
+    metrics.tell(failed("x" * 5_000))
+    text = metrics.exposition()[1].decode()
+    counts = [line for line in text.splitlines() if line.startswith("gen_ai_client_operation_duration_seconds_count")]
+    assert len(counts) == ERRORS_MAX + 1
+    [other] = [line for line in counts if 'error_type="other"' in line]
+    assert other.endswith(f" {float(2 * ERRORS_MAX + 1)}")
