@@ -51,15 +51,17 @@ class Bounds:
     answer_s: float
     """For the answer, after the body was read."""
     at_once: int
+    bytes_at_once: int = 64 * 1024 * 1024
+    """Of all bodies under way: anybody in the cluster can send some, and the container's memory is limited."""
 
 
 ADMISSION = Bounds(body_bytes=4 * 1024 * 1024, answer_s=4.0, at_once=128)
 """A review holds two objects of at most 1.5 MiB; the webhook's own timeout is 5 s."""
 
-CONFIG = Bounds(body_bytes=1024 * 1024, answer_s=WAIT_MAX_S + 10.0, at_once=20_000)
+CONFIG = Bounds(body_bytes=4 * 1024, answer_s=WAIT_MAX_S + 10.0, at_once=20_000)
 """A waiting poll costs a few KiB: as many as sidecars that one replica may have to serve."""
 
-SYNC = Bounds(body_bytes=1024 * 1024, answer_s=10.0, at_once=2_000)
+SYNC = Bounds(body_bytes=256 * 1024, answer_s=10.0, at_once=2_000)
 
 
 class CredentialsReader(Protocol):
@@ -169,17 +171,23 @@ async def _injection(request: Request, border: Border) -> bytes:
 
 
 def _bounded(answer: Answer, bounds: Bounds) -> Callable[[web.Request], Awaitable[web.Response]]:
-    under_way = 0
+    under_way = bytes_under_way = 0
 
     async def handle(request: web.Request) -> web.Response:
-        nonlocal under_way
-        if under_way >= bounds.at_once:
-            return _refuse(503, "Busy", f"{bounds.at_once} requests are under way: come again")
+        nonlocal under_way, bytes_under_way
+        declared = request.content_length
+        size = bounds.body_bytes if declared is None else declared
+        if size > bounds.body_bytes:
+            return _too_large(bounds)
+        if under_way >= bounds.at_once or bytes_under_way + size > bounds.bytes_at_once:
+            return _refuse(503, "Busy", f"{under_way} requests are under way: come again")
         under_way += 1
+        bytes_under_way += size
         try:
             return await _answered(request, answer, bounds)
         finally:
             under_way -= 1
+            bytes_under_way -= size
 
     return handle
 
@@ -192,7 +200,7 @@ async def _answered(request: web.Request, answer: Answer, bounds: Bounds) -> web
     except TimeoutError:
         return _refuse(408, "BodyTimeout", f"the body did not arrive within {BODY_S:g} s")
     if body is None:
-        return _refuse(413, "BodyTooLarge", f"the body is larger than {bounds.body_bytes} bytes")
+        return _too_large(bounds)
     try:
         async with asyncio.timeout(bounds.answer_s):
             return await answer(request, body)
@@ -211,8 +219,6 @@ async def _answered(request: web.Request, answer: Answer, bounds: Bounds) -> web
 
 async def _body(request: web.Request, bytes_max: int) -> bytes | None:
     """None: it is too large."""
-    if (request.content_length or 0) > bytes_max:
-        return None
     parts: list[bytes] = []
     size = 0
     async for part in request.content.iter_any():
@@ -238,6 +244,10 @@ async def _identify(request: web.Request, reviewer: TokenReviewer) -> PodIdentit
     if isinstance(found, Unknown):
         raise _Unauthenticated(found.reason)
     return found
+
+
+def _too_large(bounds: Bounds) -> web.Response:
+    return _refuse(413, "BodyTooLarge", f"the body is larger than {bounds.body_bytes} bytes")
 
 
 def _review(body: bytes) -> web.Response:

@@ -148,7 +148,7 @@ async def test_bad_body_is_refused_by_its_name(path: str, body: bytes) -> None:
     assert json.loads(answer)["reason"] == "BadMessage"
 
 
-@pytest.mark.parametrize(("path", "bytes_max"), [("/inject", 4 << 20), ("/v1/config", 1 << 20), ("/v1/sync", 1 << 20)])
+@pytest.mark.parametrize(("path", "bytes_max"), [("/inject", 4 << 20), ("/v1/config", 4 << 10), ("/v1/sync", 1 << 18)])
 async def test_body_beyond_the_bound_is_refused(path: str, bytes_max: int) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(bytes_max // 65_536 + 1):
@@ -206,3 +206,20 @@ async def test_abandoned_poll_ends_with_its_connection() -> None:
         await routes.polled()
         poll.cancel()
         await routes.abandoned()
+
+
+async def test_bodies_that_would_fill_the_memory_are_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = Bounds(body_bytes=1000, answer_s=5.0, at_once=100, bytes_at_once=1100)
+    monkeypatch.setattr(https_server, "CONFIG", small)
+    routes = Routes()
+    waiting = encode(ConfigRequest(version=config("shop/one").version))
+    async with border(routes) as client:
+        poll = asyncio.ensure_future(client.post("/v1/config", waiting.ljust(900), GOOD))
+        await routes.polled()
+        assert (await client.post("/v1/config", waiting.ljust(900), GOOD))[0] == 503
+        poll.cancel()
+        await routes.abandoned()
+        routes.configs["web"] = config("shop/two")
+        assert (await client.post("/v1/config", waiting.ljust(900), GOOD))[0] == 200
