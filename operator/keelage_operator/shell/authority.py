@@ -93,6 +93,8 @@ class TrustKeeper:
         self._trust: Trust | None = None
         self._leaf: Leaf | None = None
         self._announced = False
+        self._missing = False
+        """A webhook configuration was there once and is not any more."""
 
     @property
     def ready(self) -> bool:
@@ -124,18 +126,26 @@ class TrustKeeper:
             load_leaf(self.context, leaf)
             self._leaf, self._trust = leaf, trust
             LOG.info("serving certificate made", extra={"not_after": leaf.not_after.isoformat()})
-        self._announced = await self._store.trust(trust.bundle)
+        trusted = await self._store.trust(trust.bundle)
+        self._missing = self._announced and not trusted
+        # Once ready, ready: sidecars need this replica, whoever deleted a webhook configuration.
+        self._announced = self._announced or trusted
+        if self._missing:
+            LOG.error(
+                "a webhook configuration is gone: pods are created without a sidecar, or specs not checked: helm upgrade"
+                " puts it back"
+            )
 
     async def run(self) -> None:
         """Look again and again until cancelled; a failure leaves what is loaded in use."""
         while True:
-            pause = CHECK_S if self.ready else RETRY_S
+            pause = CHECK_S
             try:
                 await self.ensure()
             except TrustUnavailable as error:
                 LOG.warning("authority not checked: %s", error)
                 pause = RETRY_S
-            await asyncio.sleep(pause if self.ready else RETRY_S)
+            await asyncio.sleep(pause if self.ready and not self._missing else RETRY_S)
 
     async def _shared_trust(self) -> Trust:
         for _ in range(SWAPS_MAX):

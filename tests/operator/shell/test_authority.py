@@ -197,6 +197,21 @@ async def test_replica_is_not_ready_before_the_webhooks_trust_it() -> None:
     assert one.ready
 
 
+async def test_a_deleted_webhook_configuration_takes_no_replica_from_the_sidecars(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = MemoryTrust()
+    one = keeper(store)
+    await one.ensure()
+    store.configurations, store.bundle = False, b""
+    await one.ensure()
+    assert one.ready
+    assert "helm upgrade" in caplog.text
+    store.configurations = True
+    await one.ensure()
+    assert store.bundle == one.bundle
+
+
 async def test_api_server_that_is_down_leaves_the_certificate_in_use() -> None:
     store = MemoryTrust()
     one = keeper(store)
