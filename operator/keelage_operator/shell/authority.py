@@ -132,8 +132,7 @@ class TrustKeeper:
         self._announced = self._announced or trusted
         if self._missing:
             LOG.error(
-                "a webhook configuration is gone: pods are created without a sidecar, or specs not checked: helm upgrade"
-                " puts it back"
+                "a webhook configuration is gone: pods get no sidecar or specs are not checked: helm upgrade restores it"
             )
 
     async def run(self) -> None:
