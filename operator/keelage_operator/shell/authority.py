@@ -132,7 +132,7 @@ class TrustKeeper:
         self._announced = self._announced or trusted
         if self._missing:
             LOG.error(
-                "a webhook configuration is gone: pods get no sidecar or specs are not checked: helm upgrade restores it"
+                "a webhook configuration is gone: pods get no sidecar or specs no check: helm upgrade restores it"
             )
 
     async def run(self) -> None:
