@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help check test simulate test-sdk test-cluster demo demo-down try generate lock
+.PHONY: help check test simulate search mutants test-sdk test-cluster demo demo-down try generate lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,12 @@ test: check test-sdk test-cluster ## everything, unit to cluster; brings up what
 
 simulate: .venv/READY ## the money in worlds where everything goes wrong: WORLDS=1000 SEED=0
 	@$(PY) -m tests.simulation $(or $(WORLDS),1000) $(or $(SEED),0)
+
+search: .venv/READY ## every order of events in a small scope: LIMIT=2 FAULTS=1 STATES=5000000
+	@$(PY) -m tests.simulation.search $(or $(LIMIT),2) $(or $(FAULTS),1) $(or $(STATES),5000000)
+
+mutants: .venv/READY ## take away the guards of the money one by one: a test must fail each time
+	@$(PY) -m keelage_dev.mutants
 
 test-sdk: .venv/READY ## the official SDKs of several versions, straight and through the sidecar
 	@.venv/bin/pytest -q -n 2 -m sdk tests/sdk
