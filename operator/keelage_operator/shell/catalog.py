@@ -138,6 +138,9 @@ class Catalog:
         del home.objects[seen.kind][seen.name]
         self._buried(known)
         self._bump(home, seen.kind)
+        if not any(home.objects.values()):
+            # Namespaces come and go, in a cluster for tests by the thousand. Whoever waits was woken just now.
+            del self._namespaces[seen.namespace]
         self.on_change(seen.namespace)
         return True
 

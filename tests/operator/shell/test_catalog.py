@@ -138,3 +138,19 @@ def test_credentials_are_those_of_the_pods_routes() -> None:
     assert catalog.credentials_for("shop", {}) == (("keys", "anthropic"),)
     assert catalog.credentials_for("bank", {}) == ()
     assert catalog.config_for("bank", {}).rules == ()
+
+
+async def test_a_namespace_that_ended_leaves_nothing_behind_and_wakes_who_waited() -> None:
+    month, web = seen(Kind.BUDGET, "month", budget(), 1), seen(Kind.POD, "web", pod("uid-web"), 2)
+    catalog = catalog_with(month, web)
+    poll = asyncio.ensure_future(catalog.changed("shop", catalog.revision("shop")))
+    await asyncio.sleep(0)
+    catalog.gone(month)
+    catalog.gone(web)
+    await asyncio.wait_for(poll, 5)
+    assert catalog._namespaces == {}
+    again = asyncio.ensure_future(catalog.changed("shop", catalog.revision("shop")))
+    await asyncio.sleep(0)
+    catalog.observe(seen(Kind.BUDGET, "week", budget(), 3))
+    await asyncio.wait_for(again, 5)
+    assert list(catalog.budgets_in_force()) == ["shop/week"]
