@@ -13,6 +13,7 @@ from keelage_operator.core.ledger import (
     ROWS_PER_POD_MAX,
     Applied,
     Checkpoint,
+    Evidence,
     Heard,
     LedgerRecord,
     RowState,
@@ -153,6 +154,18 @@ def test_a_pod_that_is_gone_without_a_word_forfeits_what_it_did_not_tell() -> No
     assert (record.settled, record.forfeited, set(record.rows)) == (30, 70, {"b.1"})
     assert committed(record) == committed(told)
     assert pod_gone(record, "a") is record
+
+
+def test_evidence_returns_what_a_vanished_pod_did_not_spend_unless_the_pod_spoke_after_it() -> None:
+    first = hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=10)).record
+    told = hear(first, says("a.1", 5, granted=100, spent=30, keep=100)).record
+    fresh = pod_gone(told, "a", Evidence("a.1", seq=5, promised=40))
+    assert (fresh.settled, fresh.forfeited, set(fresh.rows)) == (40, 0, {"b.1"})
+    for evidence in (Evidence("a.1", seq=4, promised=40), Evidence("a.2", seq=5, promised=40)):
+        stale = pod_gone(told, "a", evidence)
+        assert (stale.settled, stale.forfeited) == (30, 70)
+    understated = pod_gone(told, "a", Evidence("a.1", seq=6, promised=20))
+    assert (understated.settled, understated.forfeited) == (30, 0)
 
 
 def test_a_new_incarnation_makes_the_old_one_suspect_until_it_speaks_again() -> None:
