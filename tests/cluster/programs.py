@@ -40,15 +40,23 @@ import time
 time.sleep(100000)
 """
 
+# A lease covers what was lately in flight at once, each call at its bound: after these six, hundreds of single ones.
 STEADY = """
 import os, time
+from concurrent.futures import ThreadPoolExecutor
 import anthropic
 
-client = anthropic.Anthropic(max_retries=0, timeout=30)
+client = anthropic.Anthropic(max_retries=2, timeout=30)
 calls = 0
+
+def ask(_=None):
+    client.messages.create(model="claude-haiku-4-5", max_tokens=4000, messages=[{"role": "user", "content": "hello"}])
+
+with ThreadPoolExecutor(6) as pool:
+    list(pool.map(ask, range(6)))
 while True:
     try:
-        client.messages.create(model="claude-haiku-4-5", max_tokens=50, messages=[{"role": "user", "content": "hello"}])
+        ask()
         calls += 1
         print(f"OK {calls}", flush=True)
     except anthropic.APIError as error:
