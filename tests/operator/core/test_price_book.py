@@ -39,7 +39,7 @@ def counts() -> st.SearchStrategy[int]:
     return st.integers(0, 300) | st.integers(99_990, 100_010) | st.integers(0, 400_000)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(MODELS),
     st.builds(

@@ -456,5 +456,5 @@ class HolderMachine(RuleBasedStateMachine):
             assert figure.reserved == sum(amount for _, amount in self.holds)
 
 
-HolderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+HolderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestHolder: Callable[..., object] = HolderMachine.TestCase

@@ -134,7 +134,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS, st.integers(0, 40), st.integers(0, 12))
 def test_a_kill_between_any_two_stores_never_undercounts(steps: list[Step], stores: int, recovery_stores: int) -> None:
     buffer, journal = open_blank()

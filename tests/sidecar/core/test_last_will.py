@@ -288,5 +288,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert promise is None or figure.spent + figure.reserved <= promise
 
 
-AnyOrder.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 TestAnyOrder: Callable[..., object] = AnyOrder.TestCase

@@ -51,7 +51,7 @@ async def served(pieces: list[bytes]) -> tuple[list[tuple[str, str, bytes]], byt
     return calls, pipe.written
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sets(st.integers(1, len(REQUESTS) - 1), max_size=8))
 def test_any_cut_gives_the_same_calls_in_the_same_order(cuts: set[int]) -> None:
     edges = [0, *sorted(cuts), len(REQUESTS)]
@@ -65,7 +65,7 @@ def test_any_cut_gives_the_same_calls_in_the_same_order(cuts: set[int]) -> None:
     assert written.count(b"HTTP/1.1 200 OK") == 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.one_of(WORDS, st.binary(max_size=40)), max_size=12))
 def test_any_bytes_are_served_or_refused_and_leave_no_memory_counted(pieces: list[bytes]) -> None:
     asyncio.run(served(pieces))
