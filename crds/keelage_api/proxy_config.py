@@ -34,6 +34,29 @@ class OnClientDisconnect(enum.StrEnum):
     DRAIN = "Drain"
 
 
+class Unit(enum.StrEnum):
+    """What an account counts; every amount in it is a whole number of these."""
+
+    PICODOLLARS = "Picodollars"
+    TOKENS = "Tokens"
+    """Input and output together, cached ones too."""
+    INPUT_TOKENS = "InputTokens"
+    """As providers count them against a limit: without those that were read from a prompt cache."""
+    OUTPUT_TOKENS = "OutputTokens"
+    REQUESTS = "Requests"
+    """Attempts: what the provider sees."""
+    CONCURRENT = "Concurrent"
+    """Requests in flight: reserved, and given back when they end."""
+
+
+class Per(enum.StrEnum):
+    """A limit that holds for each value of its own."""
+
+    USER = "User"
+    FEATURE = "Feature"
+    POD = "Pod"
+
+
 class Timeouts(msgspec.Struct, frozen=True):
     """Milliseconds."""
 
@@ -95,6 +118,17 @@ class Rule(msgspec.Struct, frozen=True):
     max_output_tokens: int = 0
     """Cap put in where the request has none; 0: the model's own maximum."""
     on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT
+    clamp_at_least: int = 0
+    """Where the budget cannot pay for the whole output cap, it may be lowered to what fits, but not below this;
+    0: it may not."""
+
+
+class Downgrade(msgspec.Struct, frozen=True):
+    """From that part of the limit on, calls use a cheaper tier; and before a call is refused."""
+
+    percent: int
+    tier: str
+    """Of the call's own route; a route without one of that name is not downgraded."""
 
 
 class BudgetTerms(msgspec.Struct, frozen=True):
@@ -107,6 +141,31 @@ class BudgetTerms(msgspec.Struct, frozen=True):
     models: tuple[str, ...] = ()
     """Of the attempt, not of the request; may end in `*`."""
     features: tuple[str, ...] = ()
+    unit: Unit = Unit.PICODOLLARS
+    per: tuple[Per, ...] = ()
+    """The limit holds for each combination of their values (`account_value`); empty: for all calls together."""
+    downgrades: tuple[Downgrade, ...] = ()
+    """Ascending by `percent`."""
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """A rate: what may be used in any stretch of time, over all sidecars. Not money: it refills continuously."""
+
+    name: str
+    """`<namespace>/rate:<route>/<rule>:<index>` or `<namespace>/limit:<route>/<backend>:<field>`."""
+    unit: Unit
+    limit: int
+    window_ms: int
+    """`limit` is refilled within so long; 0 for Unit.CONCURRENT, which is given back instead."""
+    route: str
+    rule: str = ""
+    """A rule's rate limit: of calls under this rule; a call that does not fit is refused with 429 and Retry-After."""
+    backend: str = ""
+    """A provider's limit: of attempts at this `Backend.name`; an attempt that does not fit waits in the backend's
+    queue, then the next choice is tried."""
+    per: tuple[Per, ...] = ()
+    queue_depth: int = 0
+    queue_wait_ms: int = 0
 
 
 class ProxyConfig(msgspec.Struct, frozen=True):
@@ -116,5 +175,8 @@ class ProxyConfig(msgspec.Struct, frozen=True):
     """Of all routes that select the pod, in order; the first match wins."""
     backends: dict[str, Backend] = {}
     budgets: tuple[BudgetTerms, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    tiers: dict[str, tuple[ModelChoice, ...]] = {}
+    """By `<route>/<tier>`: all that a downgrade may name."""
     prices: dict[Provider, dict[str, ModelPrice]] = {}
     """The price book by provider and model, for the providers that the backends use."""

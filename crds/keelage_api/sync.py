@@ -12,6 +12,8 @@ identity of the sidecar's journal.
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 CONFIG_PATH = "/v1/config"
@@ -56,6 +58,11 @@ class Statement(msgspec.Struct, frozen=True):
     """The total to which the row may shrink (>= spent + reserved); negative: no offer."""
     final: bool = False
     """The holder will not use this account again; `reserved` must be 0. What was not spent returns."""
+    value: str = ""
+    """Of a limit that holds `per` something: whose account (`account.account_value`)."""
+    left: int = -1
+    """Of a provider's limit: what the provider said to be left, less what this holder has reserved since; negative:
+    nothing was said lately."""
 
 
 class Right(msgspec.Struct, frozen=True):
@@ -79,7 +86,31 @@ class Right(msgspec.Struct, frozen=True):
     spent: int = 0
     """What the ledger knows the holder to have spent; the holder takes the greater of the two."""
     limit: int = -1
-    """Of the whole budget in this window; negative: not told. A request that costs more can never be served."""
+    """Of the account in this window, overdraft included; negative: not told. A request that costs more can never be
+    served."""
+    value: str = ""
+    used: int = -1
+    """Spent by everybody on this account, forfeits included; negative: not told. For thresholds, not for rights."""
+
+
+class By(enum.StrEnum):
+    """What spending is attributed to."""
+
+    MODEL = "model"
+    FEATURE = "feature"
+    USER = "user"
+
+
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """How much of a holder's spending on a budget and window was for one model, feature or user. For lists of the
+    greatest, not for rights."""
+
+    budget: str
+    window: str
+    by: By
+    name: str
+    amount: int
+    """Cumulative since the incarnation began; never falls."""
 
 
 class SyncRequest(msgspec.Struct, frozen=True):
@@ -93,6 +124,8 @@ class SyncRequest(msgspec.Struct, frozen=True):
     statements: tuple[Statement, ...] = ()
     leaving: bool = False
     """The sidecar ends after this one."""
+    shares: tuple[Share, ...] = ()
+    """Those that grew since they were told last; all of them when `SyncReply.tell_all` asked for it."""
 
 
 class SyncReply(msgspec.Struct, frozen=True):
@@ -101,5 +134,7 @@ class SyncReply(msgspec.Struct, frozen=True):
     """`host:port` to ask instead; empty: the leader has answered."""
     next_s: float = 2.0
     """When to speak next if nothing happens, in seconds."""
+    tell_all: bool = False
+    """Whoever answers has not heard this incarnation's shares: tell all of them with the next request."""
     will_key: str = ""
     """Hexadecimal; with it the holder signs its last will (`will.py`). Empty: there is no use for one."""

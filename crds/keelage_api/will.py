@@ -50,14 +50,15 @@ class Will:
     promises: dict[str, Promise] = field(default_factory=dict)
     """By `account_of`."""
 
-    def on(self, budget: str, window: str) -> Promise | None:
-        return self.promises.get(account_of(budget, window))
+    def on(self, budget: str, window: str, value: str = "") -> Promise | None:
+        return self.promises.get(account_of(budget, window, value))
 
 
 @lru_cache(maxsize=1024)
-def account_of(budget: str, window: str) -> str:
+def account_of(budget: str, window: str, value: str = "") -> str:
     """16 hexadecimal digits for `<namespace>/<budget>` in a window; the MAC makes collisions no attack."""
-    return sha256(f"{budget}\n{window}".encode()).hexdigest()[:16]
+    name = f"{budget}\n{window}\n{value}" if value else f"{budget}\n{window}"
+    return sha256(name.encode()).hexdigest()[:16]
 
 
 def write_will(will: Will, key: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """What an attempt asks of the budgets it falls under, and what it gets: a hold, or a reason why not.
 
 Between `routing`, which says which budgets pay, and `holder`, which says whether they can.
-Amounts are pico-dollars.
+Amounts are in the unit of the account: pico-dollars unless a budget or quota counts something else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from keelage_api.proxy_config import Unit
 from keelage_sidecar.core.journal_format import HOLDS
 
 AMOUNT_MAX = 1 << 62
@@ -26,11 +27,45 @@ class Claim:
     amount: int
     hard: bool
     """False: only counted, never a reason to refuse."""
+    value: str = ""
+    """Whose account, where the limit holds `per` something (`keelage_api.account`)."""
+    unit: Unit = Unit.PICODOLLARS
+    quota: bool = False
+    """A rate (`proxy_config.Quota`), not a budget: without an operator it is enforced by each sidecar for itself."""
 
     @property
     def held(self) -> int:
         """What is reserved for it: all of it where it must be paid."""
         return self.amount if self.hard else min(self.amount, UNPAID_CALL_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What an attempt used, in every unit that an account may count."""
+
+    picodollars: int = 0
+    tokens: int = 0
+    input_tokens: int = 0
+    """Without those that were read from a prompt cache."""
+    output_tokens: int = 0
+    requests: int = 0
+    """1 if it was sent."""
+
+    def of(self, unit: Unit) -> int:
+        """The amount for an account of that unit; what is only held while a request runs costs nothing."""
+        match unit:
+            case Unit.PICODOLLARS:
+                return self.picodollars
+            case Unit.TOKENS:
+                return self.tokens
+            case Unit.INPUT_TOKENS:
+                return self.input_tokens
+            case Unit.OUTPUT_TOKENS:
+                return self.output_tokens
+            case Unit.REQUESTS:
+                return self.requests
+            case Unit.CONCURRENT:
+                return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +93,8 @@ class DenialReason(enum.StrEnum):
     """The request may cost more than the whole limit: it can never be served."""
     NO_RIGHTS = "NoRights"
     """The ledger could not be asked and the lease does not suffice."""
+    RATE_LIMITED = "RateLimited"
+    """A quota has nothing left at this moment; it refills."""
     WINDOW_UNKNOWN = "WindowUnknown"
     """The ledger has not said yet which window is current, or that it knows the budget."""
 
@@ -73,3 +110,5 @@ class Denied:
     """Seconds until the window ends; None where unknown."""
     message: str
     """For the application's log: names the budget, the amounts and the remedy."""
+    value: str = ""
+    """Whose account could not pay, where the limit holds `per` something."""

@@ -30,6 +30,8 @@ def explain(claim: Claim, reason: DenialReason, account: Account | None, error: 
                 f"the lease on LLMBudget {claim.budget} does not suffice for {amount}, "
                 "and the keelage operator did not answer: try again"
             )
+        case DenialReason.RATE_LIMITED:
+            text = f"{claim.budget} has no room for this request now: try again later"
         case DenialReason.WINDOW_UNKNOWN:
             text = error or f"the keelage operator has not opened LLMBudget {claim.budget} to this pod yet: try again"
         case _:

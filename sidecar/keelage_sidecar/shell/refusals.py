@@ -54,6 +54,15 @@ def denied(denial: Denied, unix_s: float) -> Refusal:
             return Refusal(429, denial.reason, text, retry_after_s=denial.resets_in_s, budget=denial.budget)
         case DenialReason.BUDGET_TOO_SMALL:
             return Refusal(400, denial.reason, denial.message, field="max_tokens", budget=denial.budget)
+        case DenialReason.RATE_LIMITED:
+            return Refusal(
+                429,
+                denial.reason,
+                denial.message,
+                retry_after_s=denial.resets_in_s,
+                should_retry=True,
+                budget=denial.budget,
+            )
         case DenialReason.NO_RIGHTS | DenialReason.WINDOW_UNKNOWN:
             return Refusal(
                 503,
