@@ -12,7 +12,7 @@ from keelage_api.sync import SyncReply, SyncRequest
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
-from keelage_sidecar.core.claim import Claim, Denied, Hold
+from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable
@@ -158,7 +158,7 @@ class Pod:
         if not isinstance(hold, Hold):
             return
         # An observed budget that no window is known of yet does not count the call.
-        payers = tuple((account.budget, account.window) for account, _, _ in self.holder._holds[hold.id])
+        payers = self.holder.payers(hold)
         cost = chance.choice([0, bound, chance.randint(0, bound)])
         self._in_flight[hold.id] = (payers, cost)
         self._idle.clear()
@@ -166,7 +166,7 @@ class Pod:
         await asyncio.sleep(chance.expovariate(1.0))
         for budget, window in payers:
             self.world.bill(budget, window, cost)
-        self.keeper.settle(hold, cost)
+        self.keeper.settle(hold, Charge(cost))
         del self._in_flight[hold.id]
         if not self._in_flight:
             self._idle.set()

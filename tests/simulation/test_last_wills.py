@@ -18,7 +18,7 @@ from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook
 from keelage_operator.shell.ledger_store import MemoryStore
-from keelage_sidecar.core.claim import Claim, Hold
+from keelage_sidecar.core.claim import Charge, Claim, Hold
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import Journal, blank_journal
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable
@@ -113,7 +113,7 @@ class Pod:
         await asyncio.sleep(self._chance.expovariate(2.0))
         del self._in_flight[hold.id]
         self.billed += cost
-        self._keeper.settle(hold, cost)
+        self._keeper.settle(hold, Charge(cost))
 
 
 async def world(seed: int) -> tuple[int, LedgerFigures]:

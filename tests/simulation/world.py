@@ -30,7 +30,7 @@ from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
 from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreUnavailable
-from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
 
 HOUR = BudgetTerms("shop/hour", hard=True)
 DAY = BudgetTerms("shop/day", hard=True)
@@ -328,7 +328,7 @@ class World:
             self.pods[-1].quiet = True
             hold = await self.pods[-1].keeper.reserve(claims, 20.0)
             assert isinstance(hold, Hold), f"{claims} of {self.limits} is free and cannot be had: {hold}"
-            self.pods[-1].keeper.settle(hold, min(claim.amount for claim in claims))
+            self.pods[-1].keeper.settle(hold, Charge(min(claim.amount for claim in claims)))
         for pod in self.pods:
             await pod.leave()
         for number in range(2):

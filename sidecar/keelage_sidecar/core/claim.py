@@ -68,6 +68,10 @@ class Charge:
                 return 0
 
 
+NOTHING = Charge()
+"""For a reservation of which nothing was sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A reservation on every budget of `claims`; settle it exactly once."""

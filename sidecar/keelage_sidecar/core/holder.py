@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from keelage_api.proxy_config import BudgetTerms
+from keelage_api.proxy_config import BudgetTerms, Unit
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.account import ASK_AGAIN_S, HOPELESS_S, NEVER, Account, AccountFigures, Asked
-from keelage_sidecar.core.claim import AMOUNT_MAX, Claim, DenialReason, Denied, Hold, Waiter
+from keelage_sidecar.core.claim import AMOUNT_MAX, Charge, Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.denial import explain
 from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.last_will import Estate, LastWill, WillFile
@@ -37,7 +37,7 @@ class Holder:
         self._terms: dict[str, BudgetTerms] = {}
         self._current: dict[str, Account] = {}
         self._errors: dict[str, str] = {}
-        self._holds: dict[int, tuple[tuple[Account, int, int], ...]] = {}
+        self._holds: dict[int, tuple[tuple[Account, int, int, Unit], ...]] = {}
         self._hold_id = self._waiter_id = 0
         self._waiters: dict[int, Waiter] = {}
         self._pending: dict[int, Asked] = {}
@@ -76,7 +76,7 @@ class Holder:
         if not promised and not self.declare({claim.budget: claim.held for claim in claims}):
             return None
         self.moved = True
-        parts: list[tuple[Account, int, int]] = []
+        parts: list[tuple[Account, int, int, Unit]] = []
         for claim in claims:
             # An observed budget counts in the newest window that is known, even past its end, and not at all
             # before the ledger has named one: it never refuses.
@@ -84,7 +84,7 @@ class Holder:
             if payer is None:
                 continue
             amount = claim.held
-            parts.append((payer, journal.reserve(payer.slot, amount), amount))
+            parts.append((payer, journal.reserve(payer.slot, amount), amount, claim.unit))
             payer.reserved += amount
             payer.holds += 1
             if payer.holds > payer.busiest.now:
@@ -98,10 +98,11 @@ class Holder:
         self._holds[self._hold_id] = tuple(parts)
         return Hold(self._hold_id, claims)
 
-    def settle(self, hold: Hold, amount: int) -> None:
-        """Replace the hold by what the call cost, in the window that admitted it."""
-        assert amount >= 0
-        for account, slot, held in self._holds.pop(hold.id):
+    def settle(self, hold: Hold, charge: Charge) -> None:
+        """Replace the hold by what the call used of each account's unit, in the window that admitted it."""
+        for account, slot, held, unit in self._holds.pop(hold.id):
+            amount = charge.of(unit)
+            assert amount >= 0
             account.spent = min(account.spent + amount, AMOUNT_MAX)
             self._journal.settle(slot, account.slot, account.spent)
             account.reserved -= held
@@ -111,6 +112,10 @@ class Holder:
                 self.declare()  # it cost more than its bound
             if not account.holds and self._current.get(account.budget) is not account:
                 self.eager = True
+
+    def payers(self, hold: Hold) -> tuple[tuple[str, str], ...]:
+        """Budget and window of each account that the hold is on; an observed budget of no known window has none."""
+        return tuple((account.budget, account.window) for account, _, _, _ in self._holds[hold.id])
 
     # Waiting
 

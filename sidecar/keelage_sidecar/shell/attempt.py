@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
-from keelage_sidecar.core.claim import Claim, Denied, Hold
+from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold
 from keelage_sidecar.core.meter import Meter, Reading, meter_for
 from keelage_sidecar.core.outgoing import outgoing
 from keelage_sidecar.core.refusal import Refusal
@@ -43,8 +43,8 @@ class Purse(Protocol):
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
         """The same, asking the ledger and waiting that long."""
 
-    def settle(self, hold: Hold, amount: int) -> None:
-        """Replace the hold by what the attempt cost."""
+    def settle(self, hold: Hold, charge: Charge) -> None:
+        """Replace the hold by what the attempt used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +129,25 @@ async def attempt(
             reading = meter.result(status, complete) if meter is not None else Reading(None, False)
             settlement = settle_amount(reading, bound, candidate, status, sent)
             if isinstance(hold, Hold):
-                means.purse.settle(hold, settlement.amount)
+                means.purse.settle(hold, _charge(settlement.amount, reading, bound, sent))
             story.attempt_settled(reading, settlement)
             if reading.error and story.outcome == outcomes.OK:
                 story.outcome = outcomes.UPSTREAM_ERROR
         if answer is not None and answer.status >= 400 and story.outcome == outcomes.OK:
             story.outcome = outcomes.UPSTREAM_ERROR
+
+
+def _charge(amount: int, reading: Reading, bound: Bound | Unbounded, sent: bool) -> Charge:
+    """In every unit: what usage says, and where it is not final no less than the bound."""
+    if not amount:
+        return Charge(requests=int(sent))
+    usage = reading.usage
+    fresh = usage.prompt_tokens - usage.cache_read_tokens if usage else 0
+    prompt, output = (usage.prompt_tokens, usage.output_tokens) if usage else (0, 0)
+    if isinstance(bound, Bound) and not reading.final_usage:
+        prompt, fresh = max(prompt, bound.input_tokens), max(fresh, bound.input_tokens)
+        output = max(output, bound.output_tokens)
+    return Charge(amount, prompt + output, fresh, output, int(sent))
 
 
 async def _reserve(means: Means, claims: tuple[Claim, ...], story: Story) -> Hold | Denied:

@@ -11,7 +11,7 @@ from keelage_api.errors import KeelageError
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_sidecar.core.account import AccountFigures
-from keelage_sidecar.core.claim import Claim, Denied, Hold
+from keelage_sidecar.core.claim import NOTHING, Charge, Claim, Denied, Hold
 from keelage_sidecar.core.holder import Holder
 
 EXCHANGE_S = 5.0
@@ -104,15 +104,15 @@ class LeaseKeeper:
         except asyncio.CancelledError:
             self._holder.cancel(waiter.id)
             if future.done() and not future.cancelled() and isinstance(served := future.result(), Hold):
-                self.settle(served, 0)  # never sent
+                self.settle(served, NOTHING)  # never sent
             raise
         finally:
             timer.cancel()
             self._waiting.pop(waiter.id, None)
 
-    def settle(self, hold: Hold, amount: int) -> None:
-        """What the call cost, pico-dollars; exactly once per hold."""
-        self._holder.settle(hold, amount)
+    def settle(self, hold: Hold, charge: Charge) -> None:
+        """What the call used; exactly once per hold."""
+        self._holder.settle(hold, charge)
         if self._waiting:
             self._admit()
         if self._holder.eager:
@@ -199,4 +199,4 @@ class LeaseKeeper:
             if future is not None and not future.done():
                 future.set_result(answer)
             elif isinstance(answer, Hold):
-                self._holder.settle(answer, 0)  # whoever waited has gone
+                self._holder.settle(answer, NOTHING)  # whoever waited has gone

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from keelage_api.codec import encode
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
-from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold, Waiter
+from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
 
@@ -74,7 +74,7 @@ def test_a_reservation_fits_into_what_is_free_and_settles_at_the_cost() -> None:
     holder = leased(100)
     hold = must_hold(holder.try_reserve(month(60), 1.0))
     assert holder.try_reserve(month(41), 1.0) is None
-    holder.settle(hold, 10)
+    holder.settle(hold, Charge(10))
     assert isinstance(holder.try_reserve(month(90), 1.0), Hold)
 
 
@@ -126,7 +126,7 @@ def test_a_tight_holder_keeps_only_what_is_spent_or_reserved() -> None:
     assert holder.next_at(2.0, 1.0) <= 1.25
     (offer,) = holder.statements(1.25)
     assert (offer.keep, offer.want, offer.reserved) == (10, 0, 10)
-    holder.settle(hold, 1)
+    holder.settle(hold, Charge(1))
 
 
 def test_the_first_wish_is_two_requests_not_the_limit() -> None:
@@ -144,9 +144,9 @@ def test_a_request_waits_for_a_settlement_and_small_ones_may_pass() -> None:
     ((served, answer),) = holder.admit(0.1)
     assert served == small.id
     assert isinstance(answer, Hold)
-    holder.settle(first, 5)
+    holder.settle(first, Charge(5))
     assert holder.admit(0.2) == []
-    holder.settle(answer, 5)
+    holder.settle(answer, Charge(5))
     ((served, answer),) = holder.admit(0.3)
     assert served == big.id
     assert isinstance(answer, Hold)
@@ -217,7 +217,7 @@ def test_any_number_of_boundless_calls_under_an_observed_budget_stays_within_64_
         for statement in holder.statements(0.0):
             encode(statement)
         for hold in holds:
-            holder.settle(hold, 10**30)
+            holder.settle(hold, Charge(10**30))
     (statement,) = holder.statements(1.0)
     encode(statement)
     assert statement.spent == 1 << 62
@@ -238,9 +238,9 @@ def test_a_claim_beyond_all_money_is_refused_and_never_asked_for() -> None:
 def test_an_observed_budget_never_refuses_and_tells_what_was_spent() -> None:
     _, holder = new_holder(WATCHED)
     claims = (Claim("shop/watched", 50, hard=False),)
-    holder.settle(must_hold(holder.try_reserve(claims, 0.0)), 40)
+    holder.settle(must_hold(holder.try_reserve(claims, 0.0)), Charge(40))
     give(holder, 0)
-    holder.settle(must_hold(holder.try_reserve(claims, 1.0)), 40)
+    holder.settle(must_hold(holder.try_reserve(claims, 1.0)), Charge(40))
     must_hold(holder.try_reserve(claims, 200.0))
     (told, *_) = holder.statements(200.0)
     assert (told.spent, told.reserved, told.want) == (40, 50, 0)
@@ -252,7 +252,7 @@ def test_the_window_rolls_and_a_late_settlement_goes_to_the_old_one() -> None:
     old, question = holder.statements(101.0)
     assert (old.window, old.keep, old.final, question.window) == (W, 60, False, "")
     holder.heard([right(old, 60, ends_in_s=0.0), Right("shop/month", "2026-12", question.seq, 50, 30.0)], 101.5)
-    holder.settle(hold, 60)
+    holder.settle(hold, Charge(60))
     old, new = holder.statements(102.0)
     assert (old.window, old.spent, old.final) == (W, 60, True)
     assert (new.window, new.spent, new.granted) == ("2026-12", 0, 50)
@@ -271,7 +271,7 @@ def test_the_ledger_names_the_next_window_before_the_holder_notices() -> None:
 def test_a_restarted_container_goes_on_with_what_it_had_after_asking() -> None:
     buffer, holder = new_holder()
     (first,) = give(holder, 100)
-    holder.settle(must_hold(holder.try_reserve(month(30), 0.0)), 20)
+    holder.settle(must_hold(holder.try_reserve(month(30), 0.0)), Charge(20))
     must_hold(holder.try_reserve(month(30), 0.0))
     again = Holder(Journal(bytearray(buffer)))
     again.obey((MONTH,))
@@ -349,7 +349,7 @@ def test_a_budget_that_no_longer_applies_is_released_when_its_calls_are_done() -
     hold = must_hold(holder.try_reserve(month(10), 0.0))
     holder.obey(())
     assert [told.final for told in holder.statements(1.0)] == [False]
-    holder.settle(hold, 10)
+    holder.settle(hold, Charge(10))
     (told,) = holder.statements(2.0)
     assert told.final
     holder.heard([right(told, 10)], 2.0)
@@ -362,7 +362,7 @@ def test_leaving_gives_back_all_but_what_is_in_flight() -> None:
     (told,) = holder.statements(1.0, leaving=True)
     assert (told.keep, told.final) == (10, False)
     assert holder.try_reserve(month(1), 1.0) is None
-    holder.settle(hold, 4)
+    holder.settle(hold, Charge(4))
     (told,) = holder.statements(2.0, leaving=True)
     assert (told.spent, told.final) == (4, True)
 
@@ -400,7 +400,7 @@ class HolderMachine(RuleBasedStateMachine):
     def settle(self, pick: int, share: int) -> None:
         hold, amount = self.holds.pop(pick % len(self.holds))
         self.billed += amount * share // 100
-        self.holder.settle(hold, amount * share // 100)
+        self.holder.settle(hold, Charge(amount * share // 100))
 
     @rule(amount=st.integers(1, 400))
     def wait(self, amount: int) -> None:

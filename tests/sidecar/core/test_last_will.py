@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, Statement
 from keelage_api.will import ACCOUNTS_MAX, RECORD_BYTES, Will, read_will
-from keelage_sidecar.core.claim import Claim, Hold
+from keelage_sidecar.core.claim import Charge, Claim, Hold
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import Journal, blank_journal
 
@@ -88,13 +88,13 @@ def test_a_reservation_is_in_the_will_before_it_is_given() -> None:
 def test_not_every_call_writes() -> None:
     paper, holder = new_holder(granted=100_000)
     for _ in range(100):
-        holder.settle(must_hold(holder.try_reserve(claims(100), 0.0)), 50)
+        holder.settle(must_hold(holder.try_reserve(claims(100), 0.0)), Charge(50))
     assert paper.writes <= 5
 
 
 def test_an_idle_holder_leaves_the_exact_truth() -> None:
     paper, holder = new_holder(granted=1000)
-    holder.settle(must_hold(holder.try_reserve(claims(100), 0.0)), 37)
+    holder.settle(must_hold(holder.try_reserve(claims(100), 0.0)), Charge(37))
     assert holder.tend_will()
     assert not holder.tend_will()
     assert promised(paper) == 37
@@ -116,7 +116,7 @@ def test_nothing_beyond_a_hard_lease_is_promised() -> None:
 
 def test_what_is_given_back_is_not_promised_any_more() -> None:
     paper, holder = new_holder(granted=1000)
-    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), 10)
+    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), Charge(10))
     (told,) = holder.statements(50.0)
     holder.declare()
     assert promised(paper) <= told.keep
@@ -124,7 +124,7 @@ def test_what_is_given_back_is_not_promised_any_more() -> None:
 
 def test_a_call_that_cost_more_than_its_bound_is_in_the_will_at_once() -> None:
     paper, holder = new_holder(granted=1000)
-    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), 5000)
+    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), Charge(5000))
     assert promised(paper) >= 5000
 
 
@@ -146,7 +146,7 @@ def test_a_will_is_as_new_as_the_newest_statement() -> None:
 
 def test_a_lost_file_that_can_be_emptied_stops_nobody() -> None:
     paper, holder = new_holder(granted=1000)
-    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), 10)
+    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), Charge(10))
     paper.broken = True
     must_hold(holder.try_reserve(claims(900), 0.0))
     assert paper.content == b""
@@ -154,7 +154,7 @@ def test_a_lost_file_that_can_be_emptied_stops_nobody() -> None:
 
 def test_while_an_old_will_cannot_be_replaced_only_what_it_promises_is_used() -> None:
     paper, holder = new_holder(granted=1000)
-    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), 10)
+    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), Charge(10))
     paper.stuck = True
     assert holder.try_reserve(claims(900), 0.0) is None
     must_hold(holder.try_reserve(claims(10), 0.0))
@@ -188,7 +188,7 @@ def test_more_accounts_than_fit_are_left_out_and_not_understated() -> None:
 
 def test_a_reopened_account_is_bound_by_the_will_that_stands() -> None:
     paper, holder = new_holder(granted=1000)
-    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), 10)
+    holder.settle(must_hold(holder.try_reserve(claims(10), 0.0)), Charge(10))
     holder.obey(())
     grant(holder, 10, now=1.0)
     assert holder.figures() == ()
@@ -236,7 +236,7 @@ class AnyOrder(RuleBasedStateMachine):
     def settles(self, part: int, pick: int) -> None:
         if self.holds and not self.paper.stuck:  # more than the bound cannot be refused afterwards
             hold, amount = self.holds.pop(pick % len(self.holds))
-            self.holder.settle(hold, amount * part // 10)
+            self.holder.settle(hold, Charge(amount * part // 10))
 
     @rule(step=st.sampled_from([0.1, 1.0, 40.0]), granted=st.integers(0, 3000), lost=st.booleans())
     def speaks(self, step: float, granted: int, lost: bool) -> None:

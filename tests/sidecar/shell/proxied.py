@@ -24,7 +24,7 @@ from keelage_api.proxy_config import (
     Rule,
     Timeouts,
 )
-from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.routing import RoutingTable
 from keelage_sidecar.shell.attempt import Means
@@ -87,10 +87,10 @@ class FakePurse:
             claims[0].budget, self.denial, claims[0].amount, 3600.0, f"LLMBudget {claims[0].budget} is spent"
         )
 
-    def settle(self, hold: Hold, amount: int) -> None:
+    def settle(self, hold: Hold, charge: Charge) -> None:
         assert self.holds.pop(hold.id) == hold
-        self.settled.append((hold.claims, amount))
-        self.spent += amount
+        self.settled.append((hold.claims, charge.picodollars))
+        self.spent += charge.picodollars
 
 
 @dataclass(frozen=True, slots=True)

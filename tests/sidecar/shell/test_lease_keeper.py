@@ -13,7 +13,7 @@ from tests.simulation.virtual_time import run
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_operator.core.ledger import Heard, LedgerRecord, RowState, apply
-from keelage_sidecar.core.claim import Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import Journal, blank_journal
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable, SidecarReport
@@ -81,12 +81,12 @@ def test_the_first_call_waits_for_the_ledger_and_the_next_ones_do_not() -> None:
             hold = await keeper.reserve(month(10), 5.0)
             assert isinstance(hold, Hold)
             assert now() < 0.3
-            keeper.settle(hold, 1)
+            keeper.settle(hold, Charge(1))
             await asyncio.sleep(1)
             for _ in range(200):
                 quick = keeper.try_reserve(month(10))
                 assert quick is not None
-                keeper.settle(quick, 1)
+                keeper.settle(quick, Charge(1))
                 await asyncio.sleep(0.05)
 
     on_virtual_time(scene())
@@ -98,7 +98,7 @@ def test_the_whole_limit_can_be_spent_and_then_calls_are_refused_at_once() -> No
         async with Pod(ledger) as keeper:
             served = 0
             while isinstance(hold := await keeper.reserve(month(10), 5.0), Hold):
-                keeper.settle(hold, 10)
+                keeper.settle(hold, Charge(10))
                 served += 1
             assert (served, hold.reason) == (100, DenialReason.BUDGET_EXHAUSTED)
             before = now()
@@ -119,7 +119,7 @@ def test_sixty_four_calls_at_their_bound_wait_for_settlements_instead_of_being_r
                 if isinstance(hold, Denied):
                     return False
                 await asyncio.sleep(0.5)
-                keeper.settle(hold, 5)
+                keeper.settle(hold, Charge(5))
                 return True
 
             assert all(await asyncio.gather(*(call() for _ in range(64))))
@@ -133,7 +133,7 @@ def test_money_that_idles_at_one_sidecar_comes_to_the_other_that_waits() -> None
         async with Pod(ledger, "one") as idle, Pod(ledger, "two") as busy:
             hold = await idle.reserve(month(40), 5.0)
             assert isinstance(hold, Hold)
-            idle.settle(hold, 1)
+            idle.settle(hold, Charge(1))
             held = await busy.reserve(month(90), 5.0)
             assert isinstance(held, Hold)
             assert now() < 4.0
@@ -147,12 +147,12 @@ def test_while_the_ledger_is_down_the_lease_goes_on_and_then_the_refusal_says_so
         async with Pod(ledger) as keeper:
             hold = await keeper.reserve(month(10), 5.0)
             assert isinstance(hold, Hold)
-            keeper.settle(hold, 10)
+            keeper.settle(hold, Charge(10))
             await asyncio.sleep(3)
             ledger.up = False
             served = 0
             while isinstance(hold := await keeper.reserve(month(10), 5.0), Hold):
-                keeper.settle(hold, 10)
+                keeper.settle(hold, Charge(10))
                 served += 1
             assert served >= 1
             assert hold.reason is DenialReason.NO_RIGHTS
@@ -198,7 +198,7 @@ def test_leaving_returns_what_was_not_spent() -> None:
         async with Pod(ledger) as keeper:
             hold = await keeper.reserve(month(10), 5.0)
             assert isinstance(hold, Hold)
-            keeper.settle(hold, 7)
+            keeper.settle(hold, Charge(7))
         await keeper.leave()
         (row,) = ledger.record.rows.values()
         assert (row.state, row.granted, row.spent) == (RowState.RELEASED, 7, 7)

@@ -11,7 +11,7 @@ from tests.simulation.virtual_time import run
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import Right, SyncReply, SyncRequest
 from keelage_api.will import Promise, Will, read_will
-from keelage_sidecar.core.claim import Claim, Hold
+from keelage_sidecar.core.claim import Charge, Claim, Hold
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import Journal, blank_journal
 from keelage_sidecar.settings import read_settings
@@ -64,7 +64,7 @@ def test_the_file_holds_the_truth_while_calls_run_and_soon_after_them(tmp_path: 
         hold = await keeper.reserve((Claim("shop/month", 100, hard=True),), 5.0)
         assert isinstance(hold, Hold)
         assert promise(path).promised >= 100
-        keeper.settle(hold, 37)
+        keeper.settle(hold, Charge(37))
         await asyncio.sleep(1.0)
         assert promise(path) == Promise(37, 37)
         running.cancel()
