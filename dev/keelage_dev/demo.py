@@ -127,12 +127,24 @@ def budget(kube: Kube) -> dict[str, object]:
 
 def refusals(kube: Kube) -> list[str]:
     """The lines in which the applications tell of the exception that their SDK raised, one for each program."""
+    return [line for line in output(kube) if "was refused" in line]
+
+
+def answers(kube: Kube) -> list[str]:
+    """What the first replica's programs print of their first call."""
+    first = [line for line in output(kube) if ": call 1: " in line]
+    pod = min((line.partition(" ")[0] for line in first), default="")
+    return [line for line in first if line.startswith(pod)]
+
+
+def output(kube: Kube) -> list[str]:
+    """All that the applications have printed, sorted by program and pod."""
     told = []
     for program in PROGRAMS:
         text = kube.run(
             "logs", "-n", "shop", "-l", "app=assistant", "-c", program, "--tail=-1", "--ignore-errors", quiet=True
         )
-        told += [line for line in text.splitlines() if "was refused" in line]
+        told += text.splitlines()
     return sorted(told)
 
 
@@ -157,6 +169,8 @@ def show(kube: Kube) -> None:
 
     step("They talk until the budget is used up")
     kube.until("money to be spent", lambda: str(budget(kube).get("spent", "0.00")) not in ("", "0.00"))
+    kube.until("an answer in each program", lambda: len(answers(kube)) == len(PROGRAMS))
+    print("\n".join(f"  {line}" for line in answers(kube)))
     kube.show("get", "llmroute,llmbudget", "-n", "shop")
     kube.until("every program to be refused", lambda: len(refusals(kube)) >= REPLICAS * len(PROGRAMS))
     print("All six are refused now; the first replica's programs print:")
