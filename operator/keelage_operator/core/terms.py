@@ -1,4 +1,4 @@
-"""A budget as the ledger and the sidecars obey it: amounts in pico-dollars, its window, what it applies to."""
+"""A budget as the ledger and the sidecars obey it: amounts in its unit, its window, what it applies to."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keelage_api.money import parse_usd
-from keelage_api.proxy_config import BudgetTerms
+from keelage_api.proxy_config import BudgetTerms, Per, Unit
 from keelage_api.v1alpha1.llmbudget import Enforcement, LLMBudgetSpec
 from keelage_api.v1alpha1.metadata import LabelSelector
 from keelage_api.window import Every
+from keelage_operator.core.shard import SHARDS
 
 ALL_PODS = LabelSelector()
 
@@ -20,23 +21,51 @@ class BudgetInForce:
     """`<namespace>/<budget>`."""
     uid: str
     limit: int
-    """Pico-dollars per window."""
+    """Per window, in `unit`; for each value where the budget is `valued`."""
     every: Every
     zone: str
     """A key of the IANA database that is known to exist."""
     hard: bool
+    """Calls are refused at `cap`; false: only counted."""
     pod_selector: LabelSelector = ALL_PODS
     routes: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     thresholds: tuple[int, ...] = ()
     """Percent of the limit, ascending: to be told once per window."""
+    unit: Unit = Unit.PICODOLLARS
+    """PICODOLLARS or TOKENS."""
+    per: tuple[Per, ...] = ()
+    """The limit holds for each combination of their values; empty: for all calls together."""
+    overdraft: int = 0
+    """By how much the limit may be passed before calls are refused, in `unit`."""
+
+    @property
+    def cap(self) -> int:
+        """What the ledger may grant in all."""
+        return self.limit + self.overdraft
+
+    @property
+    def valued(self) -> bool:
+        """Whether there is an account for each value."""
+        return bool(self.per)
+
+    @property
+    def shards(self) -> int:
+        """Ledgers per window among which the accounts are spread."""
+        return SHARDS if self.valued else 1
 
     @property
     def terms(self) -> BudgetTerms:
         """What a sidecar needs to know to say which calls count."""
         return BudgetTerms(
-            name=self.name, hard=self.hard, routes=self.routes, models=self.models, features=self.features
+            name=self.name,
+            hard=self.hard,
+            routes=self.routes,
+            models=self.models,
+            features=self.features,
+            unit=self.unit,
+            per=self.per,
         )
 
     def selects(self, labels: Mapping[str, str]) -> bool:
