@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keelage_api.money import parse_usd
-from keelage_api.proxy_config import BudgetTerms, Per, Unit
-from keelage_api.v1alpha1.llmbudget import Enforcement, LLMBudgetSpec
+from keelage_api.proxy_config import BudgetTerms, Downgrade, Per, Unit
+from keelage_api.v1alpha1.llmbudget import Do, Enforcement, Limit, LLMBudgetSpec, Overdraft
 from keelage_api.v1alpha1.metadata import LabelSelector
 from keelage_api.window import Every
 from keelage_operator.core.shard import SHARDS
@@ -33,10 +33,13 @@ class BudgetInForce:
     features: tuple[str, ...] = ()
     thresholds: tuple[int, ...] = ()
     """Percent of the limit, ascending: to be told once per window."""
+    downgrades: tuple[Downgrade, ...] = ()
+    """Those of the thresholds that downgrade, ascending."""
     unit: Unit = Unit.PICODOLLARS
     """PICODOLLARS or TOKENS."""
     per: tuple[Per, ...] = ()
-    """The limit holds for each combination of their values; empty: for all calls together."""
+    """The limit holds for each combination of their values; empty: for all calls together. In the order of `Per`:
+    [Feature, User] is the same limit as [User, Feature]."""
     overdraft: int = 0
     """By how much the limit may be passed before calls are refused, in `unit`."""
 
@@ -57,7 +60,7 @@ class BudgetInForce:
 
     @property
     def terms(self) -> BudgetTerms:
-        """What a sidecar needs to know to say which calls count."""
+        """What a sidecar needs to know to say which calls count, and what becomes of them near the limit."""
         return BudgetTerms(
             name=self.name,
             hard=self.hard,
@@ -66,7 +69,12 @@ class BudgetInForce:
             features=self.features,
             unit=self.unit,
             per=self.per,
+            downgrades=tuple(Downgrade(self._of_cap(each.percent), each.tier) for each in self.downgrades),
         )
+
+    def _of_cap(self, percent: int) -> int:
+        """The same part of the limit in percent of limit and overdraft, which is what sidecars are told as limit."""
+        return percent if not self.overdraft else -(-percent * self.limit // self.cap)
 
     def selects(self, labels: Mapping[str, str]) -> bool:
         """Whether the calls of a pod with these labels may fall under the budget."""
@@ -78,13 +86,26 @@ def in_force(name: str, uid: str, spec: LLMBudgetSpec) -> BudgetInForce:
     return BudgetInForce(
         name=name,
         uid=uid,
-        limit=parse_usd(spec.limit.amount),
+        limit=_amount(spec.limit),
         every=spec.window.every,
         zone=spec.window.time_zone,
-        hard=spec.enforcement is Enforcement.HARD,
+        hard=spec.enforcement is not Enforcement.OBSERVE,
         pod_selector=spec.applies.pod_selector,
         routes=tuple(spec.applies.routes),
         models=tuple(spec.applies.models),
         features=tuple(spec.applies.features),
         thresholds=tuple(sorted(threshold.percent for threshold in spec.thresholds)),
+        downgrades=tuple(
+            Downgrade(threshold.percent, threshold.tier)
+            for threshold in sorted(spec.thresholds, key=lambda each: each.percent)
+            if threshold.do is Do.DOWNGRADE and threshold.tier is not None
+        ),
+        unit=Unit.TOKENS if spec.limit.tokens is not None else Unit.PICODOLLARS,
+        per=tuple(each for each in Per if each in spec.per),
+        overdraft=_amount(spec.overdraft) if spec.overdraft is not None else 0,
     )
+
+
+def _amount(given: Limit | Overdraft) -> int:
+    """In the unit that it is written in."""
+    return parse_usd(given.amount) if given.amount is not None else given.tokens or 0
