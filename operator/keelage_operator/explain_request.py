@@ -18,7 +18,7 @@ from keelage_operator.local_folder import Folder
 from keelage_operator.local_mode import Objects, compile_folder, problems
 from keelage_sidecar.core.account import Account
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
-from keelage_sidecar.core.claim import DenialReason
+from keelage_sidecar.core.claim import NOTHING, DenialReason
 from keelage_sidecar.core.denial import explain
 from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
 from keelage_sidecar.core.refusal import Headers, Refusal, render
@@ -140,8 +140,7 @@ def _candidate(
         return lines, credential_missing(backend)
     if not facts.endpoint.metered:
         return [*lines, "budgets: none: the call is free"], None
-    amount = bound.amount if isinstance(bound, Bound) else 0
-    claims = table.claims(candidate, plan.rule, facts, amount)
+    claims = table.claims(candidate, plan.rule, facts, bound.charge if isinstance(bound, Bound) else NOTHING)
     if not claims:
         return [*lines, "budgets: none applies"], None
     for claim in claims:

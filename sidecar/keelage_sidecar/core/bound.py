@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import Dialect, Provider
+from keelage_sidecar.core.claim import Charge
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.refusal import Refusal, quoted
 from keelage_sidecar.core.request import Facts
@@ -18,6 +19,13 @@ class Bound:
     """Pico-dollars that the attempt's bill cannot exceed."""
     input_tokens: int
     output_tokens: int
+    priced: bool = True
+    """False: the model has no price and only budgets in tokens need a bound, so `amount` says nothing."""
+
+    @property
+    def charge(self) -> Charge:
+        """The most that the attempt can use, in every unit."""
+        return Charge(self.amount, self.input_tokens + self.output_tokens, self.input_tokens, self.output_tokens, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +42,14 @@ class Unbounded:
 
 
 def bound_of(facts: Facts, candidate: Candidate, output_cap: int) -> Bound | Unbounded:
-    """The bound of an attempt that is sent with that cap put in (`candidate.output_cap`; 0: none put in)."""
+    """The bound of an attempt that is sent with that output cap; 0: with the request's own.
+
+    A cap above the request's own changes nothing.
+    """
     if not facts.endpoint.metered:
         return Bound(0, 0, 0)
     where = f"model {candidate.model!r} at backend {candidate.backend.name}"
-    if candidate.price is None:
+    if candidate.price is None and candidate.needs_price:
         return Unbounded("model", f"{where} has no price: add it to the backend's `prices`, or ask for a priced model")
     open_end = _open_end(facts, candidate)
     if open_end is not None:
@@ -54,6 +65,8 @@ def bound_of(facts: Facts, candidate: Candidate, output_cap: int) -> Bound | Unb
             f"the request caps no output and {where} has no known maximum: "
             "set the cap in the request, or rules[].output.maxTokens in the LLMRoute",
         )
+    if candidate.price is None:
+        return Bound(0, input_tokens, output_tokens, priced=False)
     amount = _amount(facts, candidate.price, input_tokens, output_tokens)
     return Bound(amount, input_tokens, output_tokens)
 
@@ -102,8 +115,7 @@ def _image_tokens(candidate: Candidate) -> int:
 
 def _input_tokens(facts: Facts, candidate: Candidate) -> int | Unbounded:
     weight, price = facts.weight, candidate.price
-    assert price is not None
-    window = 0 if facts.long_context else price.context_window
+    window = 0 if facts.long_context or price is None else price.context_window
     if weight.unread and not window:
         return Unbounded(
             weight.unread,
@@ -122,9 +134,9 @@ def _output_tokens(facts: Facts, output_cap: int) -> int | None:
         return 0
     if not facts.capped and not output_cap:
         return None
-    cap = facts.max_output if facts.capped else output_cap
+    cap = min(facts.max_output, output_cap or facts.max_output) if facts.capped else output_cap
     if facts.endpoint.kind is Kind.MESSAGES:
-        budget = _thinking_budget(facts.parsed)
+        budget = thinking_budget(facts.parsed)
         assert budget is None or isinstance(budget, int)
         if budget is not None and budget > cap:
             cap += budget  # interleaved thinking may go beyond max_tokens
@@ -134,7 +146,8 @@ def _output_tokens(facts: Facts, output_cap: int) -> int | None:
     return cap * max(1, choices or 1) + facts.weight.prediction
 
 
-def _thinking_budget(body: dict[str, object]) -> object:
+def thinking_budget(body: dict[str, object]) -> object:
+    """`thinking.budget_tokens` of a Messages call, whatever is there; None where nothing is."""
     thinking = body.get("thinking")
     return thinking.get("budget_tokens") if isinstance(thinking, dict) else None
 
@@ -190,8 +203,7 @@ def _open_end(facts: Facts, candidate: Candidate) -> tuple[str, str] | None:
 
 
 def _open_anthropic(body: dict[str, object], candidate: Candidate) -> tuple[str, str] | None:
-    assert candidate.price is not None
-    budget = _thinking_budget(body)
+    budget = thinking_budget(body)
     if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int)):
         return "thinking.budget_tokens", "a whole number is needed"
     if _mentions(body.get("context_management"), "compact"):
@@ -201,7 +213,7 @@ def _open_anthropic(body: dict[str, object], candidate: Candidate) -> tuple[str,
         return "thread", "input kept at the provider has an unknown size"
     if body.get("billing_policy") not in (None, "default"):
         return "billing_policy", "somebody else pays, so the cost cannot be told"
-    if body.get("speed") not in (None, "standard") and not candidate.price.fast_percent:
+    if body.get("speed") not in (None, "standard") and not (candidate.price and candidate.price.fast_percent):
         return "speed", f"{quoted(body.get('speed'))} has no price for model {candidate.model!r}"
     geo = body.get("inference_geo")
     if geo not in (None, "us", "global"):

@@ -11,7 +11,7 @@ from keelage_api.proxy_config import Dialect, Provider
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.json_span import splice
 from keelage_sidecar.core.refusal import Headers
-from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate
 
 
@@ -49,7 +49,10 @@ def outgoing(
     path_query: str,
     method: str = "POST",
 ) -> Outgoing:
-    """The request for that candidate; `secret` is the provider's key, None where the backend takes none."""
+    """The request for that candidate; `secret` is the provider's key, None where the backend takes none.
+
+    `output_cap`: the most that may be generated; 0: as the request says. It never raises the request's own cap.
+    """
     changes = _changes(facts, candidate, output_cap)
     body = splice(facts.body, changes)
     host, target = _address(candidate.backend.endpoint, path_query)
@@ -65,7 +68,12 @@ def _changes(facts: Facts, candidate: Candidate, output_cap: int) -> dict[str, b
     changes: dict[str, bytes] = {}
     if candidate.model != facts.model:
         changes["model"] = orjson.dumps(candidate.model)
-    if output_cap and facts.endpoint.generates and not facts.capped:
+    if output_cap and facts.capped:
+        for name in CAP_FIELDS.get(facts.endpoint.kind, ()):
+            own = facts.parsed.get(name)
+            if isinstance(own, int) and own > output_cap:
+                changes[name] = str(output_cap).encode()
+    elif output_cap and facts.endpoint.generates:
         # Reasoning models of OpenAI refuse the older name, most compatible servers know no other.
         newer = candidate.backend.provider is Provider.OPENAI
         changes["max_completion_tokens" if newer else "max_tokens"] = str(output_cap).encode()

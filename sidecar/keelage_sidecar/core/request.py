@@ -45,10 +45,17 @@ class Facts:
     weight: Weight = field(default_factory=Weight)
     long_context: bool = False
     """A beta header widens the model's context window, so the usual one bounds nothing."""
+    pod: str = ""
+    """Where the sidecar runs: for limits that hold per pod."""
 
 
 def read_request(
-    endpoint: Endpoint, headers: Headers, body: bytes, default_user: str = "", default_feature: str = ""
+    endpoint: Endpoint,
+    headers: Headers,
+    body: bytes,
+    default_user: str = "",
+    default_feature: str = "",
+    pod: str = "",
 ) -> Facts | Refusal:
     """Facts, or a 400 that names the field; any bytes yield one of the two.
 
@@ -62,7 +69,18 @@ def read_request(
     retry_count = _count(given.get(b"x-stainless-retry-count"))
     if not endpoint.has_model:
         return Facts(
-            endpoint, "", False, 0, user or default_user, feature, body, {}, patience_s, retry_count, asked_usage=True
+            endpoint,
+            "",
+            False,
+            0,
+            user or default_user,
+            feature,
+            body,
+            {},
+            patience_s,
+            retry_count,
+            asked_usage=True,
+            pod=pod,
         )
 
     coding = _misread(headers)
@@ -89,7 +107,7 @@ def read_request(
     if repeats_a_key(body, weight.keys):
         return _bad("", "the body names a key twice in one object, and parsers differ on which one counts: send one")
     max_output, capped = 0, False
-    for name in _CAP_FIELDS.get(endpoint.kind, ()):
+    for name in CAP_FIELDS.get(endpoint.kind, ()):
         cap = parsed.get(name)
         if cap is None:
             continue
@@ -116,13 +134,15 @@ def read_request(
         capped,
         weight,
         _widens(headers),
+        pod,
     )
 
 
-_CAP_FIELDS: dict[Kind, tuple[str, ...]] = {
+CAP_FIELDS: dict[Kind, tuple[str, ...]] = {
     Kind.MESSAGES: ("max_tokens",),
     Kind.CHAT: ("max_completion_tokens", "max_tokens"),
 }
+"""Where a request may name its output cap; the greatest counts."""
 
 
 _FIELDS = frozenset(

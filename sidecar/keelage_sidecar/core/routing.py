@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
+from keelage_api.account import account_value
 from keelage_api.pricing import ModelPrice, Rates
-from keelage_api.proxy_config import Backend, BudgetTerms, Match, ModelChoice, ProxyConfig, Rule
-from keelage_sidecar.core.claim import Claim
+from keelage_api.proxy_config import (
+    Backend,
+    BudgetTerms,
+    Match,
+    ModelChoice,
+    Per,
+    ProxyConfig,
+    Quota,
+    Rule,
+    Unit,
+)
+from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 
@@ -26,6 +40,8 @@ class Candidate:
     """Tokens to put in as the output cap, because the request has none; 0: nothing is put in."""
     dearest: ModelPrice | None = None
     """What is charged for models without a price: each rate the dearest known one of that provider."""
+    needs_price: bool = True
+    """False: the hard budgets that pay for it count tokens only, so a model without a price has a bound too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,8 @@ class Plan:
     rule: Rule
     candidates: tuple[Candidate, ...]
     """In fallback order, never empty; only backends of the request's dialect."""
+    tried: tuple[str, ...] = ()
+    """Tiers that a downgrade has left already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +81,7 @@ class RoutingTable:
             if rule.matches and not any(_matches(match, facts) for match in rule.matches):
                 continue
             matched = matched or rule
-            candidates = tuple(
-                self._candidate(rule, choice, facts)
-                for choice in rule.choices
-                if self.config.backends[choice.backend].dialect is dialect
-            )
+            candidates = self._candidates(rule, facts)
             if candidates:
                 return Plan(rule, candidates)
             if facts.endpoint.has_model:
@@ -93,22 +107,83 @@ class RoutingTable:
             "model",
         )
 
-    def claims(self, candidate: Candidate, rule: Rule, facts: Facts, amount: int) -> tuple[Claim, ...]:
-        """The budgets that an attempt falls under, each with the amount to reserve in pico-dollars."""
+    def budgets(self, route: str, model: str, feature: str) -> tuple[BudgetTerms, ...]:
+        """Those that an attempt with that model falls under."""
+        return tuple(terms for terms in self.config.budgets if _applies(terms, route, model, feature))
+
+    def claims(self, candidate: Candidate, rule: Rule, facts: Facts, most: Charge) -> tuple[Claim, ...]:
+        """The budgets that an attempt falls under, each with what is to be reserved of its unit.
+
+        `most`: the attempt's bound (`Bound.charge`).
+        """
         return tuple(
-            Claim(terms.name, amount, terms.hard)
-            for terms in self.config.budgets
-            if _applies(terms, rule.route, candidate.model, facts.feature)
+            Claim(terms.name, most.of(terms.unit), terms.hard, value_of(terms.per, facts), terms.unit)
+            for terms in self.budgets(rule.route, candidate.model, facts.feature)
+        )
+
+    def rate_claims(self, rule: Rule, facts: Facts, expected: Charge) -> tuple[Claim, ...]:
+        """The rule's rate limits, for the whole call; `expected`: what it will likely use."""
+        return tuple(
+            _quota_claim(quota, facts, expected)
+            for quota in self.config.quotas
+            if not quota.backend and quota.route == rule.route and quota.rule == rule.name
+        )
+
+    def limit_claims(self, candidate: Candidate, facts: Facts, expected: Charge) -> tuple[Claim, ...]:
+        """The provider's limits, for one attempt."""
+        return tuple(_quota_claim(quota, facts, expected) for quota in self.limits(candidate.backend.name))
+
+    def limits(self, backend: str) -> tuple[Quota, ...]:
+        """The provider's limits that a backend's attempts share, over all sidecars."""
+        return tuple(quota for quota in self.config.quotas if quota.backend == backend)
+
+    def lowered(self, plan: Plan, left: int, tier: str, facts: Facts) -> Plan | None:
+        """The same call on a cheaper tier of its route: the first `left` candidates as they are, then the tier's.
+
+        None where the route has no tier of that name for the call's API, or the call was or is there already.
+        """
+        if tier == plan.rule.tier or tier in plan.tried:
+            return None
+        choices = self.config.tiers.get(f"{plan.rule.route}/{tier}", ())
+        rule = msgspec.structs.replace(plan.rule, tier=tier, choices=choices)
+        candidates = self._candidates(rule, facts)
+        if not candidates:
+            return None
+        return Plan(rule, (*plan.candidates[:left], *candidates), (*plan.tried, plan.rule.tier))
+
+    def _candidates(self, rule: Rule, facts: Facts) -> tuple[Candidate, ...]:
+        return tuple(
+            self._candidate(rule, choice, facts)
+            for choice in rule.choices
+            if self.config.backends[choice.backend].dialect is facts.endpoint.dialect
         )
 
     def _candidate(self, rule: Rule, choice: ModelChoice, facts: Facts) -> Candidate:
         backend = self.config.backends[choice.backend]
         model = (choice.model or facts.model) if facts.endpoint.has_model else ""
         price = backend.prices.get(model) or self.config.prices.get(backend.provider, {}).get(model)
-        hard = facts.endpoint.metered and any(
-            terms.hard and _applies(terms, rule.route, model, facts.feature) for terms in self.config.budgets
+        units = (
+            {terms.unit for terms in self.budgets(rule.route, model, facts.feature) if terms.hard}
+            if facts.endpoint.metered
+            else set()
         )
-        return Candidate(backend, model, price, hard, _output_cap(rule, price, facts, hard), self.dearest[backend.name])
+        hard = bool(units)
+        cap = _output_cap(rule, price, facts, hard)
+        return Candidate(
+            backend, model, price, hard, cap, self.dearest[backend.name], not hard or Unit.PICODOLLARS in units
+        )
+
+
+def value_of(per: Iterable[Per], facts: Facts) -> str:
+    """Whose account a call falls under; empty where the limit holds for all together."""
+    parts = {Per.USER: facts.user, Per.FEATURE: facts.feature, Per.POD: facts.pod}
+    named = [parts[each] for each in per]
+    return account_value(named) if named else ""
+
+
+def _quota_claim(quota: Quota, facts: Facts, expected: Charge) -> Claim:
+    amount = 1 if quota.unit is Unit.CONCURRENT else expected.of(quota.unit)
+    return Claim(quota.name, amount, True, value_of(quota.per, facts), quota.unit, quota=True)
 
 
 def _dearest(prices: tuple[ModelPrice, ...]) -> ModelPrice | None:

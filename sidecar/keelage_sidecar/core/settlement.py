@@ -2,51 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from keelage_api.pricing import ModelPrice, cost_of
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded
+from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.routing import Candidate
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    amount: int
-    """Pico-dollars to charge."""
+    charge: Charge
     violated: bool = False
-    """The bill was above the bound: charged in full, counted, raised."""
+    """The bill was above the bound, in money or in tokens: charged in full, counted, raised."""
     uncertain: bool = False
     """Charged without full evidence: the bound, or a part of it."""
 
+    @property
+    def amount(self) -> int:
+        """Pico-dollars."""
+        return self.charge.picodollars
 
-def settle_amount(
+
+def settle_attempt(
     reading: Reading, bound: Bound | Unbounded | None, candidate: Candidate, status: int, sent: bool
 ) -> Settlement:
-    """What one attempt is charged.
+    """What one attempt is charged, in every unit.
 
     `status` is 0 where no answer came; `sent` is false where no byte of the request left.
     With a bound: exact with final usage; for a cut stream what its events prove and the whole output
     cap; without evidence the bound. Without one (no hard budget): what usage says.
     """
-    if not sent or _never_billed(status, reading):
-        return Settlement(0)
-    price = candidate.price or candidate.dearest
-    most = bound.amount if isinstance(bound, Bound) else None
-    if reading.usage is None or price is None:
-        return Settlement(most or 0, uncertain=True)
-    proven = _cost(reading.usage, price, candidate)
-    if not reading.usage.prompt_tokens:
+    if not sent:
+        return Settlement(NOTHING)
+    if _never_billed(status, reading):
+        return Settlement(Charge(requests=1))
+    most = bound.charge if isinstance(bound, Bound) else None
+    usage = reading.usage
+    if usage is None:
+        return Settlement(most or Charge(requests=1), uncertain=True)
+    proven = _used(usage, candidate)
+    if most is None or not isinstance(bound, Bound):
+        return Settlement(proven, uncertain=not (reading.final_usage and usage.prompt_tokens and candidate.price))
+    possible = _used(replace(usage, output_tokens=max(usage.output_tokens, bound.output_tokens)), candidate)
+    if not bound.priced:
+        most = replace(most, picodollars=possible.picodollars)
+    violated = proven.picodollars > most.picodollars or proven.tokens > most.tokens
+    if not usage.prompt_tokens:
         # Every call has input: what counts none was not counted.
-        return Settlement(max(proven, most or 0), most is not None and proven > most, uncertain=True)
+        return Settlement(_each(max, proven, most), violated, uncertain=True)
     if reading.final_usage:
-        return Settlement(proven, most is not None and proven > most, candidate.price is None)
-    if not isinstance(bound, Bound):
-        return Settlement(proven, uncertain=True)
-    output_tokens = max(reading.usage.output_tokens, bound.output_tokens)
-    possible = _cost(replace(reading.usage, output_tokens=output_tokens), price, candidate)
-    return Settlement(max(proven, min(possible, bound.amount)), proven > bound.amount, uncertain=True)
+        return Settlement(proven, violated, uncertain=candidate.price is None)
+    return Settlement(_each(max, proven, _each(min, possible, most)), violated, uncertain=True)
 
 
 def _never_billed(status: int, reading: Reading) -> bool:
@@ -58,6 +68,28 @@ def _never_billed(status: int, reading: Reading) -> bool:
     if 300 <= status < 500:
         return True
     return status >= 500 and status != 504 and bool(reading.error)
+
+
+def _used(usage: TokenUsage, candidate: Candidate) -> Charge:
+    """What that usage is in every unit; no money where no price is known at all."""
+    price = candidate.price or candidate.dearest
+    inferences = (usage, *(inference for _, inference in usage.extra))
+    prompt = sum(each.prompt_tokens for each in inferences)
+    output = sum(each.output_tokens for each in inferences)
+    cached = sum(each.cache_read_tokens for each in inferences)
+    cost = _cost(usage, price, candidate) if price is not None else 0
+    return Charge(cost, prompt + output, prompt - cached, output, 1)
+
+
+def _each(choose: Callable[[int, int], int], one: Charge, other: Charge) -> Charge:
+    """The greater or lesser of the two, unit by unit."""
+    return Charge(
+        choose(one.picodollars, other.picodollars),
+        choose(one.tokens, other.tokens),
+        choose(one.input_tokens, other.input_tokens),
+        choose(one.output_tokens, other.output_tokens),
+        choose(one.requests, other.requests),
+    )
 
 
 def _cost(usage: TokenUsage, price: ModelPrice, candidate: Candidate) -> int:

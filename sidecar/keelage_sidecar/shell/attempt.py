@@ -17,7 +17,7 @@ from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import Again, AttemptEnd, Failure, answered, is_retryable, next_step
 from keelage_sidecar.core.routing import Plan, RoutingTable
-from keelage_sidecar.core.settlement import settle_amount
+from keelage_sidecar.core.settlement import settle_attempt
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.answer import Answer, UpstreamError
 from keelage_sidecar.shell.call import Call
@@ -76,8 +76,8 @@ async def attempt(
         return credential_missing(candidate.backend)
     hold: Hold | Denied | None = None
     if facts.endpoint.metered:
-        amount = bound.amount if isinstance(bound, Bound) else 0
-        claims = table.claims(candidate, plan.rule, facts, amount)
+        most = bound.charge if isinstance(bound, Bound) else Charge(requests=1)
+        claims = table.claims(candidate, plan.rule, facts, most)
         hold = await _reserve(means, claims, story) if claims else None
         if isinstance(hold, Denied):
             return denied(hold, means.unix())
@@ -127,27 +127,14 @@ async def attempt(
         if facts.endpoint.metered:
             status = answer.status if answer is not None else 0
             reading = meter.result(status, complete) if meter is not None else Reading(None, False)
-            settlement = settle_amount(reading, bound, candidate, status, sent)
+            settlement = settle_attempt(reading, bound, candidate, status, sent)
             if isinstance(hold, Hold):
-                means.purse.settle(hold, _charge(settlement.amount, reading, bound, sent))
+                means.purse.settle(hold, settlement.charge)
             story.attempt_settled(reading, settlement)
             if reading.error and story.outcome == outcomes.OK:
                 story.outcome = outcomes.UPSTREAM_ERROR
         if answer is not None and answer.status >= 400 and story.outcome == outcomes.OK:
             story.outcome = outcomes.UPSTREAM_ERROR
-
-
-def _charge(amount: int, reading: Reading, bound: Bound | Unbounded, sent: bool) -> Charge:
-    """In every unit: what usage says, and where it is not final no less than the bound."""
-    if not amount:
-        return Charge(requests=int(sent))
-    usage = reading.usage
-    fresh = usage.prompt_tokens - usage.cache_read_tokens if usage else 0
-    prompt, output = (usage.prompt_tokens, usage.output_tokens) if usage else (0, 0)
-    if isinstance(bound, Bound) and not reading.final_usage:
-        prompt, fresh = max(prompt, bound.input_tokens), max(fresh, bound.input_tokens)
-        output = max(output, bound.output_tokens)
-    return Charge(amount, prompt + output, fresh, output, int(sent))
 
 
 async def _reserve(means: Means, claims: tuple[Claim, ...], story: Story) -> Hold | Denied:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import orjson
 
 from keelage_api.pricing import ModelPrice, Rates
-from keelage_api.proxy_config import Backend, BudgetTerms, ModelChoice, Provider, ProxyConfig, Rule
+from keelage_api.proxy_config import Backend, BudgetTerms, ModelChoice, Provider, ProxyConfig, Quota, Rule
 from keelage_sidecar.core.endpoints import CHAT, EMBEDDINGS, MESSAGES, Endpoint
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import Facts, read_request
@@ -35,12 +35,19 @@ LOCAL = Backend(
 )
 
 
-def config(*rules: Rule, budgets: tuple[BudgetTerms, ...] = ()) -> ProxyConfig:
+def config(
+    *rules: Rule,
+    budgets: tuple[BudgetTerms, ...] = (),
+    quotas: tuple[Quota, ...] = (),
+    tiers: dict[str, tuple[ModelChoice, ...]] | None = None,
+) -> ProxyConfig:
     return ProxyConfig(
         "v1",
         rules=rules or (Rule("assistant", "all", (ModelChoice(ANTHROPIC.name), ModelChoice(OPENAI.name))),),
         backends={backend.name: backend for backend in (ANTHROPIC, OPENAI, LOCAL)},
         budgets=budgets,
+        quotas=quotas,
+        tiers=tiers or {},
         prices={
             Provider.ANTHROPIC: {"claude-haiku-4-5": HAIKU},
             Provider.OPENAI: {"gpt-5-mini": GPT, "text-embedding-3-small": EMBED},

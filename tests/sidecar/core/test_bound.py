@@ -272,3 +272,22 @@ def test_the_dearest_tier_reached_counts() -> None:
     price = ModelPrice((GPT.tiers[0], Rates(100, 5_000_000, 1, 1, 1, 1)))
     bound = is_a(Bound, bound_of(chat(max_tokens=10), replace(gpt(), price=price), 0))
     assert bound.amount == bound.input_tokens * 5_000_000 + 10 * 2_000_000
+
+
+def test_a_lower_cap_lowers_the_bound_and_a_higher_one_does_not_raise_it() -> None:
+    facts = messages(max_tokens=100)
+    own = is_a(Bound, bound_of(facts, claude(), 0))
+    assert bound_of(facts, claude(), 100) == bound_of(facts, claude(), 5_000) == own
+    assert is_a(Bound, bound_of(facts, claude(), 60)) == replace(
+        own, output_tokens=60, amount=own.amount - 40 * HAIKU.tiers[0].output
+    )
+
+
+def test_without_a_price_tokens_are_bounded_where_only_tokens_count() -> None:
+    unpriced = replace(claude(), price=None, needs_price=False)
+    bound = is_a(Bound, bound_of(messages(max_tokens=100), unpriced, 0))
+    assert (bound.amount, bound.priced, bound.output_tokens) == (0, False, 100)
+    assert bound.charge.tokens == bound.input_tokens + 100
+    assert is_a(Unbounded, bound_of(messages(), replace(unpriced, needs_price=True), 0)).field == "model"
+    assert is_a(Unbounded, bound_of(messages(max_tokens=None), unpriced, 0)).field == "max_tokens"
+    assert is_a(Unbounded, bound_of(messages(speed="fast"), unpriced, 0)).field == "speed"

@@ -116,8 +116,17 @@ def test_a_cap_goes_into_the_field_that_the_provider_knows() -> None:
         **given(chat(max_tokens=None)), "max_completion_tokens": 64,
     }  # fmt: skip
     assert body_of(chat(max_tokens=None), compatible, 64) == {**given(chat()), "model": "qwen", "max_tokens": 64}
-    assert body_of(messages(), claude(hard=False), 64) == given(messages())
     assert body_of(messages(max_tokens=None), claude(hard=False), 64) == {**given(messages()), "max_tokens": 64}
+
+
+def test_a_cap_below_the_requests_own_replaces_it_and_nothing_else() -> None:
+    sent = outgoing(facts_of(MESSAGES, BODY), claude(hard=False), 8, None, (), "/v1/messages")
+    assert sent.body == BODY.replace(b'"max_tokens":9,', b'"max_tokens":8,')
+    assert sent.changed == ("max_tokens",)
+    assert outgoing(facts_of(MESSAGES, BODY), claude(hard=False), 9, None, (), "/v1/messages").body == BODY
+    both = chat(max_tokens=50, max_completion_tokens=100)
+    assert body_of(both, gpt(hard=False), 64) == {**given(both), "max_completion_tokens": 64}
+    assert body_of(both, gpt(hard=False), 20) == {**given(both), "max_completion_tokens": 20, "max_tokens": 20}
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from tests.sidecar.core.calls import (
     messages,
 )  # fmt: skip
 
-from keelage_api.proxy_config import BudgetTerms, Match, ModelChoice, ProxyConfig, Rule
-from keelage_sidecar.core.claim import Claim
+from keelage_api.proxy_config import BudgetTerms, Match, ModelChoice, Per, ProxyConfig, Quota, Rule, Unit
+from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.endpoints import ANTHROPIC_MODELS, COUNT_TOKENS, OPENAI_MODELS
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -97,6 +97,7 @@ def test_calls_without_a_model_go_to_the_first_backend_of_their_dialect() -> Non
     assert (found.backend, found.model, found.hard) == (OPENAI, "", False)
 
 
+FIVE = Charge(picodollars=5, tokens=700, requests=1)
 BUDGETS = (
     BudgetTerms("shop/all", True),
     BudgetTerms("shop/watch", False),
@@ -109,8 +110,11 @@ BUDGETS = (
 def test_an_attempt_falls_under_each_budget_that_applies_to_it() -> None:
     table = RoutingTable.build(config(budgets=BUDGETS))
     rule = table.config.rules[0]
-    assert table.claims(claude(), rule, messages(), 5) == (Claim("shop/all", 5, True), Claim("shop/watch", 5, False))
-    assert [claim.budget for claim in table.claims(gpt(), rule, replace(chat(), feature="triage"), 5)] == [
+    assert table.claims(claude(), rule, messages(), FIVE) == (
+        Claim("shop/all", 5, True),
+        Claim("shop/watch", 5, False),
+    )
+    assert [claim.budget for claim in table.claims(gpt(), rule, replace(chat(), feature="triage"), FIVE)] == [
         "shop/all",
         "shop/watch",
         "shop/gpt",
@@ -121,8 +125,8 @@ def test_an_attempt_falls_under_each_budget_that_applies_to_it() -> None:
 def test_the_model_of_the_attempt_counts_not_that_of_the_request() -> None:
     table = RoutingTable.build(config(budgets=BUDGETS[2:3]))
     rule = table.config.rules[0]
-    assert table.claims(gpt(), rule, chat(model="auto"), 5) == (Claim("shop/gpt", 5, True),)
-    assert table.claims(replace(gpt(), model="o9"), rule, chat(model="gpt-x"), 5) == ()
+    assert table.claims(gpt(), rule, chat(model="auto"), FIVE) == (Claim("shop/gpt", 5, True),)
+    assert table.claims(replace(gpt(), model="o9"), rule, chat(model="gpt-x"), FIVE) == ()
 
 
 def test_a_candidate_knows_whether_a_hard_budget_pays_for_it() -> None:
@@ -158,3 +162,76 @@ def test_models_without_a_price_are_charged_at_the_dearest_known_rates() -> None
     assert candidate.price is None
     assert candidate.dearest is not None
     assert candidate.dearest.tiers == GPT.tiers
+
+
+def test_a_claim_is_in_its_budgets_unit_and_on_its_values_account() -> None:
+    budgets = (
+        BudgetTerms("shop/tokens", True, unit=Unit.TOKENS, per=(Per.USER,)),
+        BudgetTerms("shop/money", True, per=(Per.FEATURE, Per.POD)),
+    )
+    table = RoutingTable.build(config(budgets=budgets))
+    facts = replace(messages(), user="ann", feature="", pod="web-1")
+    assert table.claims(claude(), table.config.rules[0], facts, FIVE) == (
+        Claim("shop/tokens", 700, True, "ann", Unit.TOKENS),
+        Claim("shop/money", 5, True, "-/web-1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("units", "hard", "needs_price"),
+    [
+        ((), False, True),
+        ((Unit.TOKENS,), True, False),
+        ((Unit.PICODOLLARS,), True, True),
+        ((Unit.TOKENS, Unit.PICODOLLARS), True, True),
+    ],
+)
+def test_only_budgets_in_money_need_a_price(units: tuple[Unit, ...], hard: bool, needs_price: bool) -> None:
+    budgets = tuple(BudgetTerms(f"shop/{unit}", True, unit=unit) for unit in units)
+    candidate = is_a(Plan, RoutingTable.build(config(budgets=budgets)).plan(chat())).candidates[0]
+    assert (candidate.hard, candidate.needs_price) == (hard, needs_price)
+
+
+QUOTAS = (
+    Quota("shop/rate:assistant/all:0", Unit.REQUESTS, 20, 60_000, "assistant", rule="all", per=(Per.USER,)),
+    Quota("shop/rate:assistant/other:0", Unit.REQUESTS, 20, 60_000, "assistant", rule="other"),
+    Quota("shop/rate:batch/all:0", Unit.REQUESTS, 20, 60_000, "batch", rule="all"),
+    Quota("shop/limit:assistant/anthropic:outputTokensPerMinute", Unit.OUTPUT_TOKENS, 9_000, 60_000, "assistant",
+          backend=ANTHROPIC.name),
+    Quota("shop/limit:assistant/anthropic:concurrentRequests", Unit.CONCURRENT, 4, 0, "assistant",
+          backend=ANTHROPIC.name),
+    Quota("shop/limit:assistant/openai:requestsPerMinute", Unit.REQUESTS, 60, 60_000, "assistant",
+          backend=OPENAI.name),
+)  # fmt: skip
+
+
+def test_rates_are_claimed_by_the_rule_and_limits_by_the_backend() -> None:
+    table = RoutingTable.build(config(quotas=QUOTAS))
+    facts, expected = replace(messages(), user="ann"), Charge(0, 300, 100, 200, 1)
+    assert table.rate_claims(table.config.rules[0], facts, expected) == (
+        Claim(QUOTAS[0].name, 1, True, "ann", Unit.REQUESTS, quota=True),
+    )
+    assert table.limit_claims(claude(), facts, expected) == (
+        Claim(QUOTAS[3].name, 200, True, "", Unit.OUTPUT_TOKENS, quota=True),
+        Claim(QUOTAS[4].name, 1, True, "", Unit.CONCURRENT, quota=True),
+    )
+
+
+def test_a_call_is_lowered_to_a_tier_of_its_route_once() -> None:
+    tiers = {
+        "assistant/fast": (ModelChoice(OPENAI.name, "gpt-5-mini"), ModelChoice(ANTHROPIC.name, "claude-haiku-4-5")),
+        "assistant/gpt": (ModelChoice(OPENAI.name),),
+        "batch/slow": (ModelChoice(ANTHROPIC.name),),
+    }
+    deep = Rule("assistant", "all", (ModelChoice(ANTHROPIC.name, "claude-x"),), tier="deep")
+    table = RoutingTable.build(config(deep, tiers=tiers))
+    facts = messages()
+    plan = is_a(Plan, table.plan(facts))
+    lowered = is_a(Plan, table.lowered(plan, 1, "fast", facts))
+    assert [candidate.model for candidate in lowered.candidates] == ["claude-x", "claude-haiku-4-5"]
+    assert (lowered.rule.tier, lowered.rule.name, lowered.tried) == ("fast", "all", ("deep",))
+    assert [each.model for each in is_a(Plan, table.lowered(plan, 0, "fast", facts)).candidates] == ["claude-haiku-4-5"]
+    for tier in ("fast", "deep"):
+        assert table.lowered(lowered, 2, tier, facts) is None
+    for tier in ("gpt", "slow", "unknown"):
+        assert table.lowered(plan, 0, tier, facts) is None
