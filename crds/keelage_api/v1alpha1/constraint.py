@@ -116,3 +116,21 @@ class ListMap:
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {**handler(core), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}
+
+
+@dataclass(frozen=True, slots=True)
+class ListSet:
+    """A list of scalars in which none may stand twice."""
+
+    def check(self, items: Sequence[object]) -> Sequence[object]:
+        for index, item in enumerate(items):
+            if item in items[:index]:
+                text = f"Duplicate value: {json.dumps(item)}: write each once"
+                raise PydanticCustomError("duplicate", "{text}", {"text": text})
+        return items
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "x-kubernetes-list-type": "set"}

@@ -8,11 +8,13 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
+from keelage_api.proxy_config import Per
+from keelage_api.v1alpha1.constraint import Constraint, ListMap, ListSet, constrained, pattern
 from keelage_api.v1alpha1.metadata import (
     Condition,
     LabelSelector,
     ModelPattern,
+    Name,
     ObjectMeta,
     ObjectName,
     Observed,
@@ -27,6 +29,12 @@ KIND = "LLMBudget"
 AMOUNT_MAX = 9_000_000
 """USD. In pico-dollars the largest round sum that fits a signed 64-bit integer, as journals and JSON hold."""
 
+TOKENS_MAX = 1_000_000_000_000
+"""In a window. Ten thousand dollars' worth of the cheapest model; as a number of JSON it is exact everywhere."""
+
+PER_MAX = 2
+"""Members of `per`: with all three, nearly every call would have an account of its own."""
+
 NAME_LENGTH_MAX = 48
 """Leaves room for the window's id in the name of the ledger, also as a label's value."""
 
@@ -37,12 +45,15 @@ class Currency(enum.StrEnum):
 
 class Enforcement(enum.StrEnum):
     HARD = "Hard"
+    SOFT = "Soft"
     OBSERVE = "Observe"
 
 
 class Do(enum.StrEnum):
     WARN = "Warn"
     """An Event of type Warning and a metric."""
+    DOWNGRADE = "Downgrade"
+    """The same, and calls use a cheaper tier from there on."""
 
 
 class BudgetState(enum.StrEnum):
@@ -68,13 +79,49 @@ Amount = Annotated[
 ]
 
 
-class Limit(Part):
-    """The most that may be spent in one window."""
+Tokens = Annotated[int, Field(ge=0, le=TOKENS_MAX, json_schema_extra={"format": "int64"})]
 
-    amount: Amount
+
+@constrained(
+    Constraint["Limit"](
+        cel="has(self.amount) != has(self.tokens)",
+        message='write either amount, as in {amount: "500.00"}, or tokens, as in {tokens: 20000000}: a budget counts'
+        " in one unit",
+        holds=lambda part: (part.amount is None) != (part.tokens is None),
+    ),
+    Constraint["Limit"](
+        cel="!(has(self.tokens) && has(self.currency))",
+        message="currency belongs to amount: leave it out beside tokens",
+        holds=lambda part: part.tokens is None or part.currency is None,
+        field=".currency",
+    ),
+)
+class Limit(Part):
+    """The most that may be used in one window: dollars or tokens."""
+
+    amount: Amount | None = None
     """A decimal string, as in "500.00"; "0" lets nothing through."""
-    currency: Currency = Currency.USD
-    """Prices are known in USD only."""
+    currency: Currency | None = None
+    """Of the amount; prices are known in USD only, which is also meant when it is left out."""
+    tokens: Tokens | None = None
+    """Input and output together, cached ones too; 0 lets nothing through."""
+
+
+@constrained(
+    Constraint["Overdraft"](
+        cel="has(self.amount) != has(self.tokens)",
+        message='write either amount, as in {amount: "50.00"}, or tokens, as in {tokens: 2000000}: the one that'
+        " spec.limit has",
+        holds=lambda part: (part.amount is None) != (part.tokens is None),
+    ),
+)
+class Overdraft(Part):
+    """How far a Soft limit may be passed, in the limit's own unit."""
+
+    amount: Amount | None = None
+    """USD, a decimal string, as in "50.00"."""
+    tokens: Tokens | None = None
+    """Input and output together."""
 
 
 class BudgetWindow(Part):
@@ -106,27 +153,97 @@ class Applies(Part):
     """Calls of any of these features."""
 
 
+@constrained(
+    Constraint["Threshold"](
+        cel="self.do != 'Downgrade' || has(self.tier)",
+        message="tier is required with do: Downgrade: name a tier of the routes that the budget applies to",
+        holds=lambda part: part.do is not Do.DOWNGRADE or part.tier is not None,
+        field=".tier",
+    ),
+    Constraint["Threshold"](
+        cel="self.do == 'Downgrade' || !has(self.tier)",
+        message="tier belongs to do: Downgrade: leave it out, or write do: Downgrade",
+        holds=lambda part: part.do is Do.DOWNGRADE or part.tier is None,
+        field=".tier",
+    ),
+)
 class Threshold(Part):
     """Something to do when a part of the limit is used, once per window."""
 
     percent: Annotated[int, Field(ge=1, le=100)]
-    """Of the limit; what is forfeited counts as used."""
+    """Of the limit, without overdraft; what is forfeited counts as used. With `per`: of any value's limit."""
     do: Do = Do.WARN
-    """Warn: post an Event of type Warning, reason BudgetThreshold."""
+    """Warn: post an Event of type Warning, reason BudgetThreshold. Downgrade: that too, and calls use `tier`."""
+    tier: Name | None = None
+    """With Downgrade: the tier that calls use from here on, and before one is refused at the limit. Of the call's own
+    LLMRoute; calls of a route without a tier of that name stay as they are."""
 
 
+def _ceiling(spec: LLMBudgetSpec) -> Decimal:
+    """Limit and overdraft together, in USD; 0 for tokens."""
+    return sum(
+        (Decimal(part.amount) for part in (spec.limit, spec.overdraft) if part is not None and part.amount is not None),
+        Decimal(0),
+    )
+
+
+@constrained(
+    Constraint["LLMBudgetSpec"](
+        cel="self.enforcement != 'Soft' || has(self.overdraft)",
+        message="overdraft is required with enforcement: Soft: write by how much the limit may be passed, as in"
+        ' {amount: "50.00"}',
+        holds=lambda spec: spec.enforcement is not Enforcement.SOFT or spec.overdraft is not None,
+        field=".overdraft",
+    ),
+    Constraint["LLMBudgetSpec"](
+        cel="self.enforcement == 'Soft' || !has(self.overdraft)",
+        message="overdraft belongs to enforcement: Soft: leave it out, or write enforcement: Soft",
+        holds=lambda spec: spec.enforcement is Enforcement.SOFT or spec.overdraft is None,
+        field=".overdraft",
+    ),
+    Constraint["LLMBudgetSpec"](
+        cel="!has(self.overdraft) || has(self.overdraft.tokens) == has(self.limit.tokens)",
+        message="overdraft must be in the unit of limit: amount beside amount, tokens beside tokens",
+        holds=lambda spec: spec.overdraft is None or (spec.overdraft.tokens is None) == (spec.limit.tokens is None),
+        field=".overdraft",
+    ),
+    Constraint["LLMBudgetSpec"](
+        # Half a micro-dollar more: sums of floating point.
+        cel="!has(self.overdraft) || !has(self.overdraft.amount) || !has(self.limit.amount)"
+        f" || double(self.limit.amount) + double(self.overdraft.amount) <= {AMOUNT_MAX}.0000005",
+        message=f"limit and overdraft together must not be above {AMOUNT_MAX} USD: lower one of them",
+        holds=lambda spec: _ceiling(spec) <= AMOUNT_MAX,
+        field=".overdraft",
+    ),
+    Constraint["LLMBudgetSpec"](
+        cel="self.enforcement != 'Observe' || self.thresholds.all(t, t.do != 'Downgrade')",
+        message="thresholds[].do: Downgrade needs enforcement Hard or Soft: Observe changes no call; write do: Warn or"
+        " another enforcement",
+        holds=lambda spec: (
+            spec.enforcement is not Enforcement.OBSERVE or all(each.do is Do.WARN for each in spec.thresholds)
+        ),
+        field=".thresholds",
+    ),
+)
 class LLMBudgetSpec(Part):
     """The limit and what it applies to."""
 
     limit: Limit
-    """The most that may be spent in one window."""
+    """The most that may be used in one window."""
+    per: Annotated[tuple[Per, ...], Field(max_length=PER_MAX), ListSet()] = ()
+    """The limit holds for each value of its own: [User] gives every user as much, [User, Feature] every user for every
+    feature; left out: all calls together. Calls without a user or feature share one value. Another `per` or another
+    unit begins a window with nothing spent."""
     window: BudgetWindow = BudgetWindow()
     """When spending starts anew. Another length begins a window with nothing spent; back at the former one, it goes
     on from what was spent there. Another time zone moves the window's end and keeps what was spent."""
     applies: Applies = Applies()
     """The calls that count; left out: all of the namespace."""
     enforcement: Enforcement = Enforcement.HARD
-    """Hard: a call that could pass the limit is refused. Observe: spending is only counted and shown."""
+    """Hard: a call that could pass the limit is refused. Soft: one that could pass limit and overdraft together is.
+    Observe: spending is only counted and shown."""
+    overdraft: Overdraft | None = None
+    """With Soft, and only there: how far the limit may be passed; status shows what is."""
     thresholds: Annotated[tuple[Threshold, ...], Field(max_length=8), ListMap("percent")] = ()
     """What to do before the limit is reached."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from keelage_api.errors import ManifestError
 from keelage_api.pricing import ModelPrice
-from keelage_api.proxy_config import Backend, Match, ModelChoice, Retry, Rule, Timeouts
+from keelage_api.proxy_config import Backend, Match, ModelChoice, Quota, Retry, Rule, Timeouts
 from keelage_api.v1alpha1 import llmroute
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
@@ -16,6 +16,7 @@ from keelage_api.v1alpha1.manifest import Malformed
 from keelage_api.v1alpha1.metadata import duration_ms
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book, price_of
+from keelage_operator.core.quotas import quotas_of
 from keelage_operator.core.terms import BudgetInForce, in_force
 
 
@@ -42,8 +43,16 @@ class AcceptedRoute:
     """By `<route>/<backend>`."""
     credentials: tuple[tuple[str, str], ...]
     """(secret, key), sorted."""
-    models: tuple[tuple[str, str], ...]
-    """(backend, model) that some rule names; one whose model the application chooses is not in it."""
+    tiers: Mapping[str, tuple[ModelChoice, ...]]
+    """All of the spec's, by their own names."""
+    quotas: tuple[Quota, ...]
+    """Of its rules, then of its backends."""
+
+    def models(self, downgrades: Collection[str] = ()) -> tuple[tuple[str, str], ...]:
+        """(`Backend.name`, model) that some rule or a downgrade to one of these tiers may send a call to, without those
+        whose model the application chooses."""
+        chosen = [*(rule.choices for rule in self.rules), *(self.tiers.get(tier, ()) for tier in downgrades)]
+        return tuple({(each.backend, each.model): None for choices in chosen for each in choices if each.model})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,9 @@ class AcceptedBudget:
     in_force: BudgetInForce
 
 
-def accept_route(name: str, spec: LLMRouteSpec | Malformed, book: Book) -> AcceptedRoute | tuple[Problem, ...]:
+def accept_route(
+    namespace: str, name: str, spec: LLMRouteSpec | Malformed, book: Book
+) -> AcceptedRoute | tuple[Problem, ...]:
     """The route as sidecars obey it, or why it cannot be obeyed (at least one problem)."""
     if isinstance(spec, Malformed):
         return (Problem("Invalid", spec.message),)
@@ -90,23 +101,23 @@ def accept_route(name: str, spec: LLMRouteSpec | Malformed, book: Book) -> Accep
         )
     if problems:
         return tuple(problems)
-    tiers = {tier.name: tier for tier in spec.tiers}
-    rules = tuple(_rule(name, rule, tiers[rule.select[0].tier]) for rule in spec.rules)
-    models = {
-        (entry.backend, entry.model): None
-        for rule in spec.rules
-        for entry in tiers[rule.select[0].tier].models
-        if entry.model is not None
+    tiers = {
+        tier.name: tuple(ModelChoice(f"{name}/{entry.backend}", entry.model or "") for entry in tier.models)
+        for tier in spec.tiers
     }
-    return AcceptedRoute(name, spec, rules, backends, tuple(sorted(credentials)), tuple(models))
+    rules = tuple(_rule(name, rule, tiers) for rule in spec.rules)
+    return AcceptedRoute(
+        name, spec, rules, backends, tuple(sorted(credentials)), tiers, quotas_of(namespace, name, spec)
+    )
 
 
-def _rule(route: str, rule: llmroute.RouteRule, tier: llmroute.Tier) -> Rule:
+def _rule(route: str, rule: llmroute.RouteRule, tiers: Mapping[str, tuple[ModelChoice, ...]]) -> Rule:
+    tier = rule.select[0].tier
     return Rule(
         route=route,
         name=rule.name,
-        choices=tuple(ModelChoice(f"{route}/{entry.backend}", entry.model or "") for entry in tier.models),
-        tier=tier.name,
+        choices=tiers[tier],
+        tier=tier,
         matches=tuple(
             Match(models=tuple(match.models), features=tuple(match.features), users=tuple(match.users))
             for match in rule.matches
@@ -118,6 +129,7 @@ def _rule(route: str, rule: llmroute.RouteRule, tier: llmroute.Tier) -> Rule:
         ),
         max_output_tokens=rule.output.max_tokens or 0,
         on_client_disconnect=rule.on_client_disconnect,
+        clamp_at_least=rule.output.clamp_at_least or 0,
     )
 
 
@@ -143,7 +155,7 @@ def accept_budget(
 def judge_route(raw: Mapping[str, object], book: Book) -> tuple[Problem, ...]:
     """What would keep a route from being accepted; for admission and `keelage check`."""
     manifest = RouteManifest.of(raw)
-    accepted = accept_route(manifest.name, manifest.spec(), book)
+    accepted = accept_route("", manifest.name, manifest.spec(), book)
     return () if isinstance(accepted, AcceptedRoute) else accepted
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from keelage_api.codec import seal
 from keelage_api.pricing import ModelPrice
-from keelage_api.proxy_config import Backend, Provider, ProxyConfig
+from keelage_api.proxy_config import Backend, ModelChoice, Provider, ProxyConfig, Quota, Unit
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_operator.core.accept import AcceptedBudget, AcceptedRoute, Problem, accept_budget, accept_route
@@ -117,16 +117,29 @@ class CompiledNamespace:
             prices: dict[Provider, dict[str, ModelPrice]] = {
                 provider: dict(models) for provider, models in self.book.items() if provider in used
             }
+            named = {downgrade.tier for budget in budgets for downgrade in budget.downgrades}
+            tiers: dict[str, tuple[ModelChoice, ...]] = {
+                f"{route.name}/{tier}": choices
+                for route in routes
+                for tier, choices in route.tiers.items()
+                if tier in named
+            }
             self._configs[key] = seal(
                 ProxyConfig(
                     version="",
                     rules=tuple(rule for route in routes for rule in route.rules),
                     backends=backends,
                     budgets=tuple(budget.terms for budget in budgets),
+                    quotas=tuple(quota for route in routes for quota in route.quotas),
+                    tiers=tiers,
                     prices=prices,
                 )
             )
         return self._configs[key]
+
+    def quotas(self) -> tuple[Quota, ...]:
+        """Of all routes in force."""
+        return tuple(quota for route in self.routes.values() if route.route is not None for quota in route.route.quotas)
 
     def credentials_for(self, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """(secret, key) of each Secret that the sidecar of such a pod needs, sorted."""
@@ -146,7 +159,7 @@ def compile_namespace(
         manifest.name: _budget(namespace, manifest) for manifest in sorted(budgets, key=lambda item: item.name)
     }
     ordered = sorted(routes, key=lambda manifest: (manifest.created, manifest.name))
-    compiled_routes = {manifest.name: _route(manifest, book) for manifest in ordered}
+    compiled_routes = {manifest.name: _route(namespace, manifest, book) for manifest in ordered}
     in_force = [budget.in_force for budget in compiled_budgets.values() if budget.in_force is not None]
     earlier: list[AcceptedRoute] = []
     for name, compiled in compiled_routes.items():
@@ -163,14 +176,14 @@ def compile_namespace(
     return CompiledNamespace(namespace, compiled_routes, compiled_budgets, book)
 
 
-def _route(manifest: RouteManifest, book: Book) -> CompiledRoute:
+def _route(namespace: str, manifest: RouteManifest, book: Book) -> CompiledRoute:
     """The newest spec if it can be obeyed, else the last accepted one."""
-    newest = accept_route(manifest.name, manifest.spec(), book)
+    newest = accept_route(namespace, manifest.name, manifest.spec(), book)
     if isinstance(newest, AcceptedRoute):
         return CompiledRoute(manifest.name, manifest.uid, manifest.generation, True, (), newest)
     former = None
     if manifest.last_good is not None:
-        accepted = accept_route(manifest.name, manifest.last_good, book)
+        accepted = accept_route(namespace, manifest.name, manifest.last_good, book)
         former = accepted if isinstance(accepted, AcceptedRoute) else None
     return CompiledRoute(manifest.name, manifest.uid, manifest.generation, False, newest, former)
 
@@ -227,11 +240,13 @@ def _missing_routes(budget: CompiledBudget, namespace: str, unknown: Sequence[st
 def _unpriced(route: AcceptedRoute, budgets: Sequence[BudgetInForce], book: Book) -> tuple[Problem, ...]:
     """Models that budgets count and nobody knows the price of."""
     found = []
-    for backend_name, model in route.models:
-        backend = next(backend for backend in route.spec.backends if backend.name == backend_name)
+    downgrades = {downgrade.tier for budget in budgets for downgrade in budget.downgrades}
+    by_name = {f"{route.name}/{backend.name}": backend for backend in route.spec.backends}
+    for full_name, model in route.models(downgrades):
+        backend = by_name[full_name]
         if price_of(backend, model, book) is not None:
             continue
-        counting = [budget for budget in budgets if _counts(budget, route, model)]
+        counting = [budget for budget in budgets if budget.unit is Unit.PICODOLLARS and _counts(budget, route, model)]
         if not counting:
             continue
         hard = [budget.name for budget in counting if budget.hard]
@@ -243,8 +258,8 @@ def _unpriced(route: AcceptedRoute, budgets: Sequence[BudgetInForce], book: Book
         found.append(
             Problem(
                 "PriceUnknown",
-                f"model {model} at spec.backends[{backend_name}] has no price: {consequence}: add it to"
-                f" backends[{backend_name}].prices or correct the name",
+                f"model {model} at spec.backends[{backend.name}] has no price: {consequence}: add it to"
+                f" backends[{backend.name}].prices or correct the name",
                 about="ResolvedRefs",
                 refuses=False,
             )

@@ -284,11 +284,13 @@ class LedgerBook:
 
     def _window(self, terms: BudgetInForce) -> Window:
         """The current window; one that has begun is not left again when the clock goes back a little."""
-        window = window_at(terms.every, ZoneInfo(terms.zone), self._wall())
-        kind = (terms.every.value, terms.zone)
+        now, kind = self._wall(), (terms.every.value, terms.zone)
         newest = self._newest.get(terms.name)
+        if newest is not None and newest[0] == kind and newest[1].starts_at <= now < newest[1].ends_at:
+            return newest[1]  # several times per statement: the calendar is asked once per window
+        window = window_at(terms.every, ZoneInfo(terms.zone), now)
         # One that begins far ahead is from a clock that was wrong: it would stand for years.
-        latest = self._wall() + CLOCK_STEP_MAX
+        latest = now + CLOCK_STEP_MAX
         if newest is not None and newest[0] == kind and window.starts_at <= newest[1].starts_at <= latest:
             return newest[1]
         self._newest[terms.name] = (kind, window)

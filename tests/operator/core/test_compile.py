@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.operator.core.manifest_fields import BOOK, KNOWN, Fields, budget, compiled, route
 
 from keelage_api.codec import decode_config, encode
 from keelage_api.pricing import ModelPrice, Rates
@@ -25,60 +25,10 @@ from keelage_api.proxy_config import (
 from keelage_api.window import Every
 from keelage_operator.core.accept import judge_budget, judge_route
 from keelage_operator.core.compile import (
-    BudgetManifest,
-    CompiledNamespace,
     Problem,
     RouteManifest,
     compile_namespace,
 )
-from keelage_operator.core.price_book import Book
-
-KNOWN = ModelPrice(tiers=(Rates(0, 10, 1, 12, 20, 50),))
-BOOK: Book = {Provider.ANTHROPIC: {"claude-known": KNOWN}, Provider.OPENAI: {"gpt-known": KNOWN}}
-
-Fields = dict[str, object]
-
-
-def route(name: str = "assistant", created: str = "2026-11-01T00:00:00Z", **spec: object) -> Fields:
-    """A route whose one rule sends everything to one Claude model."""
-    return {
-        "apiVersion": "keelage.dev/v1alpha1",
-        "kind": "LLMRoute",
-        "metadata": {
-            "name": name,
-            "namespace": "shop",
-            "uid": f"uid-{name}",
-            "generation": 2,
-            "creationTimestamp": created,
-        },
-        "spec": {
-            "backends": [
-                {
-                    "name": "anthropic",
-                    "provider": "Anthropic",
-                    "credentials": {"secretKeyRef": {"name": "llm-keys", "key": "anthropic"}},
-                }
-            ],
-            "tiers": [{"name": "fast", "models": [{"backend": "anthropic", "model": "claude-known"}]}],
-            "rules": [{"name": "all", "select": [{"tier": "fast"}]}],
-            **spec,
-        },
-    }
-
-
-def budget(name: str = "month", amount: str = "1.5", **spec: object) -> Fields:
-    return {
-        "apiVersion": "keelage.dev/v1alpha1",
-        "kind": "LLMBudget",
-        "metadata": {"name": name, "namespace": "shop", "uid": f"uid-{name}", "generation": 3},
-        "spec": {"limit": {"amount": amount}, **spec},
-    }
-
-
-def compiled(routes: Sequence[Fields], budgets: Sequence[Fields] = ()) -> CompiledNamespace:
-    return compile_namespace(
-        "shop", [RouteManifest.of(raw) for raw in routes], [BudgetManifest.of(raw) for raw in budgets], BOOK
-    )
 
 
 def test_route_and_budget_become_a_configuration() -> None:

@@ -28,7 +28,7 @@ SPEC = parse(
 
 def route(*problems: Problem, in_force: bool = True) -> CompiledRoute:
     assert isinstance(SPEC, Parsed)
-    accepted = accept_route("assistant", SPEC.value, {})
+    accepted = accept_route("shop", "assistant", SPEC.value, {})
     assert isinstance(accepted, AcceptedRoute)
     refused = any(problem.refuses for problem in problems)
     return CompiledRoute("assistant", "uid", 4, not refused, problems, accepted if in_force else None)

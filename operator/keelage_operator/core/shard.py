@@ -1,0 +1,42 @@
+"""Which ledger holds an account: the id of its window says what it counts and for whom, its shard where it is.
+
+A budget that counts something else, or for somebody else, than before has another ledger:
+amounts of the one mean nothing in the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from keelage_api.account import shard_of
+from keelage_api.proxy_config import Per, Unit
+
+SHARDS = 32
+"""Objects per window of a budget with values: 10,000 users are 313 accounts in each, some 50 KiB."""
+
+_TOKENS = ".tokens"
+_LETTERS = {Per.USER: "u", Per.FEATURE: "f", Per.POD: "p"}
+_VALUED = re.compile(r"[.][ufp]{1,3}$")
+
+
+def ledger_window(calendar_id: str, unit: Unit, per: Iterable[Per]) -> str:
+    """The id of a budget's window: `2026-11`, `2026-11.tokens`, `2026-11.u`, `2026-11.tokens.uf`."""
+    letters = "".join(_LETTERS[each] for each in per)
+    counted = _TOKENS if unit is Unit.TOKENS else ""
+    return f"{calendar_id}{counted}{f'.{letters}' if letters else ''}"
+
+
+def counts_tokens(window: str) -> bool:
+    """Whether amounts in a ledger of that window are tokens and not pico-dollars."""
+    return _TOKENS in window
+
+
+def has_values(window: str) -> bool:
+    """Whether a ledger of that window holds an account for each value."""
+    return _VALUED.search(window) is not None
+
+
+def home_of(window: str, value: str) -> int:
+    """The shard that holds the value's account."""
+    return shard_of(value, SHARDS) if has_values(window) else 0
