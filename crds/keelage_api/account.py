@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 PART_MAX = 64
+RATE_WINDOW = "rate"
+"""Window id of every account of a quota: it has no beginning and no end."""
+_QUOTA = ("rate:", "limit:")
 _PLAIN = re.compile(r"[A-Za-z0-9_.@:+=-]{1,64}")
 
 
@@ -21,6 +24,11 @@ def account_value(parts: Iterable[str]) -> str:
     that two different values never share an account.
     """
     return "/".join(_plain(part) for part in parts)
+
+
+def is_quota(name: str) -> bool:
+    """Whether a statement's `budget` names a quota (`proxy_config.Quota.name`); no budget's name has a colon."""
+    return name.partition("/")[2].startswith(_QUOTA)
 
 
 def _plain(part: str) -> str:
