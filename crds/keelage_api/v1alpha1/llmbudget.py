@@ -289,8 +289,8 @@ class LLMBudgetStatus(Observed):
     observed_generation: int = 0
     """The generation that this status speaks about."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16), ListMap("type")] = ()
-    """Accepted: the spec is in force. Enforced: sidecars obey it. Exhausted: nothing is left in this window.
-    Stale: the figures may be old."""
+    """Accepted: the spec is in force. Enforced: sidecars obey it. Reachable: no other budget keeps the limit from being
+    reached. Exhausted: nothing is left in this window. Stale: the figures may be old."""
     window: WindowStatus = WindowStatus()
     """The current window."""
     limit: Shown = ""

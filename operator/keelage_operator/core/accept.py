@@ -16,22 +16,9 @@ from keelage_api.v1alpha1.manifest import Malformed
 from keelage_api.v1alpha1.metadata import duration_ms
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book, price_of
+from keelage_operator.core.problem import Problem
 from keelage_operator.core.quotas import quotas_of
 from keelage_operator.core.terms import BudgetInForce, in_force
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that its owner must know."""
-
-    reason: str
-    """CamelCase: the reason of the condition."""
-    message: str
-    """Field, value and remedy."""
-    about: str = "Accepted"
-    """The type of the condition that says it."""
-    refuses: bool = True
-    """Whether the spec cannot be obeyed because of it."""
 
 
 @dataclass(frozen=True, slots=True)

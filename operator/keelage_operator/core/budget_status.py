@@ -37,6 +37,7 @@ def budget_status(
         (
             _accepted(compiled),
             _enforced(compiled, figures),
+            _reachable(compiled),
             _exhausted(compiled, figures, exhausted),
             _stale(figures),
         ),
@@ -162,7 +163,19 @@ def _accepted(compiled: CompiledBudget) -> Verdict:
     if any(problem.refuses for problem in problems):
         kept = "the last accepted spec stays in force" if compiled.in_force is not None else "nothing is enforced"
         return verdict("Accepted", False, problems[0].reason, f"{text}; {kept}")
+    if problems:
+        return verdict("Accepted", True, problems[0].reason, text)
     return verdict("Accepted", True, "Accepted", "the spec is in force")
+
+
+def _reachable(compiled: CompiledBudget) -> Verdict:
+    if compiled.in_force is None:
+        return verdict("Reachable", None, "NotAccepted", "no spec is in force")
+    problems = [problem for problem in compiled.problems if problem.about == "Reachable"]
+    if not problems:
+        return verdict("Reachable", True, "Reachable", "no other budget keeps the limit from being reached")
+    known = None if problems[0].reason == "NotCompared" else False
+    return verdict("Reachable", known, problems[0].reason, "; ".join(problem.message for problem in problems))
 
 
 def _enforced(compiled: CompiledBudget, figures: LedgerFigures | None) -> Verdict:

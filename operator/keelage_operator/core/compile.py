@@ -7,18 +7,21 @@ serve the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from keelage_api.codec import seal
 from keelage_api.pricing import ModelPrice
 from keelage_api.proxy_config import Backend, ModelChoice, Provider, ProxyConfig, Quota, Unit
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
-from keelage_operator.core.accept import AcceptedBudget, AcceptedRoute, Problem, accept_budget, accept_route
+from keelage_operator.core.accept import AcceptedBudget, AcceptedRoute, accept_budget, accept_route
+from keelage_operator.core.contradiction import contradictions
+from keelage_operator.core.downgrade import tier_problems
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
-from keelage_operator.core.overlap import catches_all, covers, may_share_pods
+from keelage_operator.core.overlap import catches_all, covers, fits_model, may_share_pods
 from keelage_operator.core.price_book import Book, price_of
+from keelage_operator.core.problem import Problem
 from keelage_operator.core.terms import BudgetInForce
 
 __all__ = [
@@ -165,14 +168,17 @@ def compile_namespace(
     for name, compiled in compiled_routes.items():
         if compiled.route is not None:
             found = (*_unpriced(compiled.route, in_force, book), *_unreachable(compiled.route, earlier))
-            compiled_routes[name] = _with_problems(compiled, found)
+            compiled_routes[name] = replace(compiled, problems=(*compiled.problems, *found))
             earlier.append(compiled.route)
+    contradicting = contradictions(in_force)
     for name, budget in compiled_budgets.items():
-        unknown = [
-            route for route in (budget.in_force.routes if budget.in_force else ()) if route not in compiled_routes
-        ]
-        if unknown:
-            compiled_budgets[name] = _missing_routes(budget, namespace, unknown)
+        if budget.in_force is not None:
+            found = (
+                *_missing_routes(budget.in_force, namespace, compiled_routes),
+                *tier_problems(budget.in_force, earlier, book),
+                *contradicting.get(budget.in_force.name, ()),
+            )
+            compiled_budgets[name] = replace(budget, problems=(*budget.problems, *found))
     return CompiledNamespace(namespace, compiled_routes, compiled_budgets, book)
 
 
@@ -207,33 +213,18 @@ def _budget(namespace: str, manifest: BudgetManifest) -> CompiledBudget:
     )
 
 
-def _with_problems(compiled: CompiledRoute, found: Sequence[Problem]) -> CompiledRoute:
-    return CompiledRoute(
-        compiled.name,
-        compiled.uid,
-        compiled.generation,
-        compiled.accepted,
-        (*compiled.problems, *found),
-        compiled.route,
-    )
-
-
-def _missing_routes(budget: CompiledBudget, namespace: str, unknown: Sequence[str]) -> CompiledBudget:
-    problem = Problem(
-        "RouteNotFound",
-        f"spec.applies.routes: namespace {namespace} has no LLMRoute {', '.join(unknown)}: no call counts by it until"
-        " it is created or the name corrected",
-        about="Enforced",
-        refuses=False,
-    )
-    return CompiledBudget(
-        budget.name,
-        budget.uid,
-        budget.generation,
-        budget.accepted,
-        (*budget.problems, problem),
-        budget.spec,
-        budget.in_force,
+def _missing_routes(budget: BudgetInForce, namespace: str, routes: Collection[str]) -> tuple[Problem, ...]:
+    unknown = [route for route in budget.routes if route not in routes]
+    if not unknown:
+        return ()
+    return (
+        Problem(
+            "RouteNotFound",
+            f"spec.applies.routes: namespace {namespace} has no LLMRoute {', '.join(unknown)}: no call counts by it"
+            " until it is created or the name corrected",
+            about="Enforced",
+            refuses=False,
+        ),
     )
 
 
@@ -271,13 +262,9 @@ def _counts(budget: BudgetInForce, route: AcceptedRoute, model: str) -> bool:
     """Whether a call of that route to that model may fall under the budget."""
     return (
         (not budget.routes or route.name in budget.routes)
-        and (not budget.models or any(_matches(pattern, model) for pattern in budget.models))
+        and (not budget.models or any(fits_model(pattern, model) for pattern in budget.models))
         and may_share_pods(budget.pod_selector, route.spec.pod_selector)
     )
-
-
-def _matches(pattern: str, model: str) -> bool:
-    return model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern
 
 
 def _unreachable(route: AcceptedRoute, earlier: Sequence[AcceptedRoute]) -> tuple[Problem, ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keelage_operator.core.accept import Problem, judge_budget, judge_route
+from keelage_operator.core.accept import judge_budget, judge_route
 from keelage_operator.core.price_book import Book
+from keelage_operator.core.problem import Problem
 from keelage_operator.core.review import Request
 
 

@@ -13,11 +13,12 @@ from keelage_api.money import PICO_PER_USD, parse_usd
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, dump, parse
 from keelage_api.window import Window
-from keelage_operator.core.accept import AcceptedBudget, Problem, accept_budget
+from keelage_operator.core.accept import AcceptedBudget, accept_budget
 from keelage_operator.core.budget_status import budget_status, instant, refuses, used
 from keelage_operator.core.burn import burned, rate_of
 from keelage_operator.core.compile import CompiledBudget
 from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.problem import Problem
 
 NOW = "2026-11-21T00:00:00Z"
 ENDS = "2026-12-01T00:00:00Z"
@@ -70,6 +71,7 @@ def test_columns_are_ready_made() -> None:
     assert conditions(status) == {
         "Accepted": ("True", "Accepted"),
         "Enforced": ("True", "Enforced"),
+        "Reachable": ("True", "Reachable"),
         "Exhausted": ("False", "WithinLimit"),
         "Stale": ("False", "Reporting"),
     }
@@ -118,6 +120,7 @@ def test_figures_stay_while_the_ledger_is_not_read() -> None:
     assert conditions(after) == {
         "Accepted": ("True", "Accepted"),
         "Enforced": ("Unknown", "LedgerNotRead"),
+        "Reachable": ("True", "Reachable"),
         "Exhausted": ("Unknown", "LedgerNotRead"),
         "Stale": ("True", "LedgerNotRead"),
     }
@@ -249,6 +252,21 @@ def test_missing_route_is_not_enforced() -> None:
         "False",
         "RouteNotFound",
     )
+
+
+@pytest.mark.parametrize(
+    ("problem", "found"),
+    [
+        (Problem("NeverReached", "text", about="Reachable", refuses=False), ("Reachable", "False", "NeverReached")),
+        (Problem("NotCompared", "text", about="Reachable", refuses=False), ("Reachable", "Unknown", "NotCompared")),
+        (Problem("ConflictingDowngrades", "text", refuses=False), ("Accepted", "True", "ConflictingDowngrades")),
+        (Problem("TierNotFound", "text", about="Enforced", refuses=False), ("Enforced", "False", "TierNotFound")),
+    ],
+)
+def test_what_is_doubtful_about_an_accepted_spec_is_said(problem: Problem, found: tuple[str, str, str]) -> None:
+    status = read(budget_status(LLMBudgetStatus(), budget(problem), FIGURES, NOW))
+    (condition,) = (each for each in status.conditions if each.type == found[0])
+    assert (condition.type, condition.status, condition.reason, condition.message) == (*found, "text")
 
 
 def test_silent_sidecars_make_the_figures_stale() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec, LLMRouteStatus
 from keelage_api.v1alpha1.manifest import Parsed, dump, parse
-from keelage_operator.core.accept import AcceptedRoute, Problem, accept_route
+from keelage_operator.core.accept import AcceptedRoute, accept_route
 from keelage_operator.core.compile import CompiledRoute
+from keelage_operator.core.problem import Problem
 from keelage_operator.core.route_status import SelectedPod, route_status
 from keelage_operator.core.speakers import Speaker
 
