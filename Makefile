@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help check test simulate search mutants test-sdk test-cluster demo demo-down try generate lock
+.PHONY: help bench check test simulate search mutants test-sdk test-cluster demo demo-down try generate lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ search: .venv/READY ## every order of events in a small scope: LIMIT=2 FAULTS=1 
 
 mutants: .venv/READY ## take away the guards of the money one by one: a test must fail each time
 	@$(PY) -m keelage_dev.mutants
+
+bench: .venv/READY ## keelage and its peers in one run, as ratios: ARGS="--rounds 3 --seconds 4 --only nginx,keelage"
+	@$(PY) -m keelage_dev.bench $(ARGS)
 
 test-sdk: .venv/READY ## the official SDKs of several versions, straight and through the sidecar
 	@.venv/bin/pytest -q -n 2 -m sdk tests/sdk

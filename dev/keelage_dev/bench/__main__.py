@@ -1,0 +1,99 @@
+"""`make bench`: rounds over all contenders in turn, medians, ratios; JSON and a plot into docs/benchmarks.
+
+    python -m keelage_dev.bench [--rounds N] [--seconds S] [--only NAME,NAME] [--out DIR]
+
+Every contender is started first; then all but the one that is measured are stopped by SIGSTOP. The contender has one
+core, provider and load share the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from keelage_dev.bench.contender import CONTENDERS, Api, Contender
+from keelage_dev.bench.measure import Result, Running, Shot, fire, pace, providing, started
+from keelage_dev.bench.programs import BenchFailed, programs
+from keelage_dev.bench.report import Measured, machine, table, write
+
+ROOT = Path(__file__).resolve().parents[3]
+DIRECT = "direct"
+
+
+def shots(seconds: float) -> dict[str, tuple[Shot, dict[str, int]]]:
+    """By name: what is fired and how the provider streams."""
+    plain: dict[str, int] = {}
+    paced = {"gap_us": 20_000}
+    return {
+        "messages, 1 connection": (Shot(Api.MESSAGES, 1, seconds), plain),
+        "messages, 64 connections": (Shot(Api.MESSAGES, 64, seconds), plain),
+        "chat, 64 connections": (Shot(Api.CHAT, 64, seconds), plain),
+        "messages, 64 streams": (Shot(Api.MESSAGES, 64, seconds, stream=True), plain),
+        "chat, 64 streams": (Shot(Api.CHAT, 64, seconds, stream=True), plain),
+        "messages, 64 streams of 50 events/s": (Shot(Api.MESSAGES, 64, max(seconds, 4.2), stream=True), paced),
+        "messages of 100 KB, 8 connections": (Shot(Api.MESSAGES, 8, seconds, size=100_000), plain),
+        "messages of 1 MB, 4 connections": (Shot(Api.MESSAGES, 4, seconds, size=1_000_000), plain),
+    }
+
+
+def run(contenders: Sequence[Contender], rounds: int, seconds: float, out: Path) -> int:
+    ends = programs()
+    results: defaultdict[str, defaultdict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    measured: dict[str, Measured] = {}
+    with contextlib.ExitStack() as stack:
+        provider = stack.enter_context(providing(ends))
+        running: dict[str, Running] = {}
+        for contender in contenders:
+            try:
+                up = started(contender, provider, stack)
+            except BenchFailed as error:
+                print(f"{contender.name} is left out: {error}", flush=True)
+                continue
+            up.signal(signal.SIGSTOP)
+            running[contender.name] = up
+            measured[contender.name] = Measured(up.start_s, up.idle_kib, 0)
+            print(f"{contender.name} is up after {up.start_s:.2f} s", flush=True)
+        for number in range(rounds):
+            order = [DIRECT, *running]
+            for name in order if number % 2 == 0 else reversed(order):
+                up_now = running.get(name)
+                if up_now is not None:
+                    up_now.signal(signal.SIGCONT)
+                for label, (shot, streaming) in shots(seconds).items():
+                    pace(provider, **streaming)
+                    port = up_now.place.port if up_now is not None else provider
+                    headers = up_now.contender.headers(shot.api, up_now.place) if up_now is not None else ()
+                    results[label][name].append(fire(ends, shot, port, headers, up_now))
+                if up_now is not None:
+                    measured[name] = Measured(up_now.start_s, up_now.idle_kib, up_now.rss_kib())
+                    up_now.signal(signal.SIGSTOP)
+                print(f"round {number + 1} of {rounds}: {name}", flush=True)
+    print(table(results, measured))
+    write(out, results, measured)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
+    given = parser.parse_args()
+    names = [name for name in given.only.split(",") if name]
+    chosen = [each for each in CONTENDERS if not names or each.name in names]
+    print(machine(), flush=True)
+    try:
+        return run(chosen, given.rounds, given.seconds, given.out)
+    except BenchFailed as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

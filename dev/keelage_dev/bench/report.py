@@ -1,0 +1,113 @@
+"""The benchmark's figures: a table of medians and ratios, JSON, and a plot."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+
+from keelage_dev.bench.measure import Result
+
+Results = Mapping[str, Mapping[str, Sequence[Result]]]
+"""By shot, then by contender: one for each round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of a contender, once."""
+
+    start_s: float
+    idle_kib: int
+    loaded_kib: int
+
+
+def machine() -> str:
+    """What the figures belong to."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def median(runs: Sequence[Result], field: str) -> float:
+    return float(statistics.median(getattr(run, field) for run in runs))
+
+
+def table(results: Results, measured: Mapping[str, Measured]) -> str:
+    """Lines for people; ratios to nginx where it ran, else to direct."""
+    lines = []
+    for label, by_name in results.items():
+        lines += ["", label, f"  {'':10}{'per s':>11}{'x nginx':>9}{'p50 us':>10}{'p99 us':>10}{'first us':>10}"]
+        lines[-1] += f"{'CPU us':>9}{'events/s':>11}{'CPU us/ev':>11}{'failed':>8}"
+        base = median(by_name.get("nginx") or by_name["direct"], "per_s")
+        for name, runs in by_name.items():
+            rate = median(runs, "per_s")
+            text = f"  {name:10}{rate:>11,.0f}{rate / base if base else 0:>9.4g}{median(runs, 'p50_us'):>10,.0f}"
+            text += f"{median(runs, 'p99_us'):>10,.0f}{median(runs, 'first_p50_us'):>10,.0f}"
+            text += f"{median(runs, 'cpu_us_per_answer'):>9.1f}{median(runs, 'events_per_s'):>11,.0f}"
+            text += f"{median(runs, 'cpu_us_per_event'):>11.2f}{sum(run.failed for run in runs):>8}"
+            lines.append(text)
+    lines += ["", f"  {'':10}{'start s':>9}{'idle MiB':>10}{'loaded MiB':>12}"]
+    lines += [
+        f"  {name:10}{each.start_s:>9.2f}{each.idle_kib / 1024:>10.1f}{each.loaded_kib / 1024:>12.1f}"
+        for name, each in measured.items()
+    ]
+    return "\n".join(lines)
+
+
+def write(folder: Path, results: Results, measured: Mapping[str, Measured]) -> None:
+    """`latest.json`, `latest.txt` and `latest.svg` in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = {
+        label: {name: [asdict(run) for run in each] for name, each in by_name.items()}
+        for label, by_name in results.items()
+    }
+    whole = {
+        "command": "make bench",
+        "machine": machine(),
+        "contenders": {name: asdict(each) for name, each in measured.items()},
+        "runs": runs,
+    }
+    (folder / "latest.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+    (folder / "latest.txt").write_text(f"{machine()}\n{table(results, measured)}\n", "utf-8")
+    (folder / "latest.svg").write_text(plot(results), "utf-8")
+
+
+def plot(results: Results) -> str:
+    """Answers per second as bars on a logarithmic scale, one group for each shot."""
+    groups = [
+        (label, [(name, median(runs, "per_s")) for name, runs in by_name.items() if name != "direct"])
+        for label, by_name in results.items()
+    ]
+    rows: list[str] = []
+    y = 10
+    for label, bars in groups:
+        rows.append(f'<text x="10" y="{y + 14}" font-weight="bold">{escape(label)}</text>')
+        y += 22
+        for name, rate in bars:
+            width = max(1.0, 90.0 * _log10(rate))
+            colour = "#0b6e4f" if name == "keelage" else "#9aa5b1"
+            rows.append(f'<text x="100" y="{y + 12}" text-anchor="end">{escape(name)}</text>')
+            rows.append(f'<rect x="108" y="{y}" width="{width:.1f}" height="15" fill="{colour}"/>')
+            rows.append(f'<text x="{112 + width:.1f}" y="{y + 12}">{rate:,.0f}/s</text>')
+            y += 19
+        y += 12
+    style = 'font-family="sans-serif" font-size="12" fill="#222"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{y}" {style}>'
+    ground = f'<rect width="720" height="{y}" fill="white"/>'
+    return "\n".join((head, ground, *rows, "</svg>", ""))
+
+
+def _log10(value: float) -> float:
+    return math.log10(value) if value > 1 else 0.0
