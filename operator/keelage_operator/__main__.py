@@ -23,6 +23,7 @@ from keelage_operator.settings import Settings, SettingsError
 from keelage_operator.shell import json_log
 from keelage_operator.shell.apply import Applier
 from keelage_operator.shell.authority import ServingNames, TrustKeeper, TrustUnavailable
+from keelage_operator.shell.books import Books
 from keelage_operator.shell.catalog import Catalog
 from keelage_operator.shell.cluster import KubernetesCluster, Refused, Unreachable
 from keelage_operator.shell.config_channel import ConfigChannel, Leadership, SyncChannel
@@ -36,6 +37,8 @@ from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
 from keelage_operator.shell.measures import Measures
 from keelage_operator.shell.pod_reader import ClusterPods
 from keelage_operator.shell.probes import Heartbeat, Probes
+from keelage_operator.shell.quota_book import QuotaBook
+from keelage_operator.shell.quota_measures import QuotaMeasures
 from keelage_operator.shell.refusals import Refusals
 from keelage_operator.shell.route_reader import ClusterRoutes
 from keelage_operator.shell.token_review import KubernetesAuthenticator, TokenReviewer
@@ -72,6 +75,7 @@ class Replica:
         self.queue = WorkQueue(clock)
         self.store = KubernetesStore(cluster)
         self.ledgers = LedgerBook(self.store, wall, clock)
+        self.quotas = QuotaBook(clock)
         self.leader = Leader(cluster, settings.namespace, settings.identity, clock, wall)
         self.trust = TrustKeeper(
             KubernetesTrust(cluster, settings.namespace, settings.authority_secret, settings.webhooks),
@@ -80,12 +84,13 @@ class Replica:
         )
         self.applier = Applier(cluster, self.catalog, clock, wall)
         self.refusals = Refusals(self.ledgers, lambda budget: self.controller.budget_changed(budget))
+        self.books = Books(self.ledgers, self.refusals, self.quotas)
         self.controller = Controller(
             cluster,
             self.catalog,
             Gatherer(self.catalog, self.speakers, self.ledgers, self.refusals, clock, wall),
             self.applier,
-            self.ledgers,
+            self.books,
             self.speakers,
             self.queue,
             self.measures,
@@ -106,7 +111,7 @@ class Replica:
             reviewer=TokenReviewer(KubernetesAuthenticator(cluster), clock, time.time),
             configs=ConfigChannel(self.catalog, ClusterPods(cluster), clock),
             syncs=SyncChannel(
-                self.refusals,
+                self.books,
                 self.speakers,
                 self._leadership,
                 clock,
@@ -147,7 +152,7 @@ class Replica:
         try:
             await self.leader.run(self._lead)
         finally:
-            await self.ledgers.stop_leading()
+            await self.books.stop_leading()
             await self.leader.release()
 
     async def _serve(self) -> None:
@@ -179,7 +184,7 @@ class Replica:
     async def _lead(self) -> None:
         while True:
             try:
-                await self.ledgers.lead()
+                await self.books.lead()
             except LedgerUnavailable as error:
                 LOG.warning("ledgers are not taken over yet: %s", error)
                 await asyncio.sleep(RETRY_S)
@@ -223,6 +228,7 @@ class Replica:
         measures.counter(
             "keelage_status_refusals", "Statuses that the CRD's schema refused.", lambda: self.applier.status_refusals
         )
+        measures.registry.register(QuotaMeasures(self.quotas.figures))
         measures.budgets(self.catalog.budgets_in_force, self.ledgers.figures)
 
 

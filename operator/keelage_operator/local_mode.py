@@ -34,8 +34,10 @@ from keelage_operator.core.route_status import SelectedPod, route_status
 from keelage_operator.core.speakers import Speaker
 from keelage_operator.core.threshold import fresh, message
 from keelage_operator.local_folder import Folder, Manifest, read_folder
+from keelage_operator.shell.books import Books
 from keelage_operator.shell.ledger_book import LedgerBook
 from keelage_operator.shell.ledger_page import LedgerUnavailable
+from keelage_operator.shell.quota_book import QuotaBook
 from keelage_operator.shell.refusals import Ledgers, Refusals
 from keelage_operator.shell.sqlite_store import SqliteStore
 from keelage_sidecar.app import Sidecar
@@ -225,12 +227,13 @@ class Local:
             SqliteStore(options.state / LEDGER_FILE), wall=lambda: datetime.now(UTC), clock=time.monotonic
         )
         self.refusals = Refusals(self.book, lambda _budget: None)
-        self.ledger = LocalLedger(self.refusals, folder.namespace)
+        self.books = Books(self.book, self.refusals, QuotaBook(time.monotonic))
+        self.ledger = LocalLedger(self.books, folder.namespace)
 
     async def begin(self) -> None:
         """Put the first configuration in force."""
         self._publish()
-        await self.book.lead()
+        await self.books.lead(after_nobody=True)
 
     async def follow(self) -> None:
         """Look at the folder and write the status, each second, until cancelled."""
@@ -259,7 +262,8 @@ class Local:
         budgets = {
             each.in_force.name: each.in_force for each in self._compiled.budgets.values() if each.in_force is not None
         }
-        self.book.set_budgets(budgets, self._checkpoints())
+        self.books.set_budgets(budgets, self._checkpoints())
+        self.books.set_quotas({quota.name: quota for quota in self._compiled.quotas()})
         self.configs.publish(self._compiled.config_for({}))
 
     def _checkpoints(self) -> dict[str, Checkpoint]:

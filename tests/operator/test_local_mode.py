@@ -77,7 +77,7 @@ async def test_the_last_good_route_stays_in_force_when_the_newest_is_bad(folder:
     await local.begin()
     local.write_status()
     good = (await local.configs.next("")).version
-    await local.book.stop_leading()
+    await local.books.stop_leading()
 
     route = folder / "route.yaml"
     route.write_text(route.read_text().replace("tier: fast}", "tier: fsat}"))
@@ -85,7 +85,7 @@ async def test_the_last_good_route_stays_in_force_when_the_newest_is_bad(folder:
     await again.begin()
     assert (await again.configs.next("")).version == good
     assert any("fsat" in text or "everything" in text for text in said)
-    await again.book.stop_leading()
+    await again.books.stop_leading()
 
 
 async def test_thresholds_are_said_once_and_refusals_exhaust(folder: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_thresholds_are_said_once_and_refusals_exhaust(folder: Path, tmp_p
     await local.ledger.sync(SyncRequest("a", statements=(asks,)))
     local.write_status()
     assert shown(local) == "Exhausted"
-    await local.book.stop_leading()
+    await local.books.stop_leading()
 
     again = local_mode.Local(options, credentials, said.append)
     await again.begin()
@@ -121,7 +121,7 @@ async def test_thresholds_are_said_once_and_refusals_exhaust(folder: Path, tmp_p
     again.write_status()
     assert len(said) == 1
     assert shown(again) == "Exhausted"
-    await again.book.stop_leading()
+    await again.books.stop_leading()
 
 
 def shown(local: local_mode.Local) -> object:

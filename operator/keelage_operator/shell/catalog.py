@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from keelage_api.proxy_config import ProxyConfig
+from keelage_api.proxy_config import ProxyConfig, Quota
 from keelage_operator.core.compile import CompiledNamespace, compile_namespace
 from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
@@ -217,6 +217,10 @@ class Catalog:
             for compiled in self.compiled(namespace).budgets.values()
             if compiled.in_force is not None
         }
+
+    def quotas_in_force(self) -> dict[str, Quota]:
+        """By name, of the whole cluster."""
+        return {quota.name: quota for namespace in self.namespaces() for quota in self.compiled(namespace).quotas()}
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """What the budgets' statuses say was committed; by `<namespace>/<budget>`."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from keelage_api.errors import KeelageError
+from keelage_api.proxy_config import Quota
 from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.reconcile import reconcile
 from keelage_operator.core.speakers import Speakers
@@ -63,12 +64,14 @@ def _ignore() -> None:
 
 
 class Accounts(Protocol):
-    """The part of the ledger book that is told about the cluster."""
+    """The part of the leader's books that is told about the cluster."""
 
     @property
     def leading(self) -> bool: ...
 
     def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None: ...
+
+    def set_quotas(self, quotas: Mapping[str, Quota]) -> None: ...
 
     async def pod_gone(self, uid: str, message: str = "") -> None:
         """`message`: what its sidecar's container left as termination message."""
@@ -109,12 +112,13 @@ class Controller:
         self.on_missed: Callable[[], None] = _ignore
         """Told when a list finds what the watch should have told."""
         self._told: tuple[dict[str, BudgetInForce], dict[str, Checkpoint]] | None = None
+        self._told_quotas: dict[str, Quota] | None = None
         catalog.on_change = self.namespace_changed
         catalog.on_pod_gone = self._pod_gone
 
     async def run(self) -> None:
         """Work until cancelled. The catalog must have been synced by `list_once` before."""
-        self._tell_budgets()
+        self._tell_terms()
         self._queue_all()
         async with asyncio.TaskGroup() as group:
             for _ in range(WORKERS):
@@ -160,7 +164,7 @@ class Controller:
 
     async def reconcile(self, namespace: str) -> float | None:
         """One run for one namespace; seconds until the next one is due, None if nothing was put off."""
-        self._tell_budgets()
+        self._tell_terms()
         if not self._accounts.leading:
             return None
         wait_s = self._heard_from_s - self._clock()
@@ -172,11 +176,15 @@ class Controller:
         self._measures.reconcile_s.observe(time.perf_counter() - began_s)
         return again_s
 
-    def _tell_budgets(self) -> None:
+    def _tell_terms(self) -> None:
         told = self._catalog.budgets_in_force(), self._catalog.checkpoints()
         if told != self._told:
             self._told = told
             self._accounts.set_budgets(*told)
+        quotas = self._catalog.quotas_in_force()
+        if quotas != self._told_quotas:
+            self._told_quotas = quotas
+            self._accounts.set_quotas(quotas)
 
     def _queue_all(self) -> None:
         for namespace in self._catalog.namespaces():

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from keelage_api.account import PART_MAX
 from keelage_api.proxy_config import Quota
@@ -41,10 +41,12 @@ Key = tuple[str, str]
 class QuotaFigures:
     """Of one quota, over all its values."""
 
-    granted: int = 0
-    """Leased in all since this replica leads, in the unit of the quota."""
+    leased: int = 0
+    """In all since this replica leads, in the unit of the quota."""
     refusals: int = 0
     """Statements that were told that a call does not fit now."""
+    values: int = 0
+    """Buckets that are not full, or leased from."""
 
 
 @dataclass(slots=True)
@@ -143,6 +145,8 @@ class QuotaBook:
             error = self._fault(pod, statement) or self._full(statement, now_ms)
             if error:
                 rights.append(_error(statement, error))
+            elif statement.final and self._folded(pod.uid, holder, statement):
+                rights.append(_farewell(statement))
             elif self._hear(pod.uid, holder, statement, gathering, now_ms):
                 heard.append(statement.seq)
         if not heard:
@@ -167,16 +171,16 @@ class QuotaBook:
 
     def figures(self) -> dict[str, QuotaFigures]:
         """By quota in force; empty if this replica does not lead."""
-        return {name: self._figures.get(name, QuotaFigures()) for name in self._quotas} if self._leading else {}
-
-    def buckets(self) -> int:
-        return len(self._buckets)
+        if not self._leading:
+            return {}
+        values = Counter(name for name, _ in self._buckets)
+        return {name: replace(self._figures.get(name, QuotaFigures()), values=values[name]) for name in self._quotas}
 
     def _hear(self, uid: str, holder: str, statement: Statement, gathering: _Gathering, now_ms: int) -> bool:
         key = statement.budget, statement.value
         sidecar = self._sidecars[uid]
         bucket = self._buckets.get(key)
-        if (bucket is None or holder not in bucket.rows) and statement.seq <= sidecar.folded_seq:
+        if self._folded(uid, holder, statement):
             return False
         if bucket is None:
             since_ms = self._empty_since_ms.get(statement.budget)
@@ -190,9 +194,14 @@ class QuotaBook:
             sidecar.buckets.add(key)
         else:
             sidecar.buckets.discard(key)
-            sidecar.folded_seq = statement.seq
+            sidecar.folded_seq = max(sidecar.folded_seq, statement.seq)
         gathering.asked.setdefault(key, {})[holder] = statement
         return True
+
+    def _folded(self, uid: str, holder: str, statement: Statement) -> bool:
+        """Whether it is from before the goodbye that ended its row; a goodbye is said again until it is answered."""
+        bucket = self._buckets.get((statement.budget, statement.value))
+        return (bucket is None or holder not in bucket.rows) and statement.seq <= self._sidecars[uid].folded_seq
 
     def _answer(self, gathering: _Gathering) -> None:
         if self._gathering is not gathering:
@@ -209,7 +218,7 @@ class QuotaBook:
             for holder, right in bucket.grant(asked, now_ms).items():
                 gathering.answers[holder, right.seq] = right
                 told.refusals += right.exhausted
-            told.granted += sum(row.granted for holder, row in bucket.rows.items() if holder in asked) - granted
+            told.leased += sum(row.granted for holder, row in bucket.rows.items() if holder in asked) - granted
         gathering.done.set()
         self._look(LOOKS, now_ms)
 
@@ -286,6 +295,17 @@ class QuotaBook:
 
 def _kind(quota: Quota) -> tuple[object, ...]:
     return quota.unit, quota.window_ms, quota.per
+
+
+def _farewell(statement: Statement) -> Right:
+    return Right(
+        statement.budget,
+        statement.window,
+        statement.seq,
+        granted=statement.spent,
+        spent=statement.spent,
+        value=statement.value,
+    )
 
 
 def _error(statement: Statement, text: str) -> Right:

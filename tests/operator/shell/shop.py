@@ -9,6 +9,7 @@ from tests.operator.shell.fake_cluster import FakeCluster
 from tests.operator.shell.virtual_time import VirtualTime
 
 from keelage_api.money import parse_usd
+from keelage_api.proxy_config import Quota
 from keelage_api.sync import Right, SyncRequest
 from keelage_api.window import Window
 from keelage_operator.core.identity import PodIdentity
@@ -84,6 +85,7 @@ class FakeAccounts:
     def __init__(self) -> None:
         self.leading = True
         self.budgets: dict[str, BudgetInForce] = {}
+        self.quotas: dict[str, Quota] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
         self.spent: dict[str, str] = {}
         self.holders: set[str] = set()
@@ -93,6 +95,9 @@ class FakeAccounts:
 
     def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None:
         self.budgets, self.checkpoints = dict(budgets), dict(checkpoints)
+
+    def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
+        self.quotas = dict(quotas)
 
     async def pod_gone(self, uid: str, message: str = "") -> None:
         if self.unavailable:

@@ -17,12 +17,14 @@ from keelage_operator.core.price_book import price_book
 from keelage_operator.core.speakers import Speakers
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.apply import Applier
+from keelage_operator.shell.books import Books
 from keelage_operator.shell.catalog import Catalog
 from keelage_operator.shell.controller import RETRY_S, Controller
 from keelage_operator.shell.gather import Gatherer
 from keelage_operator.shell.ledger_book import LedgerBook
 from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreUnavailable
 from keelage_operator.shell.measures import Measures
+from keelage_operator.shell.quota_book import QuotaBook
 from keelage_operator.shell.refusals import Refusals
 from keelage_operator.shell.work_queue import WorkQueue
 
@@ -70,12 +72,13 @@ async def hire(book: LedgerBook, uid: str) -> None:
 
 def controller_of(cluster: FakeCluster, book: LedgerBook) -> Controller:
     catalog, speakers = Catalog(price_book()), Speakers()
+    refusals = Refusals(book, lambda _: None)
     return Controller(
         cluster,
         catalog,
-        Gatherer(catalog, speakers, book, Refusals(book, lambda _: None), clock, wall),
+        Gatherer(catalog, speakers, book, refusals, clock, wall),
         Applier(cluster, catalog, clock, wall),
-        book,
+        Books(book, refusals, QuotaBook(clock)),
         speakers,
         WorkQueue(clock, asyncio.sleep),
         Measures(),

@@ -42,6 +42,21 @@ async def test_statuses_and_events_tell_what_is_in_force_and_what_is_not() -> No
     assert list(shop.accounts.budgets) == ["shop/month"]
 
 
+async def test_rates_are_told_to_the_books_and_a_change_of_them_too() -> None:
+    cluster = stocked()
+    shop = Shop(cluster, VirtualTime())
+    await shop.run_once()
+    assert shop.accounts.quotas == {}
+
+    limited = route()
+    limited["spec"]["rules"][0]["rateLimits"] = [{"per": "User", "requests": 20, "window": "60s"}]  # type: ignore[index]
+    cluster.add(f"{API}/llmroutes/assistant", limited)
+    await shop.run_once()
+
+    (quota,) = shop.accounts.quotas.values()
+    assert (quota.name, quota.limit, quota.window_ms) == ("shop/rate:assistant/all:0", 20, 60_000)
+
+
 async def test_a_second_run_writes_nothing_even_by_another_replica_later() -> None:
     cluster, time = stocked(), VirtualTime()
     await Shop(cluster, time).run_once()
