@@ -19,6 +19,7 @@ TIMEOUT_S = 300.0
 """A mutant that makes the tests hang is caught, too."""
 
 LEDGER = "operator/keelage_operator/core/ledger.py"
+LEDGER_ACCOUNT = "operator/keelage_operator/core/ledger_account.py"
 SHARE = "operator/keelage_operator/core/share.py"
 PAGE = "operator/keelage_operator/shell/ledger_page.py"
 HOLDER = "sidecar/keelage_sidecar/core/holder.py"
@@ -47,64 +48,64 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "statements merge by number",
-        LEDGER,
+        LEDGER_ACCOUNT,
         "if row is not None and statement.seq <= row.seq:",
         "if False:",
         OF_LEDGER + WORLDS,
     ),
     Mutant(
         "spending never falls",
-        LEDGER,
+        LEDGER_ACCOUNT,
         "spent = max(row.spent, statement.spent)",
         "spent = statement.spent",
         OF_LEDGER + WORLDS,
     ),
     Mutant(
         "no more than is free is granted",
-        LEDGER,
-        "gifts = share(0 if learning else max(0, free), askers, active)",
-        "gifts = share(0 if learning else max(0, left), askers, active)",
+        LEDGER_ACCOUNT,
+        "gifts = share(0 if around.learning else max(0, free), askers, active)",
+        "gifts = share(0 if around.learning else max(0, left), askers, active)",
         OF_LEDGER + WORLDS,
     ),
     Mutant(
         "a rebuilt ledger waits for claims",
         LEDGER,
-        "learning = now_s < record.learning_until_s",
+        "learning = self._full or now_s < self._record.learning_until_s",
         "learning = False",
         OF_LEDGER + OF_PAGE + WORLDS,
     ),
     Mutant(
         "a claim above its row is counted",
-        LEDGER,
+        LEDGER_ACCOUNT,
         "            total += above\n",
         "",
         OF_LEDGER + WORLDS,
     ),
     Mutant(
         "without a gift no more than was claimed is confirmed",
-        LEDGER,
-        "    total = min(row.granted, _counts_on(statement))\n",
+        LEDGER_ACCOUNT,
+        "    total = min(row.granted, counts_on(statement))\n",
         "    total = row.granted\n",
         OF_LEDGER + WORLDS,
     ),
     Mutant(
         "a row shrinks to no less than is spent and reserved",
-        LEDGER,
+        LEDGER_ACCOUNT,
         "total = min(total, max(statement.keep, spent + statement.reserved))",
         "total = min(total, statement.keep)",
         OF_LEDGER + WORLDS,
     ),
     Mutant(
         "what a vanished pod may have spent is forfeited",
-        LEDGER,
+        LEDGER_ACCOUNT,
         "            settled += row.spent\n            forfeited += row.granted - row.spent\n",
         "            settled += row.spent\n",
         OF_LEDGER + OF_PAGE + WORLDS,
     ),
     Mutant(
         "a last will that is older than the last word is none",
-        LEDGER,
-        "evidence.holder == holder and evidence.seq >= row.seq",
+        LEDGER_ACCOUNT,
+        "evidence.holder == holder and evidence.will.seq >= row.seq",
         "evidence.holder == holder",
         OF_LEDGER + OF_PAGE + OF_WILL,
     ),

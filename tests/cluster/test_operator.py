@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tests.cluster.conftest import leader
 from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, Kube, Space
 
-from keelage_operator.core.ledger import LedgerRecord, Row
+from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.shell.cluster import KubernetesCluster
 from keelage_operator.shell.kubernetes_store import KubernetesStore
 from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict
@@ -25,8 +25,12 @@ RECORD = LedgerRecord(
     starts_at=datetime(2026, 11, 21, 14, tzinfo=UTC),
     ends_at=datetime(2026, 11, 21, 15, tzinfo=UTC),
     epoch=3,
-    settled=8_999_999_123_456_789_012,
-    rows={"4c0f3f5e-0000-4000-8000-000000000000.a1": Row(granted=9 * 10**18, spent=2, seq=9)},
+    accounts={
+        "": Account(
+            settled=8_999_999_123_456_789_012,
+            rows={"4c0f3f5e-0000-4000-8000-000000000000.a1": Row(granted=9 * 10**18, spent=2, seq=9)},
+        )
+    },
 )
 
 

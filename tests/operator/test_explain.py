@@ -14,7 +14,7 @@ from tests.operator.shell.fake_cluster import FakeCluster
 from keelage_api.money import parse_usd
 from keelage_api.sync import Statement, SyncRequest
 from keelage_operator.cli import main
-from keelage_operator.core.ledger import LedgerRecord, Row
+from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.explain_budget import NothingToExplain, of_cluster, of_state
 from keelage_operator.explain_request import explain_request
 from keelage_operator.local_folder import read_folder
@@ -49,7 +49,7 @@ async def test_local_mode_is_explained_from_its_files(tmp_path: Path) -> None:
         picture.status.window.id,
         parse_usd("0.5"),
     )
-    (row,) = picture.record.rows.values()
+    (row,) = picture.record.account().rows.values()
     assert (row.granted, row.spent) == (parse_usd("0.2") + 1, parse_usd("0.05"))
     assert picture.pods == {"local": "local"}
 
@@ -69,7 +69,7 @@ def cluster_with_ledgers() -> FakeCluster:
         record = LedgerRecord(
             starts_at=datetime.fromisoformat(f"{window}-01T00:00:00Z"),
             ends_at=datetime.fromisoformat(f"{window}-28T00:00:00Z"),
-            rows={"uid-1.a": Row(granted=7)},
+            accounts={"": Account(rows={"uid-1.a": Row(granted=7)})},
         )
         cluster.add(
             f"{HOME}/llmledgers/month-{window}",
@@ -88,7 +88,7 @@ async def test_a_cluster_is_explained_from_the_namespace_alone() -> None:
     cluster = cluster_with_ledgers()
     picture = await of_cluster(cluster, "shop", "month", "")
     assert (picture.window, picture.others, picture.limit) == ("2026-11", ("2026-10",), parse_usd("5"))
-    assert picture.record.rows["uid-1.a"].granted == 7
+    assert picture.record.account().rows["uid-1.a"].granted == 7
     assert picture.pods == {"uid-1": "web-1"}
     assert {call.split(" ")[0] for call in cluster.calls} == {"GET"}
     assert all("/namespaces/shop/" in call for call in cluster.calls)

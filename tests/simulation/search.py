@@ -1,7 +1,7 @@
 """`python -m tests.simulation.search LIMIT FAULTS`: every order of events in a small scope, none left out.
 
 Two holders share a limit of a few units; each speaks so many times, calls cost nothing or their bound of one
-unit. The ledger is the real `apply` and `pod_gone`; a holder is its rules in five numbers, since the real one
+unit. The ledger is the real `apply` and `pods_gone`; a holder is its rules in five numbers, since the real one
 carries a journal of a quarter of a mebibyte. A fault is a message doubled or an answer lost after its write, a
 crash with or without the journal, or a pod that vanishes; messages of different holders overtake each other
 without one. In every state:
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from keelage_api.sync import Right, Statement
-from keelage_operator.core.ledger import Heard, LedgerRecord, Row, apply, committed, pod_gone
+from keelage_operator.core.ledger import Account, Heard, LedgerRecord, Row, apply, committed, pods_gone
 
 WORDS_MAX = 2
 """Statements of one holder."""
@@ -64,17 +64,16 @@ class State:
         return LedgerRecord(
             _BLANK.starts_at,
             _BLANK.ends_at,
-            settled=self.settled,
-            forfeited=self.forfeited,
-            rows=dict(self.rows),
+            accounts={"": Account(self.settled, self.forfeited, rows=dict(self.rows))},
         )
 
     def with_record(self, record: LedgerRecord) -> State:
+        account = record.account()
         return replace(
             self,
-            rows=tuple(sorted(record.rows.items())),
-            settled=record.settled,
-            forfeited=record.forfeited,
+            rows=tuple(sorted(account.rows.items())),
+            settled=account.settled,
+            forfeited=account.forfeited,
         )
 
     def with_holder(self, holder: Small) -> State:
@@ -90,7 +89,7 @@ def broken(state: State, limit: int) -> str:
     if state.billed + flying > committed(record):
         return f"billed {state.billed}, in flight {flying}, counted {committed(record)}"
     for holder in state.holders:
-        row = record.rows.get(holder.name, Row())
+        row = record.account().rows.get(holder.name, Row())
         if holder.there and not holder.spent + holder.reserved <= holder.granted <= row.granted:
             return f"I2: {holder} in {row}"
     return ""
@@ -144,7 +143,7 @@ def _of_holder(state: State, holder: Small) -> Iterator[tuple[str, State]]:
         if holder.life == 1:
             yield f"{name} loses its journal", dead.with_holder(Small(holder.pod, holder.life + 1))
         gone = replace(holder, there=False, reserved=0)
-        left = dead.with_holder(gone).with_record(pod_gone(state.record(), str(holder.pod)))
+        left = dead.with_holder(gone).with_record(pods_gone(state.record(), {str(holder.pod): None}))
         # The token of a deleted pod is refused: nothing that it said arrives any more.
         others = frozenset(heard for heard in left.asked if not heard.holder.startswith(f"{holder.pod}."))
         yield f"{name} vanishes", replace(left, asked=others)

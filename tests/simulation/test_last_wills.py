@@ -13,7 +13,7 @@ from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_api.window import Every
 from keelage_operator.core.identity import PodIdentity
-from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook

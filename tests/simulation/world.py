@@ -149,7 +149,11 @@ class World:
                 continue
             self.require(figure.spent + figure.reserved <= figure.granted, f"I2 at {pod.identity.name}: {figure}")
             record = self.store.peek(LedgerKey(figure.budget, figure.window))
-            row = record.rows.get(f"{pod.identity.uid}.{pod.holder.incarnation}") if record is not None else None
+            row = (
+                record.account().rows.get(f"{pod.identity.uid}.{pod.holder.incarnation}")
+                if record is not None
+                else None
+            )
             held = row.granted if row is not None else 0
             self.require(
                 figure.granted <= held or record is None or self.deletes,
@@ -345,7 +349,7 @@ class World:
         if not terms.hard:
             return 0
         record = self.store.peek(LedgerKey(terms.name, figures.window.id))
-        rows = record.rows.values() if record is not None else ()
+        rows = record.account().rows.values() if record is not None else ()
         suspect = sum(row.granted - row.spent for row in rows if row.state is RowState.SUSPECT)
         limit, most = self.limits[terms.name], self.most[LedgerKey(terms.name, figures.window.id)]
         self.tally.shares += 1

@@ -1,4 +1,4 @@
-"""LLMLedger: the durable account of one budget in one window; internal, written only by the operator."""
+"""LLMLedger: the durable accounts of one budget in one window; internal, written only by the operator."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from keelage_api.v1alpha1.metadata import ObjectMeta, Opaque, Part
 KIND = "LLMLedger"
 
 
-def ledger_name(budget: str, window_id: str) -> str:
-    """Of the object that holds a budget's account in a window, in the budget's own namespace."""
-    return f"{budget}-{window_id.lower()}"
+def ledger_name(budget: str, window_id: str, shard: int | None = None) -> str:
+    """Of the object that holds a budget's accounts in a window, in the budget's own namespace.
+
+    `shard`: of a budget that holds for each value of something; None: it has one account.
+    """
+    return f"{budget}-{window_id.lower()}{'' if shard is None else f'-{shard}'}"
 
 
 class LLMLedger(Part):
@@ -26,6 +29,8 @@ class LLMLedger(Part):
     budget: Annotated[str, StringConstraints(max_length=64)] = ""
     """Name of the LLMBudget."""
     window: Annotated[str, StringConstraints(max_length=32)] = ""
-    """The window's id."""
+    """The window's id, with what it counts and for whom: 2026-11, 2026-11.tokens, 2026-11.u."""
+    shard: Annotated[int, Field(ge=0, le=31)] = 0
+    """Which part of the values' accounts it holds."""
     record: Opaque = Field(default_factory=dict)
     """The account, in the operator's own form."""

@@ -13,7 +13,8 @@ from keelage_api.money import PICO_PER_USD
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
 from keelage_api.v1alpha1.schema import Column
 from keelage_operator.core.budget_status import instant
-from keelage_operator.core.ledger import SILENT_AFTER_S, LedgerRecord, Row, RowState
+from keelage_operator.core.ledger import LedgerRecord, Row, RowState
+from keelage_operator.core.ledger_row import SILENT_AFTER_S
 from keelage_operator.core.table import render
 
 COLUMNS = (
@@ -90,12 +91,13 @@ class Breakdown:
 
 def breakdown(record: LedgerRecord, limit: int, now_s: int) -> Breakdown:
     """The ledger's sums and rows at the unix second `now_s`."""
+    account = record.account()
     holdings = [
         Holding(holder, row.granted, row.spent, row.reserved, _state(row, now_s), row.heard_s)
-        for holder, row in record.rows.items()
+        for holder, row in account.rows.items()
     ]
     holdings.sort(key=lambda holding: (-holding.granted, holding.holder))
-    return Breakdown(limit, record.settled, record.recovered, record.forfeited, tuple(holdings))
+    return Breakdown(limit, account.settled, account.recovered, account.forfeited, tuple(holdings))
 
 
 def _state(row: Row, now_s: int) -> str:

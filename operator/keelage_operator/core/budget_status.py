@@ -11,7 +11,7 @@ from keelage_api.v1alpha1.manifest import dump
 from keelage_operator.core.burn import Outlook, outlook, shown_rate
 from keelage_operator.core.compile import CompiledBudget
 from keelage_operator.core.conditions import Verdict, merge, verdict
-from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.threshold import announced, reached
 
 INT64_MAX = 2**63 - 1

@@ -17,7 +17,7 @@ from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_api.v1alpha1.metadata import Condition, ConditionStatus
 from keelage_operator.core.budget_status import budget_status, refuses
 from keelage_operator.core.compile import CompiledNamespace
-from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.route_status import SelectedPod, route_status
 from keelage_operator.core.speakers import Speaker
 from keelage_operator.core.threshold import fresh, message

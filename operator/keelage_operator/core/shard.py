@@ -11,12 +11,16 @@ from collections.abc import Iterable
 
 from keelage_api.account import shard_of
 from keelage_api.proxy_config import Per, Unit
+from keelage_api.sync import Statement
 
 SHARDS = 32
 """Objects per window of a budget with values: 10,000 users are 313 accounts in each, some 50 KiB."""
 
 _TOKENS = ".tokens"
 _LETTERS = {Per.USER: "u", Per.FEATURE: "f", Per.POD: "p"}
+_BUDGET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_WINDOW = re.compile(r"|\d{4}-[0-9TWZ-]{2,16}([.]tokens)?([.][ufp]{1,3})?")
+_VALUE = re.compile(r"[A-Za-z0-9_.@:+=~/-]{0,200}")
 _VALUED = re.compile(r"[.][ufp]{1,3}$")
 
 
@@ -40,3 +44,14 @@ def has_values(window: str) -> bool:
 def home_of(window: str, value: str) -> int:
     """The shard that holds the value's account."""
     return shard_of(value, SHARDS) if has_values(window) else 0
+
+
+def names_a_ledger(namespace: str, statement: Statement) -> bool:
+    """Whether the names are a budget of that namespace, a window and a value: a store makes paths of them."""
+    owner, _, budget = statement.budget.partition("/")
+    return (
+        owner == namespace
+        and _BUDGET.fullmatch(budget) is not None
+        and _WINDOW.fullmatch(statement.window) is not None
+        and _VALUE.fullmatch(statement.value) is not None
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
-from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.ledger_figures import LedgerFigures
 
 
 def reached(thresholds: Sequence[int], figures: LedgerFigures) -> tuple[int, ...]:

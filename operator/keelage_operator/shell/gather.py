@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from keelage_operator.core.budget_status import instant
-from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.reconcile import SidecarPod, Snapshot
 from keelage_operator.core.speakers import Speakers
 from keelage_operator.shell.catalog import Catalog, Kind

@@ -11,6 +11,7 @@ from keelage_api.v1alpha1 import llmledger
 from keelage_api.v1alpha1.llmledger import ledger_name
 from keelage_api.v1alpha1.metadata import API_VERSION, GROUP, VERSION
 from keelage_operator.core.ledger import LedgerRecord
+from keelage_operator.core.shard import SHARDS
 from keelage_operator.shell.cluster import Cluster, Json, Refused, Unreachable, list_all, member
 from keelage_operator.shell.ledger_store import (
     LedgerKey,
@@ -19,6 +20,7 @@ from keelage_operator.shell.ledger_store import (
     StoreGone,
     StoreUnavailable,
     StoreUnreadable,
+    check_size,
 )
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ class KubernetesStore:
         except Refused as error:
             if error.not_found:
                 return None
-            raise StoreUnavailable(f"ledger {key.budget} {key.window}: {error}") from error
+            raise StoreUnavailable(f"ledger {key}: {error}") from error
         except Unreachable as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -57,14 +59,14 @@ class KubernetesStore:
         try:
             return await self._write(key, self._cluster.create(_collection(namespace), _object(key, record)))
         except _Missing as error:
-            raise StoreGone(f"ledger {key.budget} {key.window}: namespace {namespace} is gone") from error
+            raise StoreGone(f"ledger {key}: namespace {namespace} is gone") from error
 
     async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
         try:
             return await self._write(key, self._cluster.replace(_path(key), _object(key, record, version)))
         except _Missing as error:
             self.conflicts += 1
-            raise StoreConflict(f"ledger {key.budget} {key.window} was deleted") from error
+            raise StoreConflict(f"ledger {key} was deleted") from error
 
     async def delete(self, key: LedgerKey, version: str) -> None:
         body: Json = {
@@ -94,7 +96,7 @@ class KubernetesStore:
         return _stored(key, written)
 
     def _failure(self, key: LedgerKey, error: Refused) -> StoreConflict | StoreUnavailable:
-        text = f"ledger {key.budget} {key.window}: {error}"
+        text = f"ledger {key}: {error}"
         if error.conflict:
             self.conflicts += 1
             return StoreConflict(text)
@@ -116,28 +118,36 @@ def _collection(namespace: str) -> str:
 
 def _path(key: LedgerKey) -> str:
     namespace, budget = _split(key)
-    return f"{_collection(namespace)}/{ledger_name(budget, key.window)}"
+    return f"{_collection(namespace)}/{_name(budget, key)}"
+
+
+def _name(budget: str, key: LedgerKey) -> str:
+    return ledger_name(budget, key.window, key.shard if key.valued else None)
 
 
 def _key(item: Json) -> LedgerKey | None:
-    """None: its name is not made of its budget and window, so that it cannot be the operator's."""
-    metadata, budget, window = member(item, "metadata"), str(item.get("budget")), str(item.get("window"))
-    if metadata.get("name") != ledger_name(budget, window):
+    """None: its name is not made of its budget, window and shard, so that it cannot be the operator's."""
+    metadata, budget, shard = member(item, "metadata"), str(item.get("budget")), item.get("shard", 0)
+    key = LedgerKey(
+        f"{metadata.get('namespace')}/{budget}", str(item.get("window")), shard if isinstance(shard, int) else -1
+    )
+    if metadata.get("name") != _name(budget, key) or not 0 <= key.shard < (SHARDS if key.valued else 1):
         LOG.error("LLMLedger %s/%s is not the operator's: delete it", metadata.get("namespace"), metadata.get("name"))
         return None
-    return LedgerKey(f"{metadata.get('namespace')}/{budget}", window)
+    return key
 
 
 def _object(key: LedgerKey, record: LedgerRecord, version: str = "") -> Json:
     namespace, budget = _split(key)
     metadata: Json = {
-        "name": ledger_name(budget, key.window),
+        "name": _name(budget, key),
         "namespace": namespace,
         "labels": {BUDGET_LABEL: budget},
     }
     if version:
         metadata["resourceVersion"] = version
-    return {
+    check_size(key, len(msgspec.json.encode(record)))
+    found: Json = {
         "apiVersion": API_VERSION,
         "kind": llmledger.KIND,
         "metadata": metadata,
@@ -145,6 +155,7 @@ def _object(key: LedgerKey, record: LedgerRecord, version: str = "") -> Json:
         "window": key.window,
         "record": msgspec.to_builtins(record),
     }
+    return found | {"shard": key.shard} if key.valued else found
 
 
 def _stored(key: LedgerKey, found: Json) -> Stored:
@@ -163,15 +174,18 @@ def _fault(record: LedgerRecord) -> str:
     """What the operator never writes; empty: nothing."""
     if record.starts_at.tzinfo is None or record.ends_at.tzinfo is None:
         return "record.starts_at or record.ends_at names no time zone"
-    sums = (record.epoch, record.settled, record.forfeited, record.recovered)
-    rows = (amount for row in record.rows.values() for amount in (row.granted, row.spent, row.reserved))
-    return "an amount in the record is negative" if min((*sums, *rows)) < 0 else ""
+    least = min(record.epoch, record.floor)
+    for account in record.accounts.values():
+        least = min(least, account.settled, account.forfeited, account.recovered)
+        for row in account.rows.values():
+            least = min(least, row.granted, row.spent, row.reserved)
+    return "an amount in the record is negative" if least < 0 else ""
 
 
 def _unreadable(key: LedgerKey, why: str) -> StoreUnreadable:
     namespace, budget = _split(key)
     return StoreUnreadable(
-        f"ledger {key.budget} {key.window} cannot be read: {why}: delete the LLMLedger"
-        f" {namespace}/{ledger_name(budget, key.window)} to have it rebuilt from the budget's status (take the chart's"
+        f"ledger {key} cannot be read: {why}: delete the LLMLedger"
+        f" {namespace}/{_name(budget, key)} to have it rebuilt from the budget's status (take the chart's"
         " ValidatingAdmissionPolicyBinding for ledgers away for that moment)"
     )

@@ -7,25 +7,26 @@ who gets what; `core/ledger` does. Which window is current is decided by this cl
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
 from keelage_api.sync import Right, Statement, SyncRequest
 from keelage_api.will import Will
-from keelage_api.window import Window, window_at
-from keelage_operator.core.burn import Burn, burned, rate_of
+from keelage_api.window import Window
+from keelage_operator.core.attribution import Attribution
 from keelage_operator.core.identity import PodIdentity
-from keelage_operator.core.ledger import Checkpoint, Evidence, Heard, LedgerFigures, closed, figures, pods, rebuild
+from keelage_operator.core.ledger import Checkpoint, Evidence, Heard, closed
+from keelage_operator.core.ledger_figures import LedgerFigures
+from keelage_operator.core.shard import has_values, home_of, names_a_ledger
 from keelage_operator.core.terms import BudgetInForce
-from keelage_operator.shell.ledger_page import GATHER_S, LedgerGone, LedgerPage, LedgerUnavailable
+from keelage_operator.core.windows import Windows
+from keelage_operator.shell.ledger_page import GATHER_S, Burial, LedgerGone, LedgerPage, LedgerUnavailable
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreUnavailable
+from keelage_operator.shell.ledger_view import LedgerView
 
 __all__ = ["LedgerBook", "LedgerUnavailable"]
 
@@ -37,8 +38,6 @@ RELOAD_S = 15.0
 """Between attempts to read a ledger that could not be read."""
 AT_ONCE = 16
 """Ledgers that are taken over or tidied at the same time: thousands one after the other would take minutes."""
-CLOCK_STEP_MAX = timedelta(days=1)
-"""By how much a clock may be set back without the window being left again."""
 KEPT = timedelta(days=1)
 """A ledger on which nobody can spend any more stays for so long after its window."""
 LOOKED_FOR_MAX = 16
@@ -46,9 +45,6 @@ LOOKED_FOR_MAX = 16
 GONE_S = 600.0
 """Deleted pods are remembered for so long, so that a belated statement does not open a row that nobody closes."""
 GONE_MAX = 10_000
-
-_BUDGET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-_WINDOW = re.compile(r"|\d{4}-[0-9TWZ-]{2,16}")
 
 
 def _ignore(_budget: str) -> None:
@@ -77,10 +73,10 @@ class LedgerBook:
         self._budgets: dict[str, BudgetInForce] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
         self._pages: dict[LedgerKey, LedgerPage] = {}
-        self._newest: dict[str, tuple[tuple[str, str], Window]] = {}
+        self._windows = Windows()
         self._gone: OrderedDict[str, float] = OrderedDict()
-        self._burns: dict[str, Burn] = {}
-        """Of budgets whose figures were asked for."""
+        self._attribution = Attribution()
+        self._view = LedgerView(self._pages, self._attribution, self.known_of, clock, self.now_s)
         self._leading = False
         self._tidier: asyncio.Task[None] | None = None
         self.on_change: Callable[[str], None] = _ignore
@@ -127,13 +123,15 @@ class LedgerBook:
         for page in self._pages.values():
             await page.close()
         self._pages.clear()
+        self._attribution.clear()
+        self._view.forget()
 
     def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None:
         """The budgets in force by `<namespace>/<budget>`, and what their status says was committed."""
         changed = {name for name, terms in budgets.items() if self._budgets.get(name) != terms}
         before, self._budgets = self._budgets, dict(budgets)
-        self._newest = {name: newest for name, newest in self._newest.items() if name in budgets}
-        self._burns = {name: burn for name, burn in self._burns.items() if name in budgets}
+        self._windows.keep_only(budgets)
+        self._view.keep_only(budgets)
         self._checkpoints = dict(checkpoints)
         for page in self._pages.values():
             if _uid(before, page) != _uid(budgets, page):
@@ -198,67 +196,80 @@ class LedgerBook:
         if self._leading:
             pages = [page for page in self._pages.values() if _may_hold(page, uid)]
             will = self.read_will(uid, message) if message else None
+            told = self._attribution.of_pod(uid)
+            # The first of a budget's ledgers that closes its rows keeps what it told.
+            burials = [
+                Burial(uid, _evidence(uid, will, page.key), told.pop((page.key.budget, page.key.window), {}))
+                for page in pages
+            ]
             outcomes = await asyncio.gather(
-                *(page.pod_gone(uid, _evidence(uid, will, page.key)) for page in pages), return_exceptions=True
+                *(page.pod_gone(burial) for page, burial in zip(pages, burials, strict=True)), return_exceptions=True
             )
             for page, outcome in zip(pages, outcomes, strict=True):
                 if isinstance(outcome, LedgerGone):  # with its namespace: no row is left to close
                     self._pages.pop(page.key, None)
                 elif isinstance(outcome, BaseException):
                     raise outcome
+            self._attribution.forget_pod(uid)
+
+    def attribute(self, pod: PodIdentity, request: SyncRequest) -> bool:
+        """Note for whom a pod spent; whether it should tell all of that, since it was not heard before."""
+        if not self._leading or pod.uid in self._gone:
+            return False
+        shares = [share for share in request.shares if self._is_current(pod.namespace, share.budget, share.window)]
+        return self._attribution.hear(f"{pod.uid}.{request.incarnation}", shares)
+
+    def _is_current(self, namespace: str, budget: str, window: str) -> bool:
+        terms = self._budgets.get(budget) if budget.startswith(f"{namespace}/") else None
+        return terms is not None and self._window(terms).id == window
 
     def pods(self) -> frozenset[str]:
         """Uids of all pods that hold a row: those that do not exist any more are to be told by `pod_gone`."""
-        return frozenset().union(*(pods(page.record) for page in self._pages.values() if page.record is not None))
+        return frozenset().union(*(page.pods() or () for page in self._pages.values()))
 
     def figures(self, name: str) -> LedgerFigures | None:
         """Of the current window; None if the budget is not in force or this replica does not lead."""
         terms = self._budgets.get(name)
         if terms is None or not self._leading:
             return None
-        window = self._window(terms)
-        page = self._pages.get(LedgerKey(name, window.id))
-        record = page.record if page is not None else None
-        known = record is not None
-        if record is None:
-            record = rebuild(window, self._checkpoints.get(name), self.now_s())
-        # The record keeps the bounds that it was opened with; another time zone moves them.
-        found = dataclasses.replace(figures(window.id, record, terms.limit, self.now_s()), window=window)
-        if known or not found.spent:  # a checkpoint counts what is leased as spent: not for the rate
-            self._burns[name] = burned(self._burns.get(name), window.id, found.spent, self._clock())
-        burn = self._burns.get(name)
-        return dataclasses.replace(found, burn=rate_of(burn)) if burn is not None else found
+        return self._view.of(terms, self._window(terms))
 
     def _to_be_looked_for(self, statement: Statement) -> bool:
         """Whether it is about a former window that only the store may know of."""
         terms = self._budgets.get(statement.budget)
         current = self._window(terms).id if terms is not None else ""
-        return (
-            statement.window not in ("", current) and LedgerKey(statement.budget, statement.window) not in self._pages
-        )
+        return statement.window not in ("", current) and _key(statement, statement.window) not in self._pages
 
     def _told(self, pod: PodIdentity, statement: Statement) -> LedgerPage | None:
         """The ledger of a statement: that of its window, or the current one if it names none."""
-        if not _names_a_ledger(pod.namespace, statement):
+        if not names_a_ledger(pod.namespace, statement):
             return None
         terms = self._budgets.get(statement.budget)
         current = self._window(terms) if terms is not None else None
-        key = LedgerKey(statement.budget, statement.window or (current.id if current is not None else ""))
-        if not key.window:
+        window = statement.window or (current.id if current is not None else "")
+        if not window or has_values(window) is not bool(statement.value):
             return None
+        key = _key(statement, window)
         # Of another window only the store knows whether there is a ledger: a holder that is told that it is gone
         # forgets what it spent there.
         return self._page(key, current if current is not None and key.window == current.id else None)
 
     def _without_ledger(self, pod: PodIdentity, statement: Statement) -> list[Right]:
         terms = self._budgets.get(statement.budget)
-        if terms is None or not _names_a_ledger(pod.namespace, statement):
+        if terms is None or not names_a_ledger(pod.namespace, statement):
             return [_error(statement, f"LLMBudget {statement.budget} is not in force: see its conditions")]
+        if terms.valued is not bool(statement.value):
+            return [_error(statement, f"spec.per of LLMBudget {statement.budget} has changed: ask by its new values")]
         # Its window is over and its ledger tidied away: nothing is left to say but where to go on.
-        return [
-            Right(statement.budget, statement.window, statement.seq, statement.granted, spent=statement.spent),
-            self._signpost(terms, statement.seq, ""),
-        ]
+        last = Right(
+            statement.budget,
+            statement.window,
+            statement.seq,
+            statement.granted,
+            spent=statement.spent,
+            value=statement.value,
+        )
+        return [last, *self._signpost(terms, last, "")]
 
     def _answer(self, page: LedgerPage, right: Right, holder: str) -> list[Right]:
         terms = self._budgets.get(right.budget)
@@ -267,34 +278,24 @@ class LedgerBook:
         window = self._window(terms)
         if window.id == page.key.window:
             return [replace(right, ends_in_s=self._left_s(window))]
-        return [right, self._signpost(terms, right.seq, holder)]
+        return [right, *self._signpost(terms, right, holder)]
 
-    def _signpost(self, terms: BudgetInForce, seq: int, holder: str) -> Right:
-        """Names the current window and grants nothing in it."""
+    def _signpost(self, terms: BudgetInForce, former: Right, holder: str) -> list[Right]:
+        """Names the current window and grants nothing in it. A value is asked for when it is needed next."""
+        if terms.valued or former.value:
+            return []
         window = self._window(terms)
         page = self._pages.get(LedgerKey(terms.name, window.id))
-        row = page.record.rows.get(holder) if page is not None and page.record is not None else None
+        row = page.record.account().rows.get(holder) if page is not None and page.record is not None else None
         spent = row.spent if row is not None else 0
-        return Right(
-            terms.name, window.id, seq, granted=0, ends_in_s=self._left_s(window), spent=spent, limit=terms.limit
-        )
+        left_s = self._left_s(window)
+        return [Right(terms.name, window.id, former.seq, granted=0, ends_in_s=left_s, spent=spent, limit=terms.cap)]
 
     def _left_s(self, window: Window) -> float:
         return max(0.0, (window.ends_at - self._wall()).total_seconds())
 
     def _window(self, terms: BudgetInForce) -> Window:
-        """The current window; one that has begun is not left again when the clock goes back a little."""
-        now, kind = self._wall(), (terms.every.value, terms.zone)
-        newest = self._newest.get(terms.name)
-        if newest is not None and newest[0] == kind and newest[1].starts_at <= now < newest[1].ends_at:
-            return newest[1]  # several times per statement: the calendar is asked once per window
-        window = window_at(terms.every, ZoneInfo(terms.zone), now)
-        # One that begins far ahead is from a clock that was wrong: it would stand for years.
-        latest = now + CLOCK_STEP_MAX
-        if newest is not None and newest[0] == kind and window.starts_at <= newest[1].starts_at <= latest:
-            return newest[1]
-        self._newest[terms.name] = (kind, window)
-        return window
+        return self._windows.of(terms, self._wall())
 
     def _page(self, key: LedgerKey, window: Window | None) -> LedgerPage:
         page = self._pages.get(key)
@@ -313,9 +314,11 @@ class LedgerBook:
         while True:
             await asyncio.sleep(TIDY_S)
             for name, terms in self._budgets.items():
-                before = self._newest.get(name)
-                if before is not None and self._window(terms) != before[1]:
+                if self._windows.rolled(terms, self._wall()):
                     self.on_change(name)
+            for name in self._view.owed():
+                self.on_change(name)
+            self._attribution.keep_only({name: self._window(terms).id for name, terms in self._budgets.items()})
             reload = self._clock() >= reload_s
             reload_s = self._clock() + RELOAD_S if reload else reload_s
             await asyncio.gather(*(self._tidied(page, reload, slots) for page in list(self._pages.values())))
@@ -332,24 +335,26 @@ class LedgerBook:
                 if reload and page.record is None:
                     LOG.error("tried again in %g s: %s", RELOAD_S, error)
             except Exception:  # a bug that one ledger brings out must not leave all the others untidied
-                LOG.exception("ledger %s %s cannot be tidied", page.key.budget, page.key.window)
+                LOG.exception("ledger %s cannot be tidied", page.key)
 
     async def _drop(self, key: LedgerKey, page: LedgerPage) -> None:
         record, version = page.record, page.version
-        if record is not None and version is not None and closed(record) and record.ends_at + KEPT < self._wall():
+        if record is not None and version is not None and record.ends_at + KEPT < self._wall() and closed(record):
             await self._store.delete(key, version)
             self._pages.pop(key, None)
 
     # What a page asks of the book
 
-    def limit_of(self, key: LedgerKey) -> int:
+    def cap_of(self, key: LedgerKey) -> int:
         """0 for a window that is over or a budget that is not in force: nothing more is granted there."""
         terms = self._budgets.get(key.budget)
-        return terms.limit if terms is not None and self._window(terms).id == key.window else 0
+        return terms.cap if terms is not None and self._window(terms).id == key.window else 0
 
-    def checkpoint_of(self, key: LedgerKey) -> Checkpoint | None:
+    def known_of(self, key: LedgerKey) -> int:
         checkpoint = self._checkpoints.get(key.budget)
-        return checkpoint if checkpoint is not None and checkpoint.window == key.window else None
+        if checkpoint is None or checkpoint.window != key.window:
+            return 0
+        return checkpoint.of(key.shard, key.valued)
 
     def opens(self, key: LedgerKey) -> bool:
         return key.budget in self._budgets
@@ -364,20 +369,16 @@ class LedgerBook:
 def _may_hold(page: LedgerPage, uid: str) -> bool:
     """Whether the pod may have a row there. One in a ledger that is unreadable now is closed after a later list of
     pods: the burials of a whole cluster must not wait for it."""
-    return uid in pods(page.record) if page.record is not None else not page.unreadable
+    there = page.pods()
+    return uid in there if there is not None else not page.unreadable
 
 
 def _evidence(uid: str, will: Will | None, key: LedgerKey) -> Evidence | None:
-    promise = will.on(key.budget, key.window) if will is not None else None
-    if will is None or promise is None:
-        return None
-    return Evidence(f"{uid}.{will.incarnation}", will.seq, promise.promised)
+    return Evidence(f"{uid}.{will.incarnation}", will, key.budget, key.window) if will is not None else None
 
 
-def _names_a_ledger(namespace: str, statement: Statement) -> bool:
-    """Whether the names are a budget of the pod's namespace and a window: a store makes paths of them."""
-    owner, _, budget = statement.budget.partition("/")
-    return owner == namespace and bool(_BUDGET.fullmatch(budget)) and bool(_WINDOW.fullmatch(statement.window))
+def _key(statement: Statement, window: str) -> LedgerKey:
+    return LedgerKey(statement.budget, window, home_of(window, statement.value))
 
 
 def _uid(budgets: Mapping[str, BudgetInForce], page: LedgerPage) -> str:
@@ -387,4 +388,4 @@ def _uid(budgets: Mapping[str, BudgetInForce], page: LedgerPage) -> str:
 
 
 def _error(statement: Statement, text: str) -> Right:
-    return Right(statement.budget, statement.window, statement.seq, granted=0, error=text)
+    return Right(statement.budget, statement.window, statement.seq, granted=0, error=text, value=statement.value)

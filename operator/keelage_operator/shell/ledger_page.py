@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from keelage_api.errors import KeelageError
-from keelage_api.sync import Right
+from keelage_api.sync import By, Right
 from keelage_api.window import Window
-from keelage_operator.core.ledger import Checkpoint, Evidence, Heard, LedgerRecord, apply, pod_gone, rebuild
+from keelage_operator.core.attribution import kept
+from keelage_operator.core.ledger import Evidence, Heard, LedgerRecord, apply, pods, pods_gone, rebuild
+from keelage_operator.core.ledger_figures import Bounds, Tally, tally
 from keelage_operator.shell.ledger_store import (
     LedgerKey,
     LedgerStore,
     StoreConflict,
     Stored,
+    StoreFull,
     StoreGone,
     StoreUnavailable,
     StoreUnreadable,
@@ -25,6 +28,12 @@ from keelage_operator.shell.ledger_store import (
 
 GATHER_S = 0.05
 """Statements of so long go into one write: at most twenty writes per second and ledger."""
+PACE_MAX_S = 0.5
+"""Between writes of a ledger with many values: 300 of them are 50 KiB, and 100 KiB per second are enough for etcd."""
+PACE_S = PACE_MAX_S / 300
+"""The same, for each value."""
+LATER = 10
+"""What need not be stored before it is answered waits for so many paces: half a second, or five."""
 CONFLICTS_MAX = 5
 """Writes in a row that somebody else was ahead of; only a second leader or a person writes here."""
 
@@ -40,11 +49,13 @@ class LedgerGone(LedgerUnavailable):
 class PageOwner(Protocol):
     """What the book knows and a page asks for."""
 
-    def limit_of(self, key: LedgerKey) -> int:
-        """Pico-dollars that may be granted in all; 0 where nothing more may be."""
+    def cap_of(self, key: LedgerKey) -> int:
+        """What may be granted in all, on each account; 0 where nothing more may be."""
         ...
 
-    def checkpoint_of(self, key: LedgerKey) -> Checkpoint | None: ...
+    def known_of(self, key: LedgerKey) -> int:
+        """What the status says was committed there; 0: nothing."""
+        ...
 
     def opens(self, key: LedgerKey) -> bool:
         """Whether a ledger that is not in the store may be made: its budget exists."""
@@ -60,12 +71,21 @@ class PageOwner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Burial:
+    """A pod that is gone."""
+
+    uid: str
+    evidence: Evidence | None = None
+    shares: Mapping[By, Mapping[str, int]] = field(default_factory=dict)
+    """What it told to have spent, by name: to be kept in this ledger."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Ask:
+    """One of both, or neither: then what is at hand is to be stored."""
+
     heard: Heard | None
-    gone: str
-    """Pod uid; empty: a statement."""
-    evidence: Evidence | None
-    """Of the pod that is gone."""
+    burial: Burial | None
     answer: asyncio.Future[Right | None]
 
 
@@ -92,6 +112,9 @@ class LedgerPage:
         """As last stored; what a deleted ledger is made of again."""
         self._asks: list[_Ask] = []
         self._task: asyncio.Task[None] | None = None
+        self._wrote_s = float("-inf")
+        self._tally: tuple[LedgerRecord, Bounds, Tally] | None = None
+        self._pods: tuple[LedgerRecord, frozenset[str]] | None = None
 
     @property
     def version(self) -> str | None:
@@ -100,19 +123,38 @@ class LedgerPage:
 
     async def hear(self, heard: Heard) -> Right | None:
         """The answer to a statement; None: a newer one was heard before. LedgerUnavailable."""
-        return await self._ask(heard, "")
+        return await self._ask(heard, None)
 
-    async def pod_gone(self, uid: str, evidence: Evidence | None = None) -> None:
+    async def pod_gone(self, burial: Burial) -> None:
         """Stored when it returns. LedgerUnavailable."""
-        await self._ask(None, uid, evidence)
+        await self._ask(None, burial)
 
     async def flush(self, reload: bool = False) -> None:
         """Store what was not urgent; with `reload` also find out what is stored where that is not known.
 
         LedgerUnavailable.
         """
-        if (self._dirty or self._doubtful or (reload and self.record is None)) and self._task is None:
-            await self._ask(None, "")
+        later = self._dirty and asyncio.get_running_loop().time() >= self._wrote_s + LATER * self._pace_s()
+        if (later or self._doubtful or (reload and self.record is None)) and self._task is None:
+            await self._ask(None, None)
+
+    def tally(self, bounds: Bounds) -> Tally | None:
+        """The sums over the record; None where it is not known. Added up once for each record."""
+        record, known = self.record, self._tally
+        if record is None:
+            return None
+        if known is None or known[0] is not record or known[1] != bounds:
+            known = self._tally = (record, bounds, tally(record, bounds))
+        return known[2]
+
+    def pods(self) -> frozenset[str] | None:
+        """Uids of the pods that have a row; None where the record is not known."""
+        record, known = self.record, self._pods
+        if record is None:
+            return None
+        if known is None or known[0] is not record:
+            known = self._pods = (record, pods(record))
+        return known[1]
 
     def let_go(self) -> None:
         """The budget was deleted, or is another one: only what the store has counts.
@@ -142,7 +184,7 @@ class LedgerPage:
                 continue
             except StoreUnavailable as error:
                 raise LedgerUnavailable(str(error)) from error
-        raise LedgerUnavailable(f"ledger {self.key.budget} {self.key.window} is being written by somebody else")
+        raise LedgerUnavailable(f"ledger {self.key} is being written by somebody else")
 
     async def close(self) -> None:
         """Answer nobody any more."""
@@ -153,18 +195,19 @@ class LedgerPage:
         self._fail(self._asks, LedgerUnavailable("this replica does not lead any more"))
         self._asks = []
 
-    async def _ask(self, heard: Heard | None, gone: str, evidence: Evidence | None = None) -> Right | None:
+    async def _ask(self, heard: Heard | None, burial: Burial | None) -> Right | None:
         answer: asyncio.Future[Right | None] = asyncio.get_running_loop().create_future()
-        self._asks.append(_Ask(heard, gone, evidence, answer))
+        self._asks.append(_Ask(heard, burial, answer))
         if self._task is None:
-            self._task = asyncio.create_task(self._serve(), name=f"ledger {self.key.budget} {self.key.window}")
+            self._task = asyncio.create_task(self._serve(), name=f"ledger {self.key}")
         return await answer
 
     async def _serve(self) -> None:
         asks: list[_Ask] = []
         try:
             while self._asks:
-                await asyncio.sleep(self._gather_s)
+                ready_s = self._wrote_s + self._pace_s() - asyncio.get_running_loop().time()
+                await asyncio.sleep(max(self._gather_s, ready_s))
                 asks, self._asks = self._asks, []
                 try:
                     await self._settle(asks)
@@ -182,13 +225,12 @@ class LedgerPage:
     async def _settle(self, asks: Sequence[_Ask]) -> None:
         """Apply, store if need be, answer; once more from a fresh state if somebody else was ahead."""
         batch = tuple(ask.heard for ask in asks if ask.heard is not None)
+        burials = tuple(ask.burial for ask in asks if ask.burial is not None)
+        flush, full = len(batch) < len(asks), False
         for _ in range(CONFLICTS_MAX):
             before = await self._current()
-            applied = apply(before, batch, self._owner.limit_of(self.key), self._owner.now_s())
-            record = applied.record
-            for ask in asks:
-                record = pod_gone(record, ask.gone, ask.evidence) if ask.gone else record
-            flush = any(ask.heard is None for ask in asks)
+            applied = apply(before, batch, self._owner.cap_of(self.key), self._owner.now_s(), full)
+            record = _buried(applied.record, burials) if burials else applied.record
             try:
                 if applied.urgent or flush or self._version is None:
                     await self._write(record, self._version)
@@ -199,16 +241,20 @@ class LedgerPage:
             except StoreConflict:
                 self._forget()
                 continue
+            except StoreFull as error:
+                if full:
+                    raise LedgerUnavailable(str(error)) from error
+                full = True
+                continue
             except StoreUnavailable as error:
                 raise LedgerUnavailable(str(error)) from error
-            rights = {(holder, right.seq): right for holder, right in applied.rights}
+            rights = {(holder, right.value, right.seq): right for holder, right in applied.rights}
             for ask in asks:
                 if not ask.answer.done():
-                    heard = ask.heard
-                    ask.answer.set_result(rights.get((heard.holder, heard.statement.seq)) if heard else None)
+                    ask.answer.set_result(rights.get(_named(ask.heard)) if ask.heard is not None else None)
             self._owner.changed(self.key.budget)
             return
-        raise LedgerUnavailable(f"ledger {self.key.budget} {self.key.window} is being written by somebody else")
+        raise LedgerUnavailable(f"ledger {self.key} is being written by somebody else")
 
     async def _current(self) -> LedgerRecord:
         """The record to go on from: the one at hand, the stored one, or a new one."""
@@ -244,14 +290,13 @@ class LedgerPage:
 
     def _anew(self) -> LedgerRecord:
         """For a ledger that does not exist: yet, or any more. What was stored or is in the status stays counted."""
-        checkpoint, now_s = self._owner.checkpoint_of(self.key), self._owner.now_s()
-        lost = self._remembered
+        known, now_s, lost = self._owner.known_of(self.key), self._owner.now_s(), self._remembered
         window = Window(self.key.window, lost.starts_at, lost.ends_at) if lost is not None else self.window
         if window is None or not self._owner.opens(self.key):
-            raise LedgerGone(f"ledger {self.key.budget} {self.key.window} is not there")
+            raise LedgerGone(f"ledger {self.key} is not there")
         self._version = None
         self._epoch = (lost.epoch if lost is not None else 0) + 1
-        return replace(rebuild(window, checkpoint, now_s, lost), epoch=self._epoch)
+        return replace(rebuild(window, known, now_s, lost, self.key.valued), epoch=self._epoch)
 
     async def _write(self, record: LedgerRecord, version: str | None) -> None:
         if version is None:
@@ -260,6 +305,13 @@ class LedgerPage:
             stored = await self._store.replace(self.key, record, version)
         self.record = self._remembered = stored.record
         self._version, self._dirty, self._doubtful = stored.version, False, False
+        self._wrote_s = asyncio.get_running_loop().time()
+
+    def _pace_s(self) -> float:
+        """Between two writes: longer, the more there is to write."""
+        if not self.key.valued or self.record is None:
+            return self._gather_s
+        return max(self._gather_s, min(PACE_MAX_S, PACE_S * len(self.record.accounts)))
 
     def _forget(self) -> None:
         """The stored state is not known: load it before anything else is said."""
@@ -270,3 +322,17 @@ class LedgerPage:
         for ask in asks:
             if not ask.answer.done():
                 ask.answer.set_exception(error)
+
+
+def _named(heard: Heard) -> tuple[str, str, int]:
+    return heard.holder, heard.statement.value, heard.statement.seq
+
+
+def _buried(record: LedgerRecord, burials: Sequence[Burial]) -> LedgerRecord:
+    """Without the pods that are gone; what those told that were in it is kept."""
+    there = pods(record)
+    after = pods_gone(record, {burial.uid: burial.evidence for burial in burials})
+    for burial in burials:
+        if burial.shares and burial.uid in there:
+            after = replace(after, shares=kept(after.shares, burial.shares))
+    return after

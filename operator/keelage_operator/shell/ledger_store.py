@@ -7,6 +7,10 @@ from typing import Protocol
 
 from keelage_api.errors import KeelageError
 from keelage_operator.core.ledger import LedgerRecord
+from keelage_operator.core.shard import has_values
+
+RECORD_BYTES_MAX = 1 << 20
+"""etcd refuses requests above 1.5 MiB, the API server's own fields included."""
 
 
 class StoreConflict(KeelageError):
@@ -25,12 +29,34 @@ class StoreUnreadable(StoreUnavailable):
     """What is stored is no ledger; asking again does not help before somebody deletes it."""
 
 
+class StoreFull(StoreUnavailable):
+    """The record is greater than RECORD_BYTES_MAX: nothing was written."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class LedgerKey:
     budget: str
     """`<namespace>/<budget>`."""
     window: str
-    """Window id."""
+    """Window id, as of `core.shard.ledger_window`."""
+    shard: int = 0
+
+    @property
+    def valued(self) -> bool:
+        """Whether it holds an account for each value."""
+        return has_values(self.window)
+
+    def __str__(self) -> str:
+        return f"{self.budget} {self.window}{f' shard {self.shard}' if self.valued else ''}"
+
+
+def check_size(key: LedgerKey, encoded: int) -> None:
+    """StoreFull for a record of that many bytes if no store should take it."""
+    if encoded > RECORD_BYTES_MAX:
+        raise StoreFull(
+            f"ledger {key} would have {encoded} bytes, more than {RECORD_BYTES_MAX}: let the budget hold per something"
+            " with fewer values, or for fewer pods"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +105,19 @@ class MemoryStore:
 
     async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
         if key in self._stored:
-            raise StoreConflict(f"ledger {key.budget} {key.window} exists already")
+            raise StoreConflict(f"ledger {key} exists already")
         return self._write(key, record)
 
     async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
         stored = self._stored.get(key)
         if stored is None or stored.version != version:
-            raise StoreConflict(f"ledger {key.budget} {key.window} is not at version {version}")
+            raise StoreConflict(f"ledger {key} is not at version {version}")
         return self._write(key, record)
 
     async def delete(self, key: LedgerKey, version: str) -> None:
         stored = self._stored.get(key)
         if stored is not None and stored.version != version:
-            raise StoreConflict(f"ledger {key.budget} {key.window} is not at version {version}")
+            raise StoreConflict(f"ledger {key} is not at version {version}")
         self._stored.pop(key, None)
 
     def _write(self, key: LedgerKey, record: LedgerRecord) -> Stored:

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from keelage_api.money import PICO_PER_USD
-from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.threshold import reached
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from keelage_operator.core.ledger import LedgerRecord
-from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, Stored, StoreUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, Stored, StoreUnavailable, check_size
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class SqliteStore:
     async def load(self, key: LedgerKey) -> Stored | None:
         def query() -> Stored | None:
             found = self._db.execute(
-                "SELECT record, version FROM ledger WHERE budget = ? AND window = ?", (key.budget, key.window)
+                "SELECT record, version FROM ledger WHERE budget = ? AND window = ?", _place(key)
             ).fetchone()
             return None if found is None else Stored(_decode(key, found[0]), str(found[1]))
 
@@ -56,7 +56,7 @@ class SqliteStore:
     async def list_keys(self) -> tuple[LedgerKey, ...]:
         def query() -> tuple[LedgerKey, ...]:
             rows = self._db.execute("SELECT budget, window FROM ledger ORDER BY budget, window").fetchall()
-            return tuple(LedgerKey(budget, window) for budget, window in rows)
+            return tuple(sorted(_key(budget, place) for budget, place in rows))
 
         return await self._in_thread(query)
 
@@ -81,21 +81,24 @@ class SqliteStore:
     async def delete(self, key: LedgerKey, version: str) -> None:
         def query() -> None:
             where = "WHERE budget = ? AND window = ?"
-            name = (key.budget, key.window)
+            name = _place(key)
             gone = self._db.execute(f"DELETE FROM ledger {where} AND version = ?", (*name, version)).rowcount
             if not gone and self._db.execute(f"SELECT 1 FROM ledger {where}", name).fetchone():
-                raise StoreConflict(f"ledger {key.budget} {key.window} is not at version {version}")
+                raise StoreConflict(f"ledger {key} is not at version {version}")
 
         await self._in_thread(query)
 
     async def _write(self, key: LedgerKey, record: LedgerRecord, statement: str, more: tuple[str, ...]) -> Stored:
+        encoded = msgspec.json.encode(record)
+        check_size(key, len(encoded))
+
         def query() -> Stored:
             # Random, so that none comes again when a key is deleted and created: a late write must not match.
             version = secrets.token_hex(8)
-            values = (msgspec.json.encode(record), version, key.budget, key.window, *more)
+            values = (encoded, version, *_place(key), *more)
             written = self._db.execute(statement, values).fetchone()
             if written is None:
-                raise StoreConflict(f"ledger {key.budget} {key.window} is at another version")
+                raise StoreConflict(f"ledger {key} is at another version")
             return Stored(record, version)
 
         return await self._in_thread(query)
@@ -111,9 +114,19 @@ class SqliteStore:
             raise StoreUnavailable(f"ledger file: {error}") from error
 
 
+def _place(key: LedgerKey) -> tuple[str, str]:
+    """Budget and window in the table; the shard is a part of the latter, as in `2026-11.u/7`."""
+    return key.budget, f"{key.window}/{key.shard}" if key.valued else key.window
+
+
+def _key(budget: str, place: str) -> LedgerKey:
+    window, _, shard = place.partition("/")
+    return LedgerKey(budget, window, int(shard or 0))
+
+
 def _decode(key: LedgerKey, data: bytes) -> LedgerRecord:
     """A record that cannot be read is never taken for an empty one."""
     try:
         return msgspec.json.decode(data, type=LedgerRecord)
     except msgspec.DecodeError as error:
-        raise StoreUnavailable(f"ledger {key.budget} {key.window} cannot be read: {error}") from error
+        raise StoreUnavailable(f"ledger {key} cannot be read: {error}") from error

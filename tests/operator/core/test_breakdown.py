@@ -12,7 +12,7 @@ from keelage_api.money import PICO_PER_USD, parse_usd
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_operator.core.breakdown import LedgerPicture, breakdown, dollars, told
-from keelage_operator.core.ledger import LedgerRecord, Row, RowState
+from keelage_operator.core.ledger import Account, LedgerRecord, Row, RowState
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -20,14 +20,23 @@ RECORD = LedgerRecord(
     starts_at=datetime(2026, 11, 1, tzinfo=UTC),
     ends_at=datetime(2026, 12, 1, tzinfo=UTC),
     epoch=3,
-    settled=parse_usd("1.2"),
-    forfeited=parse_usd("0.25"),
-    rows={
-        "uid-1.a": Row(
-            granted=parse_usd("0.5"), spent=parse_usd("0.100000000001"), reserved=parse_usd("0.2"), heard_s=NOW_S - 2
-        ),
-        "uid-2.b": Row(granted=parse_usd("1"), spent=parse_usd("1"), heard_s=NOW_S - 90, state=RowState.RELEASED),
-        "uid-3.c": Row(granted=parse_usd("0.3"), heard_s=NOW_S - 90),
+    accounts={
+        "": Account(
+            settled=parse_usd("1.2"),
+            forfeited=parse_usd("0.25"),
+            rows={
+                "uid-1.a": Row(
+                    granted=parse_usd("0.5"),
+                    spent=parse_usd("0.100000000001"),
+                    reserved=parse_usd("0.2"),
+                    heard_s=NOW_S - 2,
+                ),
+                "uid-2.b": Row(
+                    granted=parse_usd("1"), spent=parse_usd("1"), heard_s=NOW_S - 90, state=RowState.RELEASED
+                ),
+                "uid-3.c": Row(granted=parse_usd("0.3"), heard_s=NOW_S - 90),
+            },
+        )
     },
 )
 
@@ -94,12 +103,16 @@ def test_the_parts_add_up_to_the_limit(
     record = LedgerRecord(
         starts_at=RECORD.starts_at,
         ends_at=RECORD.ends_at,
-        settled=settled,
-        forfeited=forfeited,
-        recovered=recovered,
-        rows={
-            f"uid-{index}.x": Row(granted=spent + reserved + idle, spent=spent, reserved=reserved, state=state)
-            for index, (spent, reserved, idle, state) in enumerate(rows)
+        accounts={
+            "": Account(
+                settled=settled,
+                forfeited=forfeited,
+                recovered=recovered,
+                rows={
+                    f"uid-{index}.x": Row(granted=spent + reserved + idle, spent=spent, reserved=reserved, state=state)
+                    for index, (spent, reserved, idle, state) in enumerate(rows)
+                },
+            )
         },
     )
     found = breakdown(record, limit, NOW_S)

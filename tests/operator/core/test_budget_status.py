@@ -17,7 +17,7 @@ from keelage_operator.core.accept import AcceptedBudget, accept_budget
 from keelage_operator.core.budget_status import budget_status, instant, refuses, used
 from keelage_operator.core.burn import burned, rate_of
 from keelage_operator.core.compile import CompiledBudget
-from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.problem import Problem
 
 NOW = "2026-11-21T00:00:00Z"

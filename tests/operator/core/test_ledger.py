@@ -7,22 +7,23 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from keelage_api.sync import Right, Statement
+from keelage_api.will import Promise, Will, account_of
 from keelage_api.window import Window
 from keelage_operator.core.ledger import (
     LEARNING_S,
-    ROWS_PER_POD_MAX,
+    Account,
     Applied,
-    Checkpoint,
     Evidence,
     Heard,
     LedgerRecord,
     RowState,
     apply,
     committed,
-    figures,
-    pod_gone,
+    pods_gone,
     rebuild,
 )
+from keelage_operator.core.ledger_account import ROWS_PER_POD_MAX
+from keelage_operator.core.ledger_figures import Bounds, LedgerFigures, figures, tally
 
 WINDOW = Window("2026-11", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
 BLANK = LedgerRecord(WINDOW.starts_at, WINDOW.ends_at)
@@ -55,10 +56,22 @@ def only(applied: Applied) -> Right:
     return right
 
 
+def shown(record: LedgerRecord, now_s: int, limit: int = 1000) -> LedgerFigures:
+    bounds = Bounds(limit)
+    return figures(WINDOW, bounds, [tally(record, bounds)], now_s)
+
+
+def buried(record: LedgerRecord, holder: str, seq: int, promised: int) -> Account:
+    """The account after the pod of that holder is gone, and left a will."""
+    will = Will(holder.partition(".")[2], seq, {account_of("shop/month", WINDOW.id): Promise(0, promised)})
+    evidence = Evidence(holder, will, "shop/month", WINDOW.id)
+    return pods_gone(record, {holder.partition(".")[0]: evidence}).account()
+
+
 def test_what_is_wanted_is_granted_and_must_be_stored_first() -> None:
     applied = hear(BLANK, says("a.1", 1, want=100, min_want=50))
     assert applied.urgent
-    assert only(applied) == Right("shop/month", WINDOW.id, 1, granted=100, limit=1000)
+    assert only(applied) == Right("shop/month", WINDOW.id, 1, granted=100, limit=1000, used=0)
     assert committed(applied.record) == 100
 
 
@@ -66,7 +79,7 @@ def test_a_statement_that_changes_no_right_need_not_be_stored_at_once() -> None:
     first = hear(BLANK, says("a.1", 1, want=100)).record
     applied = hear(first, says("a.1", 2, granted=100, spent=30, reserved=20, keep=100))
     assert not applied.urgent
-    assert applied.record.rows["a.1"].spent == 30
+    assert applied.record.account().rows["a.1"].spent == 30
     assert only(applied).granted == 100
 
 
@@ -74,7 +87,7 @@ def test_a_belated_or_doubled_statement_changes_nothing_and_has_no_answer() -> N
     first = hear(BLANK, says("a.1", 2, want=100)).record
     for late in (says("a.1", 1, keep=0), says("a.1", 2, want=100)):
         applied = hear(first, late)
-        assert applied.record.rows == first.rows
+        assert applied.record.account().rows == first.account().rows
         assert applied.rights == ()
 
 
@@ -83,7 +96,7 @@ def test_a_holder_that_did_not_hear_of_a_raise_is_not_told_of_it_without_a_write
     applied = hear(first, says("a.1", 2))
     assert not applied.urgent
     assert only(applied).granted == 0
-    assert applied.record.rows["a.1"].granted == 100
+    assert applied.record.account().rows["a.1"].granted == 100
 
 
 def test_what_a_holder_gives_back_goes_to_another_in_the_same_write() -> None:
@@ -99,7 +112,7 @@ def test_what_a_holder_gives_back_goes_to_another_in_the_same_write() -> None:
 def test_a_row_never_shrinks_below_what_is_spent_and_reserved() -> None:
     first = hear(BLANK, says("a.1", 1, want=100)).record
     applied = hear(first, says("a.1", 2, granted=100, spent=30, reserved=20, keep=0))
-    assert applied.record.rows["a.1"].granted == 50
+    assert applied.record.account().rows["a.1"].granted == 50
 
 
 def test_a_request_that_waits_is_served_whole_or_not_at_all_and_makes_the_others_give_back() -> None:
@@ -142,7 +155,7 @@ def test_a_release_returns_what_was_not_spent_and_late_duplicates_do_not_take_it
     first = hear(BLANK, says("a.1", 1, want=100)).record
     applied = hear(first, says("a.1", 3, granted=40, spent=40, keep=40, final=True))
     assert applied.urgent
-    assert applied.record.rows["a.1"].state is RowState.RELEASED
+    assert applied.record.account().rows["a.1"].state is RowState.RELEASED
     assert committed(applied.record) == 40
     assert committed(hear(applied.record, says("a.1", 2, granted=100, spent=20)).record) == 40
 
@@ -150,31 +163,32 @@ def test_a_release_returns_what_was_not_spent_and_late_duplicates_do_not_take_it
 def test_a_pod_that_is_gone_without_a_word_forfeits_what_it_did_not_tell() -> None:
     first = hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=10)).record
     told = hear(first, says("a.1", 2, granted=100, spent=30, keep=100)).record
-    record = pod_gone(told, "a")
-    assert (record.settled, record.forfeited, set(record.rows)) == (30, 70, {"b.1"})
+    record = pods_gone(told, {"a": None})
+    account = record.account()
+    assert (account.settled, account.forfeited, set(account.rows)) == (30, 70, {"b.1"})
     assert committed(record) == committed(told)
-    assert pod_gone(record, "a") is record
+    assert pods_gone(record, {"a": None}) is record
 
 
 def test_evidence_returns_what_a_vanished_pod_did_not_spend_unless_the_pod_spoke_after_it() -> None:
     first = hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=10)).record
     told = hear(first, says("a.1", 5, granted=100, spent=30, keep=100)).record
-    fresh = pod_gone(told, "a", Evidence("a.1", seq=5, promised=40))
+    fresh = buried(told, "a.1", 5, 40)
     assert (fresh.settled, fresh.forfeited, set(fresh.rows)) == (40, 0, {"b.1"})
-    for evidence in (Evidence("a.1", seq=4, promised=40), Evidence("a.2", seq=5, promised=40)):
-        stale = pod_gone(told, "a", evidence)
+    for holder, seq in (("a.1", 4), ("a.2", 5)):
+        stale = buried(told, holder, seq, 40)
         assert (stale.settled, stale.forfeited) == (30, 70)
-    understated = pod_gone(told, "a", Evidence("a.1", seq=6, promised=20))
+    understated = buried(told, "a.1", 6, 20)
     assert (understated.settled, understated.forfeited) == (30, 0)
 
 
 def test_a_new_incarnation_makes_the_old_one_suspect_until_it_speaks_again() -> None:
     first = hear(BLANK, says("a.1", 1, want=100)).record
     second = hear(first, says("a.2", 1, want=100)).record
-    assert second.rows["a.1"].state is RowState.SUSPECT
+    assert second.account().rows["a.1"].state is RowState.SUSPECT
     assert committed(second) == 200
-    assert figures(WINDOW.id, second, 1000, NOW).uncertain == 100
-    assert hear(second, says("a.1", 2, granted=100, keep=0)).record.rows["a.1"].state is RowState.OUTSTANDING
+    assert shown(second, NOW).uncertain == 100
+    assert hear(second, says("a.1", 2, granted=100, keep=0)).record.account().rows["a.1"].state is RowState.OUTSTANDING
 
 
 def test_spending_without_a_right_is_counted_even_above_the_limit() -> None:
@@ -190,17 +204,17 @@ def test_a_lowered_limit_takes_back_nothing_and_grants_nothing() -> None:
 
 
 def test_a_rebuilt_ledger_forgets_nothing_and_waits_for_claims() -> None:
-    record = rebuild(WINDOW, Checkpoint(WINDOW.id, 600), NOW)
+    record = rebuild(WINDOW, 600, NOW)
     asked = hear(record, says("b.1", 1, want=100, min_want=100))
     assert only(asked).granted == 0
     claimed = hear(asked.record, says("a.1", 7, granted=250, spent=100, keep=250)).record
-    assert (claimed.recovered, committed(claimed)) == (350, 600)
+    assert (claimed.account().recovered, committed(claimed)) == (350, 600)
     later = hear(claimed, says("b.1", 2, want=100, min_want=100), now_s=NOW + LEARNING_S)
     assert only(later).granted == 100
 
 
 def test_a_claim_that_the_limit_cannot_bear_is_counted_and_answered_lower() -> None:
-    record = replace(BLANK, settled=900)
+    record = replace(BLANK, accounts={"": Account(settled=900)})
     applied = hear(record, says("a.1", 7, granted=250, spent=30, reserved=20, keep=250))
     assert committed(applied.record) == 1150
     assert only(applied).granted == 100
@@ -215,14 +229,14 @@ def test_a_holder_that_forgot_its_spending_is_told() -> None:
 
 
 def test_figures_add_up() -> None:
-    record = replace(
-        hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=100)).record, settled=7, forfeited=3, recovered=2
-    )
+    both = hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=100)).record
+    account = replace(both.account(), settled=7, forfeited=3, recovered=2)
+    record = replace(both, accounts={"": account})
     told = hear(record, says("a.1", 2, granted=100, spent=30, reserved=20, keep=100), now_s=NOW + 50).record
-    shown = figures(WINDOW.id, told, 1000, NOW + 60)
-    assert (shown.spent, shown.reserved, shown.leased, shown.forfeited) == (39, 20, 170, 3)
-    assert (shown.uncertain, shown.granted, shown.committed) == (100, 200, 212)
-    assert (shown.reporting, shown.silent) == (1, 1)
+    found = shown(told, NOW + 60)
+    assert (found.spent, found.reserved, found.leased, found.forfeited) == (39, 20, 170, 3)
+    assert (found.uncertain, found.granted, found.committed) == (100, 200, 212)
+    assert (found.reporting, found.silent) == (1, 1)
 
 
 def test_a_pod_that_loses_its_journal_at_every_start_does_not_fill_the_ledger() -> None:
@@ -232,5 +246,5 @@ def test_a_pod_that_loses_its_journal_at_every_start_does_not_fill_the_ledger() 
         word = Heard(f"pod.{number}", Statement("shop/day", "w", 1, spent=1, reserved=1))
         record = apply(record, [word], 1000, number).record
         assert committed(record) == before + 2, "what was granted stays counted"
-    assert len(record.rows) == ROWS_PER_POD_MAX
-    assert (record.settled, record.forfeited) == (192, 192)
+    assert len(record.account().rows) == ROWS_PER_POD_MAX
+    assert (record.account().settled, record.account().forfeited) == (192, 192)

@@ -9,7 +9,7 @@ from tests.operator.shell.shop import WINDOW, budget, figures, route
 
 from keelage_api.window import Window
 from keelage_operator.core.compile import BudgetManifest, RouteManifest, compile_namespace
-from keelage_operator.core.ledger import LedgerFigures
+from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.price_book import price_book
 from keelage_operator.core.reconcile import EventPost, EventType, SidecarPod, Snapshot, StatusPatch, reconcile
 from keelage_operator.core.speakers import Speaker

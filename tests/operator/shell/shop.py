@@ -13,7 +13,8 @@ from keelage_api.proxy_config import Quota
 from keelage_api.sync import Right, SyncRequest
 from keelage_api.window import Window
 from keelage_operator.core.identity import PodIdentity
-from keelage_operator.core.ledger import Checkpoint, LedgerFigures
+from keelage_operator.core.ledger import Checkpoint
+from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.price_book import price_book
 from keelage_operator.core.speakers import Speakers
 from keelage_operator.core.terms import BudgetInForce

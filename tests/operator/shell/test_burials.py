@@ -103,8 +103,8 @@ def test_a_new_leader_settles_every_ledger_of_pods_that_vanished_while_nobody_le
         await controller.led()
         await asyncio.sleep(1)
         for budget, settled, forfeited in ((DAY, 30, 70), (HOUR, 0, 100)):
-            record = store.record(budget)
-            assert (list(record.rows), record.settled, record.forfeited) == (["here.1"], settled, forfeited)
+            account = store.record(budget).account()
+            assert (list(account.rows), account.settled, account.forfeited) == (["here.1"], settled, forfeited)
         running.cancel()
         await asyncio.wait([running])
         await book.stop_leading()
@@ -123,10 +123,10 @@ def test_a_vanished_pod_is_settled_when_the_store_answers_again() -> None:
         running = asyncio.create_task(controller.run())
         await controller.led()
         await asyncio.sleep(3 * RETRY_S)
-        assert list(store.record(DAY).rows) == ["vanished.1"]
+        assert list(store.record(DAY).account().rows) == ["vanished.1"]
         store.down = False
         await asyncio.sleep(2 * RETRY_S)
-        assert store.record(DAY).rows == {}
+        assert store.record(DAY).account().rows == {}
         running.cancel()
         await asyncio.wait([running])
         await book.stop_leading()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.operator.shell.fake_cluster import FakeCluster, Fault
 
-from keelage_operator.core.ledger import LedgerRecord, Row
+from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.shell.cluster import Json
 from keelage_operator.shell.kubernetes_store import KubernetesStore
 from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, StoreGone, StoreUnavailable, StoreUnreadable
@@ -18,8 +18,7 @@ RECORD = LedgerRecord(
     starts_at=datetime(2026, 11, 21, 14, tzinfo=UTC),
     ends_at=datetime(2026, 11, 21, 15, tzinfo=UTC),
     epoch=3,
-    settled=8_999_999_123_456_789_012,
-    rows={"uid.1": Row(granted=5, spent=2, seq=9)},
+    accounts={"": Account(settled=8_999_999_123_456_789_012, rows={"uid.1": Row(granted=5, spent=2, seq=9)})},
 )
 
 

@@ -124,9 +124,9 @@ def ledger_after(message: str) -> tuple[int, int]:
         return await settled(message)
 
     scenes: Coroutine[object, object, LedgerRecord] = scene()
-    record = run(scenes)
-    assert record.rows == {}
-    return record.settled, record.forfeited
+    account = run(scenes).account()
+    assert account.rows == {}
+    return account.settled, account.forfeited
 
 
 def test_a_last_will_returns_what_it_does_not_promise() -> None:

@@ -140,7 +140,7 @@ def test_what_changes_no_right_is_stored_later() -> None:
         assert figures is not None
         assert (figures.spent, figures.leased) == (40, 60)
         await asyncio.sleep(2)
-        assert (await stored(store)).rows["a.1"].spent == 40
+        assert (await stored(store)).account().rows["a.1"].spent == 40
         assert "shop/day" in replica.changed
         await replica.book.stop_leading()
 
@@ -314,7 +314,7 @@ def test_the_window_rolls_late_words_go_to_the_old_one_and_the_clock_does_not_go
         (right,) = await tell(replica.book, wish(4))
         assert right.window == "2026-11-22"
         await asyncio.sleep(2)
-        assert (await stored(store)).rows["a.1"].spent == 60
+        assert (await stored(store)).account().rows["a.1"].spent == 60
         await replica.book.stop_leading()
 
     on_virtual_time(scene())
@@ -327,7 +327,7 @@ def test_a_pod_that_is_gone_is_forfeited_and_heard_no_more() -> None:
         await tell(book, wish(1))
         assert book.pods() == {"a"}
         await book.pod_gone("a")
-        assert (await stored(store)).forfeited == 100
+        assert (await stored(store)).account().forfeited == 100
         (right,) = await tell(book, wish(2, 0, "2026-11-21", 100, 60, 100))
         assert right.error
         assert book.pods() == frozenset()
@@ -459,7 +459,7 @@ def test_a_ledger_that_cannot_be_read_does_not_keep_the_others_from_being_led() 
             await book.pod_gone(f"p{number}")  # returns: the burials of a whole cluster do not wait for it
         assert store.reads == before
         await book.pod_gone(POD.uid)
-        assert (await stored(store)).forfeited == 100
+        assert (await stored(store)).account().forfeited == 100
         await book.stop_leading()
 
     on_virtual_time(scene())

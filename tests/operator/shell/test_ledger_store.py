@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.operator.shell.fake_cluster import FakeCluster
 
-from keelage_operator.core.ledger import LedgerRecord, Row
+from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.shell.kubernetes_store import KubernetesStore
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, MemoryStore, StoreConflict
 from keelage_operator.shell.sqlite_store import SqliteStore
@@ -19,7 +19,7 @@ RECORD = LedgerRecord(
     starts_at=datetime(2026, 11, 1, tzinfo=UTC),
     ends_at=datetime(2026, 12, 1, tzinfo=UTC),
     epoch=3,
-    rows={"pod.1": Row(granted=9 * 10**18, spent=1)},
+    accounts={"": Account(rows={"pod.1": Row(granted=9 * 10**18, spent=1)})},
 )
 LATER = LedgerRecord(starts_at=RECORD.starts_at, ends_at=RECORD.ends_at, epoch=4)
 

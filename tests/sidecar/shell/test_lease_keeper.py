@@ -200,7 +200,7 @@ def test_leaving_returns_what_was_not_spent() -> None:
             assert isinstance(hold, Hold)
             keeper.settle(hold, Charge(7))
         await keeper.leave()
-        (row,) = ledger.record.rows.values()
+        (row,) = ledger.record.account().rows.values()
         assert (row.state, row.granted, row.spent) == (RowState.RELEASED, 7, 7)
         assert ledger.requests[-1].leaving
 

@@ -1,0 +1,210 @@
+"""What people and metrics are shown of a budget's window: the sums over its ledgers. Pure; amounts in its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import nlargest
+
+from keelage_api.sync import By
+from keelage_api.window import Window
+from keelage_operator.core.ledger import LedgerRecord
+from keelage_operator.core.ledger_row import SILENT_AFTER_S, RowState
+
+TOP_MAX = 10
+"""Names in a list of the greatest."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFigures:
+    window: Window
+    limit: int
+    """Without what may be overdrawn; of each value, where there are values. All else is the sum over them."""
+    spent: int
+    """Settled, told by live holders, or recovered; without what was forfeited."""
+    reserved: int
+    """By requests in flight."""
+    leased: int
+    """Granted and not spent."""
+    forfeited: int
+    uncertain: int
+    """The part of `leased` whose holder is silent or was succeeded."""
+    granted: int
+    """Sum of granted of live rows."""
+    committed: int
+    """settled + forfeited + recovered + granted: the checkpoint."""
+    reporting: int
+    silent: int
+    burn: int = 0
+    """Spending per hour, of late; not the ledger's to know."""
+    overdraft: int = 0
+    """By how much the limit may be passed before calls are refused."""
+    overdrawn: int = 0
+    """By how much it was passed, forfeits included; over all values that passed theirs."""
+    pending_recall: int = 0
+    """Of what is leased, that which the limit does not bear any more: it was lowered, and it is being given back."""
+    values: int = 0
+    """Accounts that there are; 0: the limit holds for all calls together."""
+    values_exhausted: int = 0
+    """Those of them that have nothing left, overdraft included."""
+    top: tuple[tuple[str, int], ...] = ()
+    """The values that spent most, with what they spent; at most TOP_MAX, the greatest first."""
+    fullest: int = 0
+    """Percent of its limit that the fullest value has used, forfeits included; rounded down."""
+    shards: tuple[int, ...] = ()
+    """`committed` by shard, where there are values."""
+    shares: Mapping[By, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    """The models, features and users that spent most, the greatest first; `(other)` is all the rest."""
+
+    @property
+    def cap(self) -> int:
+        return self.limit + self.overdraft
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a budget allows to each of its accounts."""
+
+    limit: int
+    overdraft: int = 0
+    hard: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """One holder, in all its rows of one ledger."""
+
+    heard_s: int
+    """When it spoke last, of any of them; 0: it was succeeded or has said goodbye."""
+    leased: int = 0
+    lost: int = 0
+    """The part of `leased` whose row was succeeded."""
+    live: bool = False
+    """Whether it has a row that is not released."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The sums over one ledger. It does not depend on the time: it holds until the record changes."""
+
+    spent: int = 0
+    reserved: int = 0
+    forfeited: int = 0
+    granted: int = 0
+    committed: int = 0
+    overdrawn: int = 0
+    pending_recall: int = 0
+    values: int = 0
+    values_exhausted: int = 0
+    top: tuple[tuple[str, int], ...] = ()
+    fullest: int = 0
+    presences: Mapping[str, Presence] = field(default_factory=dict)
+    """By holder."""
+
+
+def tally(record: LedgerRecord, bounds: Bounds) -> Tally:
+    spent = reserved = forfeited = granted = overdrawn = pending = values = exhausted = fullest = 0
+    cap = bounds.limit + bounds.overdraft
+    each: list[tuple[str, int]] = []
+    presences: dict[str, Presence] = {}
+    for value, account in record.accounts.items():
+        own_granted = own_spent = 0
+        for holder, row in account.rows.items():
+            own_granted += row.granted
+            own_spent += row.spent
+            if row.state is not RowState.RELEASED:
+                reserved += row.reserved
+            presences[holder] = _joined(
+                presences.get(holder), _presence(row.state, row.heard_s, row.granted - row.spent)
+            )
+        granted += own_granted
+        forfeited += account.forfeited
+        counted = account.settled + account.recovered + own_spent
+        spent += counted
+        used, floor = counted + account.forfeited, record.floor if value else 0
+        if bounds.hard:
+            above = floor + used + own_granted - own_spent - cap
+            pending += min(max(0, above), own_granted - own_spent)
+        if value or not record.floor:
+            overdrawn += max(0, used - bounds.limit)
+        if value:
+            values += 1
+            each.append((value, counted))
+            exhausted += floor + used >= cap
+            fullest = max(fullest, (floor + used) * 100 // bounds.limit if bounds.limit > 0 else 100)
+    return Tally(
+        spent=spent,
+        reserved=reserved,
+        forfeited=forfeited,
+        granted=granted,
+        committed=spent + forfeited + sum(presence.leased for presence in presences.values()),
+        overdrawn=overdrawn,
+        pending_recall=pending,
+        values=values,
+        values_exhausted=exhausted,
+        top=greatest(each),
+        fullest=fullest,
+        presences=presences,
+    )
+
+
+def greatest(names: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """At most TOP_MAX of those that spent anything, the greatest first; equal ones by name."""
+    spent = ((name, amount) for name, amount in names if amount > 0)
+    return tuple(sorted(nlargest(TOP_MAX, spent, key=_rank), key=lambda each: (-each[1], each[0])))
+
+
+def _rank(each: tuple[str, int]) -> int:
+    return each[1]
+
+
+def figures(window: Window, bounds: Bounds, tallies: Sequence[Tally], now_s: int) -> LedgerFigures:
+    """What the status shows at the unix second `now_s`; `tallies` are those of all ledgers of the window.
+
+    A holder that spoke lately on one account is not silent because it had nothing to say on another.
+    """
+    together: dict[str, Presence] = {}
+    for each in tallies:
+        for holder, presence in each.presences.items():
+            together[holder] = _joined(together.get(holder), presence)
+    live = [presence for presence in together.values() if presence.live]
+    loud = [presence for presence in live if presence.heard_s and now_s - presence.heard_s <= SILENT_AFTER_S]
+    leased = sum(presence.leased for presence in live)
+    return LedgerFigures(
+        window=window,
+        limit=bounds.limit,
+        spent=sum(each.spent for each in tallies),
+        reserved=sum(each.reserved for each in tallies),
+        leased=leased,
+        forfeited=sum(each.forfeited for each in tallies),
+        uncertain=leased - sum(presence.leased - presence.lost for presence in loud),
+        granted=sum(each.granted for each in tallies),
+        committed=sum(each.committed for each in tallies),
+        reporting=len(loud),
+        silent=len(live) - len(loud),
+        overdraft=bounds.overdraft,
+        overdrawn=sum(each.overdrawn for each in tallies),
+        pending_recall=sum(each.pending_recall for each in tallies),
+        values=sum(each.values for each in tallies),
+        values_exhausted=sum(each.values_exhausted for each in tallies),
+        top=greatest(name for each in tallies for name in each.top),
+        fullest=max((each.fullest for each in tallies), default=0),
+    )
+
+
+def _presence(state: RowState, heard_s: int, leased: int) -> Presence:
+    match state:
+        case RowState.OUTSTANDING:
+            return Presence(heard_s, leased, live=True)
+        case RowState.SUSPECT:
+            return Presence(0, leased, lost=leased, live=True)
+        case RowState.RELEASED:
+            return Presence(0)
+
+
+def _joined(one: Presence | None, other: Presence) -> Presence:
+    if one is None:
+        return other
+    return Presence(
+        max(one.heard_s, other.heard_s), one.leased + other.leased, one.lost + other.lost, one.live or other.live
+    )

@@ -1,0 +1,66 @@
+"""One holder's row in an account of the ledger: what it may count on, and what it told. Pure."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import msgspec
+
+from keelage_api.sync import Statement
+
+SILENT_AFTER_S = 45
+"""As for the sidecars of a route: they speak every few seconds."""
+ACTIVE_S = 10
+"""Who was silent for longer neither counts when money is shared nor makes others give back."""
+
+
+class RowState(enum.StrEnum):
+    OUTSTANDING = "Outstanding"
+    SUSPECT = "Suspect"
+    """Its incarnation was succeeded by another one; still fully counted."""
+    RELEASED = "Released"
+    """The holder said goodbye: granted == spent. Kept until its pod is gone, to know late duplicates."""
+
+
+class Row(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One holder: `<pod uid>.<incarnation>`. Amounts in the account's unit."""
+
+    granted: int = 0
+    """The total that the holder may count on; never below spent + reserved."""
+    spent: int = 0
+    reserved: int = 0
+    seq: int = 0
+    """Of the newest statement that was heard; older ones are ignored."""
+    heard_s: int = 0
+    """Wall clock of the operator, unix seconds; for showing silence, never for rights."""
+    waiting: int = 0
+    """What a waiting request lacks and did not get."""
+    since_s: int = 0
+    """When it began to wait; the longest waiting comes first."""
+    state: RowState = RowState.OUTSTANDING
+
+    @property
+    def idle(self) -> int:
+        """Held for calls that have not come."""
+        return self.granted - self.spent - self.reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    holder: str
+    """`<pod uid>.<incarnation>`."""
+    statement: Statement
+
+
+def counts_on(statement: Statement) -> int:
+    """Never less than spent + reserved: an observed budget is spent without a right."""
+    return max(statement.granted, statement.spent + statement.reserved)
+
+
+def speaks(row: Row, now_s: int) -> bool:
+    return row.state is RowState.OUTSTANDING and now_s - row.heard_s <= ACTIVE_S
+
+
+def pod_of(holder: str) -> str:
+    return holder.partition(".")[0]
