@@ -18,7 +18,6 @@ from keelage_api.proxy_config import ProxyConfig
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.settings import Settings
 from keelage_sidecar.shell.admin import Admin, Health
-from keelage_sidecar.shell.attempt import Means
 from keelage_sidecar.shell.call_log import CallLog
 from keelage_sidecar.shell.config_watch import ConfigSource, ConfigWatch
 from keelage_sidecar.shell.credentials import Credentials
@@ -26,6 +25,7 @@ from keelage_sidecar.shell.exchange import Exchange
 from keelage_sidecar.shell.journal import open_holder
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerClient, SidecarReport
 from keelage_sidecar.shell.limits import Limits
+from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.metrics import Metrics, Standing
 from keelage_sidecar.shell.server import Server
 from keelage_sidecar.shell.upstream import Upstream
@@ -78,6 +78,7 @@ class Sidecar:
             self._tell,
             user=settings.user,
             feature=settings.feature,
+            pod=settings.pod,
             id_prefix=f"kl_{secrets.token_hex(8)}_",
         )
         self._server = Server(self._exchange.handle)

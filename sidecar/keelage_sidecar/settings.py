@@ -40,6 +40,8 @@ class Settings:
     user: str = ""
     feature: str = ""
     """Of calls that name none: the pod's labels."""
+    pod: str = ""
+    """Its name: for limits that hold per pod."""
     drain_s: float = 1.0
     """How long calls may go on after SIGTERM; the kubelet leaves native sidecars 2 s at the least."""
 
@@ -65,6 +67,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         token_file=Path(environ.get("KEELAGE_TOKEN_FILE") or plain.token_file),
         user=environ.get("KEELAGE_USER", ""),
         feature=environ.get("KEELAGE_FEATURE", ""),
+        pod=environ.get("KEELAGE_POD", ""),
         drain_s=_seconds(environ, "KEELAGE_DRAIN_S", plain.drain_s),
     )
 

@@ -27,6 +27,7 @@ def test_everything_can_be_set() -> None:
         "KEELAGE_HEALTH": "[::]:2",
         "KEELAGE_USER": "ann",
         "KEELAGE_FEATURE": "triage",
+        "KEELAGE_POD": "web-1",
         "KEELAGE_DRAIN_S": "0.5",
     }
     assert read_settings(environ) == Settings(
@@ -39,6 +40,7 @@ def test_everything_can_be_set() -> None:
         token_file=Path("/t"),
         user="ann",
         feature="triage",
+        pod="web-1",
         drain_s=0.5,
     )
 

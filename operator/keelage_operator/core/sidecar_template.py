@@ -167,7 +167,10 @@ def _environment(template: SidecarTemplate, facts: PodFacts) -> list[dict[str, o
         *template.extra_env,
     ]
     # The API server leaves an empty value out: written, it would look changed at every second look.
-    return [{"name": name, "value": value} for name, value in pairs if value]
+    found: list[dict[str, object]] = [{"name": name, "value": value} for name, value in pairs if value]
+    # At admission a pod of a ReplicaSet has no name yet.
+    found.append({"name": "KEELAGE_POD", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}})
+    return found
 
 
 def _mounts(facts: PodFacts) -> list[dict[str, object]]:

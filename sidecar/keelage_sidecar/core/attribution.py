@@ -6,7 +6,7 @@ applications may invent never costs more than its place in a short list.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from keelage_api.sync import By, Share
@@ -16,8 +16,10 @@ NAMES_MAX = 64
 OTHER = "(other)"
 NOBODY = "(none)"
 """Of calls that name no feature or user."""
-PERIODS_MAX = 256
-"""Budgets and windows counted at a time; more than a pod falls under."""
+BUDGETS_MAX = 128
+"""More than a pod falls under."""
+WINDOWS_MAX = 2
+"""Of one budget: calls that began in the window before may end in this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Attribution:
     """Cumulative amounts in each budget's unit."""
 
     def __init__(self) -> None:
-        self._amounts: dict[tuple[str, str], dict[By, dict[str, int]]] = {}
+        self._amounts: dict[str, dict[str, dict[By, dict[str, int]]]] = {}
+        """By budget and window."""
         self._grown: set[tuple[str, str, By, str]] = set()
         self._telling: set[tuple[str, str, By, str]] = set()
 
@@ -41,11 +44,9 @@ class Attribution:
         for budget, window, amount in paid:
             if amount <= 0:
                 continue
-            period = self._amounts.get((budget, window))
+            period = self._period(budget, window)
             if period is None:
-                if len(self._amounts) >= PERIODS_MAX:
-                    continue
-                period = self._amounts[budget, window] = {by: {} for by in By}
+                continue
             for by, name in names.items():
                 amounts = period[by]
                 known = name or NOBODY
@@ -54,18 +55,14 @@ class Attribution:
                 amounts[known] = amounts.get(known, 0) + amount
                 self._grown.add((budget, window, by, known))
 
-    def tell(self, periods: Collection[tuple[str, str]]) -> tuple[Share, ...]:
-        """What grew since it was told and heard last. Then counts of all but those budgets and windows are dropped."""
+    def tell(self) -> tuple[Share, ...]:
+        """What grew since it was told and heard last."""
         self._telling |= self._grown
         self._grown = set()
-        told = tuple(
-            Share(budget, window, by, name, self._amounts[budget, window][by][name])
+        return tuple(
+            Share(budget, window, by, name, self._amounts[budget][window][by][name])
             for budget, window, by, name in sorted(self._telling)
         )
-        for period in [each for each in self._amounts if each not in periods]:
-            del self._amounts[period]
-            self._telling = {key for key in self._telling if key[:2] != period}
-        return told
 
     def heard(self, tell_all: bool) -> None:
         """The last `tell` arrived; `tell_all`: whoever heard it has heard nothing before."""
@@ -73,7 +70,24 @@ class Attribution:
         if tell_all:
             self._grown |= {
                 (budget, window, by, name)
-                for (budget, window), period in self._amounts.items()
+                for budget, windows in self._amounts.items()
+                for window, period in windows.items()
                 for by, amounts in period.items()
                 for name in amounts
             }
+
+    def _period(self, budget: str, window: str) -> dict[By, dict[str, int]] | None:
+        windows = self._amounts.get(budget)
+        if windows is None:
+            if len(self._amounts) >= BUDGETS_MAX:
+                return None
+            windows = self._amounts[budget] = {}
+        period = windows.get(window)
+        if period is None:
+            if len(windows) >= WINDOWS_MAX:
+                oldest = next(iter(windows))
+                del windows[oldest]
+                for keys in (self._grown, self._telling):
+                    keys -= {key for key in keys if key[:2] == (budget, oldest)}
+            period = windows[window] = {by: {} for by in By}
+        return period

@@ -51,6 +51,16 @@ class Charge:
     requests: int = 0
     """1 if it was sent."""
 
+    def plus(self, other: Charge) -> Charge:
+        """Both together."""
+        return Charge(
+            self.picodollars + other.picodollars,
+            self.tokens + other.tokens,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.requests + other.requests,
+        )
+
     def of(self, unit: Unit) -> int:
         """The amount for an account of that unit; what is only held while a request runs costs nothing."""
         match unit:

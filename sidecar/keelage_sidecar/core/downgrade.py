@@ -13,6 +13,8 @@ from keelage_sidecar.core.routing import Plan, RoutingTable, value_of
 class Downgraded:
     plan: Plan
     """Its rule's tier is the cheaper one."""
+    candidate: int
+    """Index of the tier's first candidate in it."""
     budget: str
     """`<namespace>/<budget>` that asked for it."""
 
@@ -38,7 +40,7 @@ def at_start(
             return None
         lowered = table.lowered(plan, 0, tier, facts)
         if lowered is not None:
-            return Downgraded(lowered, budget)
+            return Downgraded(lowered, 0, budget)
     return None
 
 
@@ -52,5 +54,5 @@ def at_limit(table: RoutingTable, plan: Plan, index: int, budget: str, facts: Fa
             for step in terms.downgrades:
                 lowered = table.lowered(plan, index + 1, step.tier, facts)
                 if lowered is not None:
-                    return Downgraded(lowered, budget)
+                    return Downgraded(lowered, index + 1, budget)
     return None

@@ -48,9 +48,18 @@ class CallRecord:
     reason: str = ""
     """Of a refusal, or the type of the upstream's error."""
     budget: str = ""
+    """That refused the call, or had it downgraded."""
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()
     """Top-level fields that the sidecar put in."""
+    limit: str = ""
+    """The rate limit that refused the call."""
+    clamped: int = 0
+    """The output cap that it was lowered to for a budget's sake; 0: it was not."""
+    downgraded: str = ""
+    """The cheaper tier that it was given for a budget's sake."""
+    queue_ms: float = 0.0
+    """Spent waiting for room in a provider's limits."""
 
     def line(self) -> bytes:
         """The record as one line, with its newline."""
@@ -89,9 +98,13 @@ class CallRecord:
                 "latency_ms": round(self.latency_ms, 3),
                 "first_token_ms": None if self.first_token_ms is None else round(self.first_token_ms, 3),
                 "wait_ms": round(self.wait_ms, 3),
+                "queue_ms": round(self.queue_ms, 3),
                 "stop_reason": self.stop_reason,
                 "reason": self.reason,
                 "budget": self.budget,
+                "limit": self.limit,
+                "clamped": self.clamped,
+                "downgraded": self.downgraded,
                 "upstream_request_id": self.upstream_request_id,
                 "injected": self.injected,
             },

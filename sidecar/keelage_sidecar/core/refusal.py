@@ -36,6 +36,8 @@ class Refusal:
     should_retry: bool = False
     budget: str = ""
     """`<namespace>/<budget>` where a budget refused."""
+    limit: str = ""
+    """`Quota.name` where a rate limit refused."""
 
 
 def quoted(value: object) -> str:
@@ -65,6 +67,8 @@ def render(refusal: Refusal, dialect: Dialect, request_id: str) -> tuple[int, li
             headers.append((b"retry-after", str(math.ceil(refusal.retry_after_s)).encode()))
     if refusal.budget:
         headers.append((b"x-keelage-budget", refusal.budget.encode()))
+    if refusal.limit:
+        headers.append((b"x-keelage-limit", refusal.limit.encode()))
     return status, headers, body
 
 

@@ -21,6 +21,8 @@ class Failure(enum.StrEnum):
     """No connection: nothing was sent."""
     TIMEOUT = "Timeout"
     RESET = "Reset"
+    LIMITED = "Limited"
+    """Nothing was sent: the provider's limits had no room in time. Not counted as an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Again:
 @dataclass(frozen=True, slots=True)
 class Stop:
     refusal: Refusal | None
-    """None: hand on the last answer as it is, with `x-should-retry: false` if it was a retryable one."""
+    """None: hand on the last answer as it is, with `x-should-retry: false` if it was a retryable one; after
+    Failure.LIMITED there is none."""
 
 
 _RETRY_AFTER_MAX_MS = 60_000
@@ -74,15 +77,18 @@ def next_step(
     last = ends[-1]
     if last.status is not None and not is_retryable(last.status):
         return Stop(None)
-    left = plan.rule.retry.attempts - len(ends)
+    made = tuple(end for end in ends if end.failure is not Failure.LIMITED)
+    left = plan.rule.retry.attempts - len(made)
     if left <= 0 or (patience_left_ms is not None and patience_left_ms <= 0):
         return Stop(_give_up(plan, last))
     following = last.candidate + 1
     has_following = following < len(plan.candidates)
+    if last.failure is Failure.LIMITED:
+        return Again(following, 0) if has_following else Stop(None)
     delay_ms = _delay_ms(plan, ends, pick)
     if (
         last.should_retry is not False
-        and _share_left(plan, ends) > 0
+        and _share_left(plan, made) > 0
         and _fits(delay_ms, plan, has_following, patience_left_ms)
     ):
         return Again(last.candidate, delay_ms)
@@ -128,6 +134,8 @@ def _give_up(plan: Plan, last: AttemptEnd) -> Refusal | None:
             return Refusal(503, "UpstreamUnreachable", f"backend {backend.name}: no connection to {backend.endpoint}")
         case Failure.RESET:
             return Refusal(503, "UpstreamReset", f"backend {backend.name} closed the connection before it answered")
+        case Failure.LIMITED:
+            return None  # the limit's own refusal says it
 
 
 def _retry_after_ms(given: dict[bytes, bytes], now_unix_s: float) -> int | None:

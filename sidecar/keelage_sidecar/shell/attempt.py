@@ -1,93 +1,57 @@
-"""One attempt at one candidate: bound, reserve, send, relay while counting; charged in `finally`."""
+"""One attempt at one candidate: reserve, send, relay while counting; charged in `finally`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
-from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
-from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold
+from keelage_sidecar.core.attribution import Spender
+from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.meter import Meter, Reading, meter_for
 from keelage_sidecar.core.outgoing import outgoing
+from keelage_sidecar.core.provider_limits import left_of, remaining
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import Again, AttemptEnd, Failure, answered, is_retryable, next_step
-from keelage_sidecar.core.routing import Plan, RoutingTable
+from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
 from keelage_sidecar.core.settlement import settle_attempt
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.answer import Answer, UpstreamError
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.credentials import Credentials
-from keelage_sidecar.shell.refusals import credential_missing, denied
+from keelage_sidecar.shell.means import Means
+from keelage_sidecar.shell.refusals import credential_missing
 from keelage_sidecar.shell.relay import Body, relay, reply_headers
+from keelage_sidecar.shell.reservation import Busy, Reservation, reserve_attempt
 from keelage_sidecar.shell.story import Story
-from keelage_sidecar.shell.upstream import Upstream
 
-BUDGET_WAIT_S = 5.0
-"""How long a call waits for money that others hold, but never past its application's patience."""
 SWALLOWED_BYTES = 64 * 1024
 SWALLOWED_S = 2.0
 """How much of an answer that is not passed on is read: enough for the type of its error."""
 
 
-class Purse(Protocol):
-    """Who pays: the lease keeper."""
-
-    def try_reserve(self, claims: tuple[Claim, ...]) -> Hold | None:
-        """A hold on all budgets at once, if what this sidecar holds suffices; never waits."""
-
-    async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
-        """The same, asking the ledger and waiting that long."""
-
-    def settle(self, hold: Hold, charge: Charge) -> None:
-        """Replace the hold by what the attempt used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """All that an attempt uses of the outside world."""
-
-    purse: Purse
-    upstream: Upstream
-    credentials: Credentials
-    clock: Callable[[], float]
-    """Monotonic seconds: the loop's."""
-    unix: Callable[[], float]
-    """Seconds since 1970."""
-    pick: Callable[[], float]
-    """Uniform in [0, 1)."""
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-
 async def attempt(
     means: Means, call: Call, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
-) -> Again | Refusal | None:
+) -> Again | Downgraded | Refusal | None:
     """Try candidate `index`: None once the application has its answer, else what to do instead."""
     candidate = plan.candidates[index]
-    bound = bound_of(facts, candidate, candidate.output_cap)
-    if isinstance(bound, Unbounded) and candidate.hard:
-        return bound.refusal()
     secret = means.credentials.get(candidate.backend.credential) if candidate.backend.credential else None
     if candidate.backend.credential and secret is None:
         return credential_missing(candidate.backend)
-    hold: Hold | Denied | None = None
-    if facts.endpoint.metered:
-        most = bound.charge if isinstance(bound, Bound) else Charge(requests=1)
-        claims = table.claims(candidate, plan.rule, facts, most)
-        hold = await _reserve(means, claims, story) if claims else None
-        if isinstance(hold, Denied):
-            return denied(hold, means.unix())
+    reserved = await reserve_attempt(means, table, facts, plan, index, story)
+    if isinstance(reserved, Busy):
+        story.ends.append(AttemptEnd(index, failure=Failure.LIMITED))
+        return _next(means, plan, story) or reserved.refusal
+    if not isinstance(reserved, Reservation):
+        return reserved
+    bound = reserved.bound
 
     sent = False
     answer: Answer | None = None
     meter: Meter | None = None
     try:
         method = "GET" if call.method == "HEAD" else call.method
-        request = outgoing(facts, candidate, candidate.output_cap, secret, call.headers, call.target, method)
+        request = outgoing(facts, candidate, reserved.output_cap, secret, call.headers, call.target, method)
         story.attempt_begins(candidate, bound, request.changed)
         timeouts = candidate.backend.timeouts
         left_s = story.patience_left_s(means.clock())
@@ -98,6 +62,7 @@ async def attempt(
         answer = connection.send(request.method, request.target, request.headers, request.body, timeouts)
         await answer.head()
         story.upstream_request_id = _request_id(answer)
+        _hear_limits(means, table, candidate, answer)
         body = Body(answer)
         meter = meter_for(facts, candidate, body.streaming)
         final = is_retryable(answer.status)
@@ -110,7 +75,7 @@ async def attempt(
         first = await body.read()
         story.first_token_s = means.clock()
         headers = reply_headers(answer.headers, decoded=body.decoded, final=final, request_id=story.request_id)
-        call.begin(answer.status, headers, body.length)
+        call.begin(answer.status, headers + story.marks(), body.length)
         whole = await relay(call, body, meter, first, candidate.backend.dialect, story.request_id)
         story.outcome = outcomes.OK if whole else outcomes.TRUNCATED
         return None
@@ -128,8 +93,10 @@ async def attempt(
             status = answer.status if answer is not None else 0
             reading = meter.result(status, complete) if meter is not None else Reading(None, False)
             settlement = settle_attempt(reading, bound, candidate, status, sent)
-            if isinstance(hold, Hold):
-                means.purse.settle(hold, settlement.charge)
+            for hold in reserved.holds:
+                means.purse.settle(hold, settlement.charge, Spender(candidate.model, facts.feature, facts.user))
+            if reading.final_usage and reading.usage is not None:
+                means.expectations.learn(candidate.model, len(facts.body), reading.usage)
             story.attempt_settled(reading, settlement)
             if reading.error and story.outcome == outcomes.OK:
                 story.outcome = outcomes.UPSTREAM_ERROR
@@ -137,24 +104,19 @@ async def attempt(
             story.outcome = outcomes.UPSTREAM_ERROR
 
 
-async def _reserve(means: Means, claims: tuple[Claim, ...], story: Story) -> Hold | Denied:
-    hold = means.purse.try_reserve(claims)
-    if hold is not None:
-        return hold
-    began_s = means.clock()
-    left_s = story.patience_left_s(began_s)
-    patience_s = BUDGET_WAIT_S if left_s is None else max(0.0, min(BUDGET_WAIT_S, left_s))
-    try:
-        return await means.purse.reserve(claims, patience_s)
-    finally:
-        story.wait_s += means.clock() - began_s
-
-
 def _next(means: Means, plan: Plan, story: Story) -> Again | Refusal | None:
     left_s = story.patience_left_s(means.clock())
     left_ms = None if left_s is None else int(left_s * 1000)
     step = next_step(plan, tuple(story.ends), means.pick(), left_ms)
     return step if isinstance(step, Again) else step.refusal
+
+
+def _hear_limits(means: Means, table: RoutingTable, candidate: Candidate, answer: Answer) -> None:
+    """Any answer may say what is left of the provider's limits."""
+    quotas = table.limits(candidate.backend.name)
+    if quotas:
+        for name, left in left_of(quotas, remaining(answer.headers, means.unix())):
+            means.purse.note_left(name, left)
 
 
 async def _swallow(body: Body, meter: Meter) -> None:

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from keelage_api.proxy_config import OnClientDisconnect
+from keelage_sidecar.core.downgrade import Downgraded, at_start
 from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
-from keelage_sidecar.core.request import read_request
+from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.retry import Again
-from keelage_sidecar.core.routing import RoutingTable
+from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.shell import story as outcomes
-from keelage_sidecar.shell.attempt import Means, attempt
+from keelage_sidecar.shell.attempt import attempt
 from keelage_sidecar.shell.call import Call
+from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
+from keelage_sidecar.shell.reservation import reserve_rates
 from keelage_sidecar.shell.story import Story
 
 CALLS_MAX = 1024
@@ -36,14 +40,16 @@ class Exchange:
         *,
         user: str = "",
         feature: str = "",
+        pod: str = "",
         id_prefix: str = "",
     ) -> None:
-        """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod."""
+        """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod `pod`."""
         self._means = means
         self._table = table
         self._tell = tell
         self._user = user
         self._feature = feature
+        self._pod = pod
         self._id_prefix = id_prefix
         self._count = 0
         self._running = 0
@@ -77,7 +83,7 @@ class Exchange:
         table = self._table()
         if table is None:
             return NO_CONFIG
-        facts = read_request(endpoint, call.headers, call.body, self._user, self._feature)
+        facts = read_request(endpoint, call.headers, call.body, self._user, self._feature, self._pod)
         if isinstance(facts, Refusal):
             return facts
         story.facts = facts
@@ -87,14 +93,33 @@ class Exchange:
         story.plan = plan
         call.survives = plan.rule.on_client_disconnect is OnClientDisconnect.DRAIN
 
-        step: Again | Refusal | None = Again(0, 0)
-        while isinstance(step, Again):
-            if step.delay_ms:
-                await self._means.sleep(step.delay_ms / 1000)
+        rates = await reserve_rates(self._means, table, plan, facts, story)
+        if isinstance(rates, Refusal):
+            return rates
+        try:
+            return await self._attempts(call, table, facts, plan, story)
+        finally:
+            if rates is not None:
+                used = story.used
+                self._means.purse.settle(rates, replace(used, requests=min(1, used.requests)))
+
+    async def _attempts(
+        self, call: Call, table: RoutingTable, facts: Facts, plan: Plan, story: Story
+    ) -> Refusal | None:
+        """One after the other until the application has an answer; None: it has, or has left."""
+        means = self._means
+        step: Again | Downgraded | Refusal | None
+        step = at_start(table, plan, facts, means.purse.used_percent) or Again(0, 0)
+        while isinstance(step, Again | Downgraded):
+            if isinstance(step, Downgraded):
+                plan = step.plan
+                story.lowered(step)
+            elif step.delay_ms:
+                await means.sleep(step.delay_ms / 1000)
             if call.gone:  # it survives what is already being paid for, not what is yet to be bought
                 story.outcome = outcomes.CLIENT_DISCONNECT
                 return None
-            step = await attempt(self._means, call, table, facts, plan, step.candidate, story)
+            step = await attempt(means, call, table, facts, plan, step.candidate, story)
         if call.gone:
             story.outcome = outcomes.CLIENT_DISCONNECT
         return step

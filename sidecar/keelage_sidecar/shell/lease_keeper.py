@@ -11,8 +11,10 @@ from keelage_api.errors import KeelageError
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_sidecar.core.account import AccountFigures
+from keelage_sidecar.core.attribution import Attribution, Spender
 from keelage_sidecar.core.claim import NOTHING, Charge, Claim, Denied, Hold
 from keelage_sidecar.core.holder import Holder
+from keelage_sidecar.shell.purse import Room
 
 EXCHANGE_S = 5.0
 """For one exchange with the ledger; after it the answer does not count any more."""
@@ -58,6 +60,7 @@ class LeaseKeeper:
         self._wake = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[Hold | Denied]] = {}
         self._interval_s = 2.0
+        self._attribution = Attribution()
         self._exchanging = asyncio.Lock()
         self._tending: asyncio.TimerHandle | None = None
         self.report: Callable[[], SidecarReport] = SidecarReport
@@ -110,14 +113,27 @@ class LeaseKeeper:
             timer.cancel()
             self._waiting.pop(waiter.id, None)
 
-    def settle(self, hold: Hold, charge: Charge) -> None:
-        """What the call used; exactly once per hold."""
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None) -> None:
+        """What the call used, and who it was for; exactly once per hold."""
+        if spender is not None:
+            self._attribute(hold, charge, spender)
         self._holder.settle(hold, charge)
         if self._waiting:
             self._admit()
         if self._holder.eager:
             self._wake.set()
         self._tend_soon()
+
+    def room(self, claim: Claim) -> Room:
+        """What its account could pay."""
+        return Room(0, 0)
+
+    def used_percent(self, name: str, value: str) -> int | None:
+        """Of a budget's limit, by everybody."""
+        return None
+
+    def note_left(self, name: str, left: int) -> None:
+        """The provider's word on its limit."""
 
     def figures(self) -> tuple[AccountFigures, ...]:
         return self._holder.figures()
@@ -168,6 +184,7 @@ class LeaseKeeper:
                 missing_credentials=report.missing_credentials,
                 statements=statements,
                 leaving=leaving,
+                shares=self._attribution.tell(),
             )
             try:
                 async with asyncio.timeout(timeout_s):
@@ -178,11 +195,21 @@ class LeaseKeeper:
                 return False
             self.reached = True
             self._interval_s = max(0.1, reply.next_s)
+            self._attribution.heard(reply.tell_all)
             if self._holder.will.take_key(reply.will_key):
                 self._holder.declare()
             self._holder.heard(reply.rights, self._clock())
             self._admit()
             return True
+
+    def _attribute(self, hold: Hold, charge: Charge, spender: Spender) -> None:
+        units = {claim.budget: claim.unit for claim in hold.claims if not claim.quota}
+        paid = [
+            (budget, window, charge.of(units[budget]))
+            for budget, window in self._holder.payers(hold)
+            if budget in units
+        ]
+        self._attribution.count(paid, spender)
 
     def _tend_soon(self) -> None:
         if self._holder.moved and self._tending is None and self._holder.will.kept:

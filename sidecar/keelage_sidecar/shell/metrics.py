@@ -25,6 +25,8 @@ MODELS_MAX = 100
 ERRORS_MAX = 50
 """Error types come from providers as they please; a label's values are bounded."""
 ERROR_LENGTH_MAX = 64
+LIMITS_MAX = 100
+"""Names of rate limits come from the configuration; hundreds of them are more than a metric should bear."""
 TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
 DURATION_BUCKETS = tuple(round(0.01 * 2**power, 2) for power in range(17))
 """OpenTelemetry's end at 81.92 s; calls may last ten minutes."""
@@ -118,6 +120,11 @@ class Metrics(Collector):
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
         self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._clamped: defaultdict[tuple[str], int] = defaultdict(int)
+        self._downgraded: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._limited: defaultdict[tuple[str], int] = defaultdict(int)
+        self._queued: defaultdict[tuple[str], int] = defaultdict(int)
+        self._queue_s: defaultdict[tuple[str], float] = defaultdict(float)
         self._violations = 0
         self._uncertain = 0
         self._waited = 0.0
@@ -133,6 +140,7 @@ class Metrics(Collector):
         self._violations += record.bound_violated
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
+        self._tell_limits(record)
         if record.attempts == 0 or record.endpoint not in _OPERATIONS:
             return
         model = self._model(record.model, known=record.usage is not None)
@@ -146,6 +154,19 @@ class Metrics(Collector):
         if record.usage is not None:
             self._tokens.observe((*labels, "input"), record.usage.prompt_tokens)
             self._tokens.observe((*labels, "output"), record.usage.output_tokens)
+
+    def _tell_limits(self, record: CallRecord) -> None:
+        """What budgets and rates did to a call short of ending it, and which rate refused it."""
+        if record.clamped:
+            self._clamped[(record.route,)] += 1
+        if record.downgraded:
+            self._downgraded[record.route, record.downgraded] += 1
+        if record.limit:
+            known = (record.limit,) in self._limited or len(self._limited) < LIMITS_MAX
+            self._limited[(record.limit if known else "other",)] += 1
+        if record.queue_ms:
+            self._queued[(record.route,)] += 1
+            self._queue_s[(record.route,)] += record.queue_ms / 1000
 
     def exposition(self) -> tuple[bytes, bytes]:
         """Content type and text."""
@@ -167,6 +188,24 @@ class Metrics(Collector):
         yield _counter("keelage_bound_violations", "Bills above their bound: must stay 0", (), [((), self._violations)])
         yield _counter("keelage_uncertain_charges", "Calls charged without full evidence", (), [((), self._uncertain)])
         yield _counter("keelage_budget_wait_seconds", "Time calls waited for money", (), [((), self._waited)])
+        yield _counter(
+            "keelage_clamped_calls", "Output cap lowered to what a budget could pay", ("route",), self._clamped.items()
+        )
+        yield _counter(
+            "keelage_downgraded_calls",
+            "Calls that a budget gave a cheaper tier",
+            ("route", "tier"),
+            self._downgraded.items(),
+        )
+        yield _counter(
+            "keelage_rate_limited_calls", "Calls that a rate limit refused", ("limit",), self._limited.items()
+        )
+        yield _counter(
+            "keelage_queued_calls", "Calls that waited for a provider's limits", ("route",), self._queued.items()
+        )
+        yield _counter(
+            "keelage_queue_wait_seconds", "Time calls waited for a provider's limits", ("route",), self._queue_s.items()
+        )
         standing = self._standing()
         for name, amounts in (
             ("granted", [each.granted for each in standing.figures]),

@@ -29,6 +29,11 @@ TRUNCATED = Refusal(502, "UpstreamTruncated", "the provider's stream ended befor
 LEDGER_RETRY_S = 1.0
 """When a call that no ledger could be asked about is worth another try."""
 
+RATE_RETRY_S = 1.0
+"""When a call over a rate is worth another try, where nobody knows better."""
+RATE_RETRY_MAX_S = 60.0
+"""Older SDKs take a longer `retry-after` for nonsense and come again at once."""
+
 
 def credential_missing(backend: Backend) -> Refusal:
     """The pod has no file for the backend's key."""
@@ -55,13 +60,9 @@ def denied(denial: Denied, unix_s: float) -> Refusal:
         case DenialReason.BUDGET_TOO_SMALL:
             return Refusal(400, denial.reason, denial.message, field="max_tokens", budget=denial.budget)
         case DenialReason.RATE_LIMITED:
+            wait_s = RATE_RETRY_S if denial.resets_in_s is None else min(denial.resets_in_s, RATE_RETRY_MAX_S)
             return Refusal(
-                429,
-                denial.reason,
-                denial.message,
-                retry_after_s=denial.resets_in_s,
-                should_retry=True,
-                budget=denial.budget,
+                429, denial.reason, denial.message, retry_after_s=wait_s, should_retry=True, limit=denial.budget
             )
         case DenialReason.NO_RIGHTS | DenialReason.WINDOW_UNKNOWN:
             return Refusal(

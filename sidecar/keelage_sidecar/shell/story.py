@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded
+from keelage_sidecar.core.claim import NOTHING, Charge
+from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.endpoints import Endpoint
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.meter import Reading
@@ -49,6 +51,13 @@ class Story:
     injected: tuple[str, ...] = ()
     first_token_s: float | None = None
     wait_s: float = 0.0
+    queue_s: float = 0.0
+    used: Charge = NOTHING
+    """By all attempts together."""
+    clamped: int = 0
+    """The output cap that it was lowered to; 0: it was not."""
+    downgraded: str = ""
+    limit: str = ""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -61,6 +70,7 @@ class Story:
     def attempt_settled(self, reading: Reading, settlement: Settlement) -> None:
         self.reading = reading
         self.cost += settlement.amount
+        self.used = self.used.plus(settlement.charge)
         self.violated = self.violated or settlement.violated
         self.uncertain = self.uncertain or settlement.uncertain
 
@@ -68,7 +78,26 @@ class Story:
         """An upstream's failure is told as such, though the sidecar words it."""
         self.outcome = UPSTREAM_ERROR if refusal.reason.startswith("Upstream") else REFUSED
         self.reason = refusal.reason
-        self.budget = refusal.budget
+        self.budget = refusal.budget or self.budget
+        self.limit = refusal.limit
+
+    def lowered(self, step: Downgraded) -> None:
+        """The call goes on with a cheaper tier."""
+        self.plan, self.downgraded, self.budget = step.plan, step.plan.rule.tier, step.budget
+
+    def queued(self, seconds: float) -> None:
+        """An attempt waited for room in its backend's limits."""
+        self.queue_s += seconds
+
+    def marks(self) -> list[tuple[bytes, bytes]]:
+        """Headers that tell the application what was changed for a budget's sake."""
+        marks: list[tuple[bytes, bytes]] = []
+        if self.clamped:
+            marks.append((b"x-keelage-clamped", b"max_tokens=%d" % self.clamped))
+        if self.downgraded:
+            marks.append((b"x-keelage-downgraded", self.downgraded.encode()))
+            marks.append((b"x-keelage-budget", self.budget.encode()))
+        return marks
 
     def patience_left_s(self, now_s: float) -> float | None:
         """How long the application will still wait for a first byte; None where it did not say."""
@@ -105,9 +134,13 @@ class Story:
             latency_ms=(now_s - self.received_s) * 1000,
             first_token_ms=None if self.first_token_s is None else (self.first_token_s - self.received_s) * 1000,
             wait_ms=self.wait_s * 1000,
+            queue_ms=self.queue_s * 1000,
             stop_reason=reading.stop_reason if reading else "",
             reason=self.reason or (reading.error if reading else ""),
             budget=self.budget,
+            limit=self.limit,
+            clamped=self.clamped,
+            downgraded=self.downgraded,
             upstream_request_id=self.upstream_request_id,
             injected=self.injected,
         )

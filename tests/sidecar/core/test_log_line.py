@@ -13,7 +13,7 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "2026-11-21T14:00:00Z", "req_1", "messages", "ok", 200, "assistant", "triage", "assistant/anthropic", "auto",
         "claude-haiku-4-5", "claude-haiku-4-5-20251001", 2, 1, "alice", "triage", True,
         TokenUsage(30, 7, 6, 4, 42, 5, 1), 3_477_000_001, 9_000_000_000, False, False, 812.3456789, 301.5, 0.0,
-        "end_turn", injected=("max_tokens",),
+        "end_turn", injected=("max_tokens",), clamped=256, downgraded="fast", queue_ms=12.5,
     )  # fmt: skip
     line = record.line()
     assert line.endswith(b"}\n")
@@ -51,9 +51,13 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "latency_ms": 812.346,
         "first_token_ms": 301.5,
         "wait_ms": 0.0,
+        "queue_ms": 12.5,
         "stop_reason": "end_turn",
         "reason": "",
         "budget": "",
+        "limit": "",
+        "clamped": 256,
+        "downgraded": "fast",
         "upstream_request_id": "",
         "injected": ["max_tokens"],
     }

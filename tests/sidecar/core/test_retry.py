@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +150,15 @@ def test_never_more_attempts_than_allowed_and_never_back_to_an_earlier_backend(
         assert step.delay_ms >= 0
         at = step.candidate
     assert len(made) <= attempts
+
+
+FULL = AttemptEnd(0, failure=Failure.LIMITED)
+
+
+def test_a_backend_without_room_is_left_for_the_next_and_is_no_attempt() -> None:
+    assert next_step(plan(2, attempts=1), (FULL,), 0.0) == Again(1, 0)
+    assert next_step(plan(2), (FULL, replace(FULL, candidate=1)), 0.0) == Stop(None)
+    after = (FULL, replace(BUSY, candidate=1), replace(BUSY, candidate=1))
+    assert next_step(plan(2), after, 0.0) == Again(1, 1000)
+    assert next_step(plan(2), (*after, replace(BUSY, candidate=1)), 0.0) == Stop(None)
+    assert next_step(plan(2), (BUSY, FULL), 0.0) == Again(1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,16 +25,19 @@ from keelage_api.proxy_config import (
     Rule,
     Timeouts,
 )
+from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.routing import RoutingTable
-from keelage_sidecar.shell.attempt import Means
 from keelage_sidecar.shell.credentials import Credentials
 from keelage_sidecar.shell.exchange import Exchange
+from keelage_sidecar.shell.means import Means
+from keelage_sidecar.shell.purse import Room
 from keelage_sidecar.shell.server import Server
 from keelage_sidecar.shell.upstream import Upstream
 
 KEY = "sk-provider"
+MONTH = "shop/month"
 APP_KEY = b"placeholder"
 HAIKU = "claude-haiku-4-5"
 GPT = "gpt-4o-mini"
@@ -58,39 +62,96 @@ IMPATIENT = Timeouts(first_byte_ms=300, idle_ms=300)
 
 
 @dataclass(slots=True)
-class FakePurse:
-    """Pays up to `limit` pico-dollars; every hold must be settled exactly once."""
-
+class FakeAccount:
     limit: int = 10**18
     spent: int = 0
+    reserved: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.limit - self.spent - self.reserved
+
+
+@dataclass(slots=True)
+class FakePurse:
+    """Pays up to each account's limit; every hold must be settled exactly once."""
+
+    accounts: defaultdict[tuple[str, str], FakeAccount] = field(default_factory=lambda: defaultdict(FakeAccount))
+    """By name and value."""
     holds: dict[int, Hold] = field(default_factory=dict)
     settled: list[tuple[tuple[Claim, ...], int]] = field(default_factory=list)
+    spenders: list[Spender | None] = field(default_factory=list)
     denial: DenialReason = DenialReason.BUDGET_EXHAUSTED
     waits_s: list[float] = field(default_factory=list)
+    waiting: list[tuple[tuple[Claim, ...], asyncio.Future[Hold]]] = field(default_factory=list)
+    patient: bool = False
+    """Who does not fit waits until it does."""
+    percent: dict[str, int] = field(default_factory=dict)
+    lefts: dict[str, int] = field(default_factory=dict)
     _made: int = 0
 
     @property
-    def reserved(self) -> int:
-        return sum(max((claim.amount for claim in hold.claims), default=0) for hold in self.holds.values())
+    def limit(self) -> int:
+        return self.accounts[MONTH, ""].limit
+
+    @limit.setter
+    def limit(self, amount: int) -> None:
+        self.accounts[MONTH, ""].limit = amount
+
+    @property
+    def spent(self) -> int:
+        return self.accounts[MONTH, ""].spent
 
     def try_reserve(self, claims: tuple[Claim, ...]) -> Hold | None:
         for claim in claims:
-            if claim.hard and claim.amount > self.limit - self.spent - self.reserved:
+            if claim.hard and claim.amount > self.accounts[claim.budget, claim.value].free:
                 return None
+        for claim in claims:
+            self.accounts[claim.budget, claim.value].reserved += claim.amount
         self._made += 1
         hold = self.holds[self._made] = Hold(self._made, claims)
         return hold
 
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
         self.waits_s.append(patience_s)
-        return self.try_reserve(claims) or Denied(
-            claims[0].budget, self.denial, claims[0].amount, 3600.0, f"LLMBudget {claims[0].budget} is spent"
-        )
+        hold = self.try_reserve(claims)
+        if hold is not None:
+            return hold
+        if self.patient and patience_s:
+            future: asyncio.Future[Hold] = asyncio.get_running_loop().create_future()
+            self.waiting.append((claims, future))
+            return await future
+        lacking = next(each for each in claims if each.amount > self.accounts[each.budget, each.value].free)
+        reason = DenialReason.RATE_LIMITED if lacking.quota else self.denial
+        return Denied(lacking.budget, reason, lacking.amount, 3600.0, f"{lacking.budget} is spent", lacking.value)
 
-    def settle(self, hold: Hold, charge: Charge) -> None:
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None) -> None:
         assert self.holds.pop(hold.id) == hold
         self.settled.append((hold.claims, charge.picodollars))
-        self.spent += charge.picodollars
+        self.spenders.append(spender)
+        for claim in hold.claims:
+            account = self.accounts[claim.budget, claim.value]
+            account.reserved -= claim.amount
+            account.spent += charge.of(claim.unit)
+        waiting, self.waiting = self.waiting, []
+        for claims, future in waiting:
+            if future.done():
+                continue
+            served = self.try_reserve(claims)
+            if served is None:
+                self.waiting.append((claims, future))
+            else:
+                future.set_result(served)
+
+    def room(self, claim: Claim) -> Room:
+        account = self.accounts[claim.budget, claim.value]
+        return Room(account.free, account.free)
+
+    def used_percent(self, name: str, value: str) -> int | None:
+        return self.percent.get(f"{name} {value}".rstrip())
+
+    def note_left(self, name: str, left: int) -> None:
+        self.lefts[name] = left
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +251,7 @@ def config_of(
         retry=Retry(attempts, 100, 1000),
         on_client_disconnect=OnClientDisconnect.DRAIN if drain else OnClientDisconnect.ABORT,
     )
-    budgets = (BudgetTerms("shop/month", hard),)
+    budgets = (BudgetTerms(MONTH, hard),)
     return seal(ProxyConfig("", rules=(rule,), backends=backends, budgets=budgets, prices=PRICES))
 
 
@@ -216,7 +277,7 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
         sleep=no_sleep,
     )
     table = RoutingTable.build(config) if config is not None else None
-    exchange = Exchange(means, lambda: here.table, records.append, user="pod-user", feature="pod-feature")
+    exchange = Exchange(means, lambda: here.table, records.append, user="pod-user", feature="pod-feature", pod="web-1")
     server = Server(exchange.handle)
     here = World(await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keelage_sidecar.core.log_line import CallRecord
-from keelage_sidecar.shell.metrics import ERRORS_MAX, Metrics, Standing
+from keelage_sidecar.shell.metrics import ERRORS_MAX, LIMITS_MAX, Metrics, Standing
 
 
 def standing() -> Standing:
@@ -31,3 +31,21 @@ def test_error_types_of_providers_do_not_grow_the_metrics_without_bound() -> Non
     assert len(counts) == ERRORS_MAX + 1
     [other] = [line for line in counts if 'error_type="other"' in line]
     assert other.endswith(f" {float(2 * ERRORS_MAX + 1)}")
+
+
+def test_what_budgets_and_rates_did_to_calls_is_counted() -> None:
+    metrics = Metrics(standing)
+    metrics.tell(CallRecord("", "", "messages", "ok", 200, "r", clamped=256, downgraded="fast", queue_ms=1_500))
+    for number in range(2 * LIMITS_MAX):
+        metrics.tell(CallRecord("", "", "messages", "refused", 429, "r", reason="RateLimited", limit=f"shop/l{number}"))
+    lines = metrics.exposition()[1].decode().splitlines()
+    for line in (
+        'keelage_clamped_calls_total{route="r"} 1.0',
+        'keelage_downgraded_calls_total{route="r",tier="fast"} 1.0',
+        'keelage_queued_calls_total{route="r"} 1.0',
+        'keelage_queue_wait_seconds_total{route="r"} 1.5',
+        'keelage_rate_limited_calls_total{limit="shop/l0"} 1.0',
+        f'keelage_rate_limited_calls_total{{limit="other"}} {float(LIMITS_MAX)}',
+    ):
+        assert line in lines
+    assert sum(line.startswith("keelage_rate_limited_calls_total{") for line in lines) == LIMITS_MAX + 1

@@ -1,0 +1,30 @@
+"""All that the request path uses of the outside world, and what its calls know of each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from keelage_sidecar.core.expectation import Expectations
+from keelage_sidecar.shell.credentials import Credentials
+from keelage_sidecar.shell.purse import Purse
+from keelage_sidecar.shell.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    purse: Purse
+    upstream: Upstream
+    credentials: Credentials
+    clock: Callable[[], float]
+    """Monotonic seconds: the loop's."""
+    unix: Callable[[], float]
+    """Seconds since 1970."""
+    pick: Callable[[], float]
+    """Uniform in [0, 1)."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    expectations: Expectations = field(default_factory=Expectations)
+    queues: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """By backend: attempts that wait for room in the provider's limits."""

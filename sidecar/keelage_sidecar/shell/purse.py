@@ -1,0 +1,39 @@
+"""Who pays, as the request path sees it: the lease keeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from keelage_sidecar.core.attribution import Spender
+from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold
+
+
+class Purse(Protocol):
+    def try_reserve(self, claims: tuple[Claim, ...]) -> Hold | None:
+        """A hold on all accounts at once, if what this sidecar holds suffices; never waits."""
+
+    async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
+        """The same, asking the ledger and waiting that long."""
+
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None) -> None:
+        """Replace the hold by what was used; `spender`: whom it is attributed to in the lists of the greatest."""
+
+    def room(self, claim: Claim) -> Room:
+        """How much the claim's account could pay."""
+
+    def used_percent(self, name: str, value: str) -> int | None:
+        """Of the limit of a budget and value, by everybody, as the ledger said last; None where it has not."""
+
+    def note_left(self, name: str, left: int) -> None:
+        """What a provider said to be left of its limit just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """In the account's unit."""
+
+    free: int
+    """At hand: a claim of so much would be granted now."""
+    left: int
+    """Of the limit, by what the ledger said last; others may hold some of it."""

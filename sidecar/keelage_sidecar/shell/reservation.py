@@ -1,0 +1,224 @@
+"""What an attempt holds before it is sent: room in the provider's limits first, then the budgets' money.
+
+At a budget's limit, in this order: wait; lower the output cap, if the rule allows it; a cheaper tier of the
+budget; refuse. At a provider's limit: the backend's queue; then the next choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keelage_api.proxy_config import Rule
+from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
+from keelage_sidecar.core.claim import NOTHING, Charge, Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.clamp import largest_cap, least_cap
+from keelage_sidecar.core.downgrade import Downgraded, at_limit
+from keelage_sidecar.core.refusal import Refusal
+from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+from keelage_sidecar.shell.means import Means
+from keelage_sidecar.shell.refusals import denied
+from keelage_sidecar.shell.story import Story
+
+BUDGET_WAIT_S = 5.0
+"""How long a call waits for money that others hold, all its attempts together; never past its own patience."""
+LESS_WAIT_S = 1.0
+"""For less money, or that of a cheaper tier, once all of it could not be had: a few exchanges with the ledger."""
+RATE_WAIT_S = 0.5
+"""How long a call that is not to queue waits for the ledger's word on a rate: an exchange or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    bound: Bound | Unbounded
+    output_cap: int
+    """To be sent with; 0: the request's own."""
+    holds: tuple[Hold, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The backend's limits had no room in time."""
+
+    refusal: Refusal
+    """If no other choice can answer."""
+
+
+async def reserve_rates(
+    means: Means, table: RoutingTable, plan: Plan, facts: Facts, story: Story
+) -> Hold | Refusal | None:
+    """Room in the rule's rate limits, for the whole call; None where it has none."""
+    if not facts.endpoint.metered:
+        return None
+    first = plan.candidates[0]
+    expected = means.expectations.of(first.model, len(facts.body), bound_of(facts, first, first.output_cap))
+    claims = table.rate_claims(plan.rule, facts, expected)
+    if not claims:
+        return None
+    hold = means.purse.try_reserve(claims) or await means.purse.reserve(claims, _patience_s(means, story, RATE_WAIT_S))
+    return hold if isinstance(hold, Hold) else denied(hold, means.unix())
+
+
+async def reserve_attempt(
+    means: Means, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
+) -> Reservation | Downgraded | Busy | Refusal:
+    """Everything that candidate `index` must hold before it is asked, or what to do instead."""
+    candidate = plan.candidates[index]
+    cap = _lower(candidate.output_cap, story.clamped)
+    bound = bound_of(facts, candidate, cap)
+    if isinstance(bound, Unbounded) and candidate.hard:
+        return bound.refusal()
+    if not facts.endpoint.metered:
+        return Reservation(bound, cap, ())
+    room = await _queue(means, table, facts, candidate, bound, story)
+    if isinstance(room, Denied):
+        return Busy(denied(room, means.unix()))
+    paid: Reservation | Denied | None = None
+    try:
+        paid = await _pay(means, table, facts, plan.rule, candidate, Reservation(bound, cap, room), story)
+    finally:
+        if not isinstance(paid, Reservation):
+            for hold in room:
+                means.purse.settle(hold, NOTHING)
+    if isinstance(paid, Reservation):
+        return paid
+    cheaper = at_limit(table, plan, index, paid.budget, facts) if _helps_less(paid) else None
+    return cheaper or denied(paid, means.unix())
+
+
+async def _queue(
+    means: Means, table: RoutingTable, facts: Facts, candidate: Candidate, bound: Bound | Unbounded, story: Story
+) -> tuple[Hold, ...] | Denied:
+    """Room in the provider's limits, if need be after those that came before."""
+    backend = candidate.backend.name
+    quotas = table.limits(backend)
+    if not quotas:
+        return ()
+    expected = means.expectations.of(candidate.model, len(facts.body), bound)
+    claims = table.limit_claims(candidate, facts, expected)
+    queues = means.queues
+    if not queues[backend]:
+        hold = means.purse.try_reserve(claims)
+        if hold is not None:
+            return (hold,)
+    depth = max(quota.queue_depth for quota in quotas)
+    if not depth:
+        wait_s = RATE_WAIT_S
+    elif queues[backend] < depth:
+        wait_s = max(RATE_WAIT_S, max(quota.queue_wait_ms for quota in quotas) / 1000)
+    else:
+        wait_s = 0.0
+    began_s = means.clock()
+    queues[backend] += 1
+    try:
+        answer = await means.purse.reserve(claims, _patience_s(means, story, wait_s))
+    finally:
+        queues[backend] -= 1
+        story.queued(means.clock() - began_s)
+    return (answer,) if isinstance(answer, Hold) else answer
+
+
+async def _pay(
+    means: Means,
+    table: RoutingTable,
+    facts: Facts,
+    rule: Rule,
+    candidate: Candidate,
+    wanted: Reservation,
+    story: Story,
+) -> Reservation | Denied:
+    """`wanted` with a hold on all budgets, if need be with a lower output cap; the first denial if none can be had."""
+    most = wanted.bound.charge if isinstance(wanted.bound, Bound) else Charge(requests=1)
+    claims = table.claims(candidate, rule, facts, most)
+    if not claims:
+        return wanted
+    hold = means.purse.try_reserve(claims) or await _wait(
+        means, claims, max(LESS_WAIT_S, BUDGET_WAIT_S - story.wait_s), story
+    )
+    if isinstance(hold, Hold):
+        return Reservation(wanted.bound, wanted.output_cap, (*wanted.holds, hold))
+    least = least_cap(facts, wanted.output_cap, rule.clamp_at_least)
+    if least is None or not _helps_less(hold):
+        return hold
+    clamp = _Clamp(means, table, facts, rule, candidate, least, wanted.output_cap or facts.max_output, story)
+    lower = await clamp.reserve()
+    return hold if lower is None else Reservation(lower.bound, lower.output_cap, (*wanted.holds, *lower.holds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Clamp:
+    """The search for the largest output cap that all budgets can pay for now."""
+
+    means: Means
+    table: RoutingTable
+    facts: Facts
+    rule: Rule
+    candidate: Candidate
+    least: int
+    below: int
+    story: Story
+
+    async def reserve(self) -> Reservation | None:
+        """First what should be left by the ledger's last word; then the least, and more if more is at hand."""
+        purse = self.means.purse
+        cap = self._largest(lambda claim: purse.room(claim).left)
+        if cap is not None and cap > self.least:
+            hold = await _wait(self.means, self._claims(cap), LESS_WAIT_S, self.story)
+            if isinstance(hold, Hold):
+                return self._reserved(cap, hold)
+        claims = self._claims(self.least)
+        hold = await _wait(self.means, claims, LESS_WAIT_S, self.story)
+        if not isinstance(hold, Hold):
+            return None
+        held = {(claim.budget, claim.value): claim.amount for claim in claims}
+        cap = self._largest(lambda claim: purse.room(claim).free + held[claim.budget, claim.value])
+        if cap is not None and cap > self.least:
+            # No await in between: what is given back here is what the greater hold takes.
+            purse.settle(hold, NOTHING)
+            more = purse.try_reserve(self._claims(cap))
+            if more is not None:
+                return self._reserved(cap, more)
+            again = purse.try_reserve(claims)
+            return None if again is None else self._reserved(self.least, again)
+        return self._reserved(self.least, hold)
+
+    def _largest(self, room: Callable[[Claim], int]) -> int | None:
+        def fits(most: Charge) -> bool:
+            claims = self.table.claims(self.candidate, self.rule, self.facts, most)
+            return all(claim.amount <= rooms[claim.budget, claim.value] for claim in claims if claim.hard)
+
+        rooms = {(claim.budget, claim.value): room(claim) for claim in self._claims(self.least) if claim.hard}
+        return largest_cap(self.facts, self.candidate, self.least, self.below, fits)
+
+    def _claims(self, cap: int) -> tuple[Claim, ...]:
+        bound = bound_of(self.facts, self.candidate, cap)
+        most = bound.charge if isinstance(bound, Bound) else NOTHING
+        return self.table.claims(self.candidate, self.rule, self.facts, most)
+
+    def _reserved(self, cap: int, hold: Hold) -> Reservation:
+        self.story.clamped = cap
+        return Reservation(bound_of(self.facts, self.candidate, cap), cap, (hold,))
+
+
+async def _wait(means: Means, claims: tuple[Claim, ...], wait_s: float, story: Story) -> Hold | Denied:
+    began_s = means.clock()
+    try:
+        return await means.purse.reserve(claims, _patience_s(means, story, wait_s))
+    finally:
+        story.wait_s += means.clock() - began_s
+
+
+def _patience_s(means: Means, story: Story, wait_s: float) -> float:
+    left_s = story.patience_left_s(means.clock())
+    return wait_s if left_s is None else max(0.0, min(wait_s, left_s))
+
+
+def _helps_less(denial: Denied) -> bool:
+    """A smaller claim may be granted where this one was denied."""
+    return denial.reason is not DenialReason.WINDOW_UNKNOWN
+
+
+def _lower(*caps: int) -> int:
+    """The lowest cap that is one; 0: none is."""
+    return min((cap for cap in caps if cap), default=0)
