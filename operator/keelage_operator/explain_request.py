@@ -149,7 +149,7 @@ def _candidate(
         lines.append(f"budget {claim.budget}: {does} of {format_usd(limit)} USD")
         if claim.hard and limit < claim.amount:
             account = Account(0, claim.budget, "", told_limit=limit)
-            return lines, denied(explain(claim, DenialReason.BUDGET_TOO_SMALL, account, "", 0.0), 0.0)
+            return lines, denied(explain(claim, DenialReason.BUDGET_TOO_SMALL, account, None, "", 0.0), 0.0)
     return lines, None
 
 

@@ -126,7 +126,7 @@ class Sidecar:
         self._ending.set()
 
     def _obey(self, config: ProxyConfig) -> None:
-        self._keeper.obey(config.budgets)
+        self._keeper.obey(config.budgets, config.quotas)
 
     def _tell(self, record: CallRecord) -> None:
         self._log.write(record.line())

@@ -76,7 +76,7 @@ class Pod:
         self._number = number
         self.identity = PodIdentity("shop", f"pod-{number}", f"uid{number}")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_flight: dict[int, tuple[tuple[tuple[str, str], ...], int]] = {}
+        self._in_flight: dict[int, tuple[tuple[tuple[str, str, str], ...], int]] = {}
         self._incarnations = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,7 +117,7 @@ class Pod:
             self._message.content.decode("ascii"),
         )  # what a cancelled task still does never happened
         for payers, cost in self._in_flight.values():
-            for budget, window in payers:
+            for budget, window, _ in payers:
                 self.world.bill(budget, window, cost)
         self._in_flight.clear()
         self._idle.set()
@@ -164,7 +164,7 @@ class Pod:
         self._idle.clear()
         self.world.check_pod(self)
         await asyncio.sleep(chance.expovariate(1.0))
-        for budget, window in payers:
+        for budget, window, _ in payers:
             self.world.bill(budget, window, cost)
         self.keeper.settle(hold, Charge(cost))
         del self._in_flight[hold.id]

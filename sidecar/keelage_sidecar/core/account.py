@@ -1,11 +1,13 @@
-"""What a holder knows of one budget in one window, and how much it should ask for.
+"""What a holder knows of one budget or rate in one window, for one value, and how much it should ask for.
 
-Pure; pico-dollars, and seconds on the sidecar's monotonic clock.
+Pure; amounts in the account's unit, and seconds on the sidecar's monotonic clock.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+
+from keelage_api.proxy_config import Unit
 
 HORIZON_S = 15.0
 """A lease covers the spending of this long: a few times the interval between statements."""
@@ -13,6 +15,10 @@ PERIOD_S = 30.0
 """Peaks are remembered for one to two periods."""
 IDLE_S = 600.0
 """After so long without a call even the money for one is given back."""
+VALUED_IDLE_S = 60.0
+"""After so long without a call an account of a value is released and forgotten: there may be very many."""
+RATE_WINDOW = "rate"
+"""Window id of every rate: it refills and never ends."""
 HOPELESS_S = 30.0
 """For so long after a refusal the ledger is asked whether that much could be served again."""
 ASK_AGAIN_S = 0.25
@@ -22,6 +28,9 @@ TIGHT_S = 0.5
 NEVER = float("-inf")
 UNPROMISED = 1 << 63
 """More than any total: no last will names the account, so there is nothing that it must not exceed."""
+
+Owner = tuple[str, str]
+"""Name of a budget or rate, and value; empty where it holds for all calls together."""
 
 
 @dataclass(slots=True)
@@ -48,15 +57,18 @@ class AccountFigures:
     granted: int
     spent: int
     reserved: int
+    value: str = ""
+    unit: Unit = Unit.PICODOLLARS
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Account:
-    """One budget and window; `granted`, `spent` and the holds are in the journal at `slot` too."""
+    """One budget, window and value; `granted`, `spent` and the holds are in the journal at `slot` too."""
 
     slot: int
     budget: str
     window: str
+    value: str = ""
     granted: int = 0
     spent: int = 0
     reserved: int = 0
@@ -65,7 +77,20 @@ class Account:
     holds: int = 0
     ends_s: float = NEVER
     """Rights last until then. NEVER: neither told nor in the journal, so they may not be used."""
+    final_seq: int = 0
+    """Of the statement that gives it up: from then on nothing is reserved, and that statement is repeated as it was
+    until it is answered. The ledger may have closed the account on hearing it, and would count a new one again."""
+    told_s: float = NEVER
+    """When the ledger was told of it last."""
     told_limit: int = -1
+    told_used: int = -1
+    """What everybody had spent, when its own spending was `used_then`; negative: not told."""
+    used_then: int = 0
+    left_until: int = -1
+    """Total of `spent + reserved` up to which the provider said it would serve; negative: it said nothing lately."""
+    left_s: float = NEVER
+    """When it said so."""
+    horizon_s: float = HORIZON_S
     tight: bool = False
     hopeless: int = 0
     """A request of this amount cannot be served in this window, says the ledger; 0: none known."""
@@ -84,6 +109,10 @@ class Account:
     """Spending per second, smoothed over ten."""
     _rated_s: float = NEVER
     _rated_spent: int = 0
+    owner: Owner = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.owner = (self.budget, self.value)
 
     @property
     def free(self) -> int:
@@ -94,8 +123,25 @@ class Account:
         self.largest, self.busiest = replace(before.largest), replace(before.busiest)
         self.used_s, self.rate = before.used_s, before.rate
 
+    @property
+    def is_rate(self) -> bool:
+        return self.window == RATE_WINDOW
+
     def usable(self, now_s: float) -> bool:
-        return now_s < self.ends_s
+        return now_s < self.ends_s and not self.final_seq
+
+    @property
+    def left(self) -> int:
+        """Of the limit, by what was told of everybody's spending and what is spent or in flight here since."""
+        if self.told_used < 0 or self.told_limit < 0:
+            return self.free
+        return self.told_limit - self.told_used - (self.spent - self.used_then) - self.reserved
+
+    def used_percent(self) -> int | None:
+        """How much of the limit everybody has spent, as far as is known here."""
+        if self.told_used < 0 or self.told_limit <= 0:
+            return None
+        return (self.told_used + self.spent - self.used_then) * 100 // self.told_limit
 
     def note_demand(self, amount: int, now_s: float) -> None:
         """A call asked for that much, whether it got it or not."""
@@ -133,7 +179,7 @@ class Account:
         largest = self.largest.value
         if idle_s > PERIOD_S:
             return largest
-        return max(int(self.rate * HORIZON_S), largest * (self.busiest.value + 1))
+        return max(int(self.rate * self.horizon_s), largest * (self.busiest.value + 1))
 
     def speak_by(self, spoke_s: float, now_s: float) -> float:
         """When the ledger should hear of this account again, if it was told of it last at `spoke_s`."""
@@ -145,13 +191,13 @@ class Account:
             return min(self.ends_s, spoke_s + ASK_AGAIN_S)
         return self.ends_s
 
-    def to_give_back(self, spoke_s: float, now_s: float) -> int:
+    def to_give_back(self, now_s: float) -> int:
         """What is free and not needed; with slack, so that a lease does not breathe with each call.
 
-        Nothing while the statement of `spoke_s` is not answered: what was offered is gone, and while the ledger is
+        Nothing while the last statement is not answered: what was offered is gone, and while the ledger is
         away there is nobody to get it back from.
         """
-        if self.heard_s < max(spoke_s, 0.0):
+        if self.heard_s < max(self.told_s, 0.0):
             return 0
         needed = self.queued + self.spare(now_s)
         surplus = self.free - needed
@@ -162,7 +208,7 @@ class Account:
 class Asked:
     """A statement that may still be answered."""
 
-    budget: str
+    owner: Owner
     account: Account | None
     """None: it asked for the current window."""
     sent_s: float

@@ -34,6 +34,11 @@ class Claim:
     """A rate (`proxy_config.Quota`), not a budget: without an operator it is enforced by each sidecar for itself."""
 
     @property
+    def owner(self) -> tuple[str, str]:
+        """Whose account pays."""
+        return self.budget, self.value
+
+    @property
     def held(self) -> int:
         """What is reserved for it: all of it where it must be paid."""
         return self.amount if self.hard else min(self.amount, UNPAID_CALL_MAX)
@@ -88,6 +93,16 @@ class Hold:
 
     id: int
     claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What an account could pay, in its unit."""
+
+    free: int
+    """At hand: a claim of so much would be granted now."""
+    left: int
+    """Of the limit, by what the ledger said last; others may hold some of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ ends, so a journal of an earlier boot is not believed. Every change is one align
 eight bytes; their order is such that a kill between any two never makes the spending read
 lower than it is.
 
-    header   64 bytes: magic, format, number of slots, incarnation, boot, checksum; then the limit of statement numbers
-    account  512 bytes each: used, granted, spent, checksum of the name, end of the window, then the name
+    header   128 bytes: magic, format, numbers of slots, incarnation, boot, checksum; then the limit of statement
+             numbers, and how many account slots were ever used: those behind it are not even looked at
     hold     32 bytes each: account + 1 (0: free), amount, target
+    account  256 bytes each: used, granted, spent, checksum of the name, end of the window, number of the final
+             statement (0: none was sent), then the name
 """
 
 from __future__ import annotations
@@ -21,28 +23,29 @@ from zlib import crc32
 
 from keelage_api.errors import MessageError
 
-ACCOUNTS = 256
-"""Budgets of a pod times the windows that are open at once; a pod with more is refused what exceeds it."""
+ACCOUNTS = 16_384
+"""Budgets, rates and their values that are in use at once, times the windows that are open; a pod with more is
+refused what exceeds it."""
 HOLDS = 4096
 """Claims of requests in flight: far beyond what one process relays."""
 SEQ_BLOCK = 1 << 16
 """Statement numbers taken at once: one store per 65,536 statements."""
 
 _MAGIC = b"KEELJRNL"
-_FORMAT = 2
+_FORMAT = 3
 _HEAD = struct.Struct("<8sIII16s16s")
-_HEADER_BYTES = 64
+_HEADER_BYTES = 128
 _SEQ_WORD = 7
-_ACCOUNT_BYTES = 512
-_NAME_OFFSET = 40
-_NAME_MAX = _ACCOUNT_BYTES - _NAME_OFFSET
+_USED_WORD = 8
 _HOLD_BYTES = 32
+_ACCOUNT_BYTES = 256
+_NAME_OFFSET = 48
+_NAME_MAX = _ACCOUNT_BYTES - _NAME_OFFSET
 _ACCOUNT_WORDS = _ACCOUNT_BYTES // 8
 _HOLD_WORDS = _HOLD_BYTES // 8
-_ACCOUNTS_WORD = _HEADER_BYTES // 8
-_HOLDS_WORD = _ACCOUNTS_WORD + ACCOUNTS * _ACCOUNT_WORDS
-
-JOURNAL_BYTES = _HEADER_BYTES + ACCOUNTS * _ACCOUNT_BYTES + HOLDS * _HOLD_BYTES
+_HOLDS_WORD = _HEADER_BYTES // 8
+_ACCOUNTS_AT = _HEADER_BYTES + HOLDS * _HOLD_BYTES
+_ACCOUNTS_WORD = _ACCOUNTS_AT // 8
 
 
 NO_BOOT = bytes(16)
@@ -64,13 +67,28 @@ class AccountEntry:
     spent: int
     ends_s: float
     """When its window ends, on the node's monotonic clock; minus infinity where that is not known."""
+    value: str = ""
+    final_seq: int = 0
+    """Of the statement that gave it up; 0: none did."""
 
 
-def blank_journal(incarnation: str, boot: bytes = NO_BOOT) -> bytes:
-    """A journal with nothing in it. `incarnation`: 16 characters, unique to it; `boot`: id of the node's boot."""
-    head = _HEAD.pack(_MAGIC, _FORMAT, ACCOUNTS, HOLDS, incarnation.encode("ascii"), boot)
-    head += struct.pack("<I", crc32(head))
-    return head.ljust(JOURNAL_BYTES, b"\0")
+def journal_bytes(accounts: int = ACCOUNTS) -> int:
+    """The size of a journal with so many account slots."""
+    return _ACCOUNTS_AT + accounts * _ACCOUNT_BYTES
+
+
+def journal_head(incarnation: str, boot: bytes = NO_BOOT, accounts: int = ACCOUNTS) -> bytes:
+    """A journal with nothing in it, but for the zeros up to `journal_bytes(accounts)`.
+
+    `incarnation`: 16 characters, unique to it; `boot`: id of the node's boot.
+    """
+    head = _HEAD.pack(_MAGIC, _FORMAT, accounts, HOLDS, incarnation.encode("ascii"), boot)
+    return head + struct.pack("<I", crc32(head))
+
+
+def blank_journal(incarnation: str, boot: bytes = NO_BOOT, accounts: int = 256) -> bytes:
+    """A journal with nothing in it, whole and in memory, with as many slots as are asked for."""
+    return journal_head(incarnation, boot, accounts).ljust(journal_bytes(accounts), b"\0")
 
 
 class Journal:
@@ -78,8 +96,8 @@ class Journal:
 
     def __init__(self, buffer: bytearray | mmap, boot: bytes = NO_BOOT) -> None:
         """JournalError if the buffer is not a journal of this format with a sound header, or of another boot."""
-        if len(buffer) != JOURNAL_BYTES:
-            raise JournalError(f"journal has {len(buffer)} bytes, not {JOURNAL_BYTES}")
+        if len(buffer) < _HEADER_BYTES:
+            raise JournalError(f"journal has {len(buffer)} bytes: not even a header")
         head = bytes(buffer[: _HEAD.size])
         magic, form, accounts, holds, incarnation, written_in = _HEAD.unpack(head)
         (checksum,) = struct.unpack_from("<I", buffer, _HEAD.size)
@@ -87,15 +105,20 @@ class Journal:
             raise JournalError(f"journal has format {form}, not {_FORMAT}")
         if magic != _MAGIC or checksum != crc32(head):
             raise JournalError("journal has a damaged header")
-        if (form, accounts, holds) != (_FORMAT, ACCOUNTS, HOLDS):
+        if (form, holds) != (_FORMAT, HOLDS) or not 0 < accounts <= ACCOUNTS:
             raise JournalError(f"journal has format {form}, {accounts} accounts, {holds} holds")
+        if len(buffer) != journal_bytes(accounts):
+            raise JournalError(f"journal has {len(buffer)} bytes, not {journal_bytes(accounts)}")
+        self._accounts: int = accounts
         if NO_BOOT not in (boot, written_in) and boot != written_in:
             raise JournalError("journal is of an earlier boot of the node, which may have lost its last pages")
         self._same_clock = boot == written_in != NO_BOOT
         self.incarnation: str = incarnation.decode("ascii")
         self._view = memoryview(buffer)
         self._words: memoryview[int] = self._view.cast("Q")
-        self._free_accounts = [slot for slot in range(ACCOUNTS - 1, -1, -1) if not self._words[_account(slot)]]
+        self._used: int = min(self._words[_USED_WORD], accounts)
+        self._free_accounts = [slot for slot in range(self._used - 1, -1, -1) if not self._words[_account(slot)]]
+        """Below `_used`."""
         self._free_holds: list[int] = []  # filled by recover()
 
     def close(self) -> None:
@@ -116,7 +139,7 @@ class Journal:
         open_holds.sort(key=lambda slot: not words[_hold(slot) + 2])  # totals first, then what adds to them
         for slot in open_holds:
             account = words[_hold(slot)] - 1
-            if account >= ACCOUNTS or not words[_account(account)]:
+            if account >= self._used or not words[_account(account)]:
                 raise JournalError(f"hold {slot} points to account {account}, which is not there")
             # Its target carries either the settlement that was under way or, from here on, the bound: so a
             # kill in the middle of this recovery counts nothing twice.
@@ -128,16 +151,19 @@ class Journal:
         return tuple(self._entries())
 
     def _entries(self) -> Iterator[AccountEntry]:
-        for slot in range(ACCOUNTS):
+        for slot in range(self._used):
             at = _account(slot)
             length = self._words[at]
             if not length:
                 continue
-            start = _HEADER_BYTES + slot * _ACCOUNT_BYTES + _NAME_OFFSET
+            start = _ACCOUNTS_AT + slot * _ACCOUNT_BYTES + _NAME_OFFSET
             name = bytes(self._view[start : start + min(length, _NAME_MAX)])
             if length > _NAME_MAX or crc32(name) != self._words[at + 3]:
                 raise JournalError(f"account {slot} has a damaged name")
-            budget, _, window = name.decode("utf-8").partition("\n")
+            parts = name.decode("utf-8", "replace").split("\n")
+            if len(parts) != 3:
+                raise JournalError(f"account {slot} has {len(parts)} parts in its name, not 3")
+            budget, window, value = parts
             ends_us = self._words[at + 4] if self._same_clock else 0
             yield AccountEntry(
                 slot,
@@ -146,23 +172,31 @@ class Journal:
                 granted=self._words[at + 1],
                 spent=self._words[at + 2],
                 ends_s=ends_us / 1e6 if ends_us else float("-inf"),
+                value=value,
+                final_seq=self._words[at + 5],
             )
 
     # Accounts
 
-    def open_account(self, budget: str, window: str) -> int | None:
+    def open_account(self, budget: str, window: str, value: str = "") -> int | None:
         """A slot for a new account with nothing granted; None: all are taken or the name is too long."""
-        name = f"{budget}\n{window}".encode()
-        if not self._free_accounts or len(name) > _NAME_MAX:
+        name = f"{budget}\n{window}\n{value}".encode()
+        if len(name) > _NAME_MAX or (not self._free_accounts and self._used == self._accounts):
             return None
-        slot = self._free_accounts.pop()
+        if self._free_accounts:
+            slot = self._free_accounts.pop()
+        else:
+            slot = self._used
+            self._used += 1
+            self._words[_USED_WORD] = self._used
         at = _account(slot)
-        start = _HEADER_BYTES + slot * _ACCOUNT_BYTES + _NAME_OFFSET
+        start = _ACCOUNTS_AT + slot * _ACCOUNT_BYTES + _NAME_OFFSET
         self._view[start : start + len(name)] = name
         self._words[at + 1] = 0
         self._words[at + 2] = 0
         self._words[at + 3] = crc32(name)
         self._words[at + 4] = 0
+        self._words[at + 5] = 0
         self._words[at] = len(name)  # last: from here on the account exists
         return slot
 
@@ -180,6 +214,10 @@ class Journal:
     def set_ends(self, slot: int, ends_s: float) -> None:
         """Monotonic seconds, which all processes of one boot share. Rounded down: over here before it is over there."""
         self._words[_account(slot) + 4] = max(0, int(ends_s * 1e6))
+
+    def set_final(self, slot: int, seq: int) -> None:
+        """Nothing more is reserved on it, and the statement of that number says so."""
+        self._words[_account(slot) + 5] = seq
 
     # Holds: the hot path
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from heapq import nlargest
 from typing import Protocol
 
-from keelage_api.proxy_config import BudgetTerms
 from keelage_api.will import ACCOUNTS_MAX, Promise, Will, account_of, write_will
-from keelage_sidecar.core.account import UNPROMISED, Account
+from keelage_sidecar.core.account import UNPROMISED, Account, Owner
+from keelage_sidecar.core.terms import Terms
 
 LEASE_PARTS = 8
 """A busy holder promises an eighth of its lease ahead of its spending, or two of its largest calls."""
@@ -37,24 +38,23 @@ class Estate:
     incarnation: str
     seq: int
     """Of the newest statement that may have been sent."""
-    accounts: Iterable[Account]
-    current: Mapping[str, Account]
-    """By budget: those that may still be reserved on."""
-    terms: Mapping[str, BudgetTerms]
-    ahead: Mapping[str, int] = field(default_factory=dict)
-    """By budget: what is about to be reserved."""
+    current: Mapping[Owner, Account]
+    """Those that may still be reserved on."""
+    terms: Mapping[str, Terms]
+    ahead: Mapping[Owner, int] = field(default_factory=dict)
+    """What is about to be reserved."""
     busy: bool = True
     """Calls come and go: promise a step more, so that not each of them has to write."""
 
     def promise(self, account: Account) -> int:
         """The least total that must be promised, with the step where it is of use."""
         used = account.spent + account.reserved
-        if self.current.get(account.budget) is not account:
+        if self.current.get(account.owner) is not account:
             return used
-        needed = used + self.ahead.get(account.budget, 0)
+        needed = used + self.ahead.get(account.owner, 0)
         if not self.busy:
             return needed
-        largest = max(account.largest.value, self.ahead.get(account.budget, 0))
+        largest = max(account.largest.value, self.ahead.get(account.owner, 0))
         stepped = needed + max(2 * largest, account.granted // LEASE_PARTS)
         # Nothing beyond the lease is reserved under a hard budget, and what is promised must never exceed it.
         return max(needed, min(stepped, account.granted)) if self.terms[account.budget].hard else stepped
@@ -66,6 +66,10 @@ class LastWill:
         self._file = file
         self._key = b""
         self._stands = b""
+        self._named: list[Account] = []
+        """At most ACCOUNTS_MAX, whose promises are written."""
+        self._dropped: dict[Account, None] = {}
+        """An older record may still name them: without a promise once another one is written."""
 
     @property
     def kept(self) -> bool:
@@ -82,19 +86,41 @@ class LastWill:
         self._key = taken
         return True
 
+    def add(self, account: Account) -> None:
+        """One that may soon be reserved on."""
+        if account.is_rate:
+            account.promised = UNPROMISED
+        elif len(self._named) < ACCOUNTS_MAX:
+            self._named.append(account)
+        else:
+            self._dropped[account] = None
+
+    def remove(self, account: Account) -> None:
+        """It is closed."""
+        self._dropped.pop(account, None)
+        if account in self._named:
+            self._named.remove(account)
+
+    def choose(self, accounts: Iterable[Account]) -> None:
+        """Name those of which most would return; the others are counted in full. Looks at all of them: seldom."""
+        money = (account for account in accounts if not account.is_rate)
+        best = nlargest(ACCOUNTS_MAX, money, key=_returns)
+        self._dropped.update(dict.fromkeys(account for account in self._named if account not in best))
+        for account in best:
+            self._dropped.pop(account, None)
+        self._named = best
+
     def declare(self, estate: Estate) -> bool:
         """Write a record, and set what each account may use before the next one.
 
         False if an older record may still stand there: then only what that one promises may be used.
         """
         if self._file is None or not self._key:
-            return _free(estate)
-        drafts = [(account, estate.promise(account)) for account in estate.accounts]
-        # Those for which most would return; without a promise an account is counted in full.
-        drafts.sort(key=lambda draft: draft[1] - draft[0].granted)
-        named, unnamed = drafts[:ACCOUNTS_MAX], drafts[ACCOUNTS_MAX:]
+            return self._free()
+        drafts = [(account, estate.promise(account)) for account in self._named]
         promises = {
-            account_of(account.budget, account.window): Promise(account.spent, promised) for account, promised in named
+            account_of(account.budget, account.window, account.value): Promise(account.spent, promised)
+            for account, promised in drafts
         }
         record = write_will(Will(estate.incarnation, estate.seq, promises), self._key)
         if record != self._stands:
@@ -103,17 +129,24 @@ class LastWill:
                 if not self._file.erase():
                     return False
                 self._file = None
-                return _free(estate)
+                return self._free()
             self._stands = record
-        for account, promised in named:
+        for account, promised in drafts:
             account.promised = promised
-        for account, _ in unnamed:
-            account.promised = UNPROMISED
+        self._release(self._dropped)
         return True
 
+    def _free(self) -> bool:
+        """Nothing stands there that could say too little."""
+        self._release(self._named)
+        self._release(self._dropped)
+        return True
 
-def _free(estate: Estate) -> bool:
-    """Nothing stands there that could say too little."""
-    for account in estate.accounts:
-        account.promised = UNPROMISED
-    return True
+    def _release(self, accounts: Iterable[Account]) -> None:
+        for account in accounts:
+            account.promised = UNPROMISED
+        self._dropped = {}
+
+
+def _returns(account: Account) -> int:
+    return account.granted - account.spent - account.reserved

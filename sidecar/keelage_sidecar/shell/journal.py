@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import JOURNAL_BYTES, NO_BOOT, Journal, JournalError, blank_journal
+from keelage_sidecar.core.journal_format import NO_BOOT, Journal, JournalError, journal_bytes, journal_head
 from keelage_sidecar.core.last_will import WillFile
 
 FILE_NAME = "journal"
@@ -36,7 +36,12 @@ def open_holder(
             complain(f"the journal {path} cannot be used: {error}; what its lease held stays counted as spent")
             path.replace(directory / f"{FILE_NAME}.damaged")
     fresh = directory / f"{FILE_NAME}.new"
-    fresh.write_bytes(blank_journal(secrets.token_hex(8), boot))
+    with fresh.open("wb") as file:
+        file.write(journal_head(secrets.token_hex(8), boot))
+        file.flush()
+        # The room on the disk is taken now: a store to a page that the disk has none for would kill the process.
+        # It takes memory only as its pages are used.
+        os.posix_fallocate(file.fileno(), 0, journal_bytes())
     fresh.replace(path)
     return Holder(Journal(_map(path), boot), will)
 
@@ -54,8 +59,8 @@ def _map(path: Path) -> mmap.mmap:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
-        if size != JOURNAL_BYTES:
-            raise JournalError(f"it has {size} bytes, not {JOURNAL_BYTES}")
-        return mmap.mmap(descriptor, JOURNAL_BYTES)
+        if not size:
+            raise JournalError("it is empty")
+        return mmap.mmap(descriptor, size)
     finally:
         os.close(descriptor)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from keelage_api.errors import KeelageError
-from keelage_api.proxy_config import BudgetTerms
+from keelage_api.proxy_config import BudgetTerms, Quota
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.attribution import Attribution, Spender
-from keelage_sidecar.core.claim import NOTHING, Charge, Claim, Denied, Hold
+from keelage_sidecar.core.claim import NOTHING, Charge, Claim, Denied, Hold, Room
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.shell.purse import Room
 
 EXCHANGE_S = 5.0
 """For one exchange with the ledger; after it the answer does not count any more."""
@@ -72,8 +71,8 @@ class LeaseKeeper:
     def incarnation(self) -> str:
         return self._holder.incarnation
 
-    def obey(self, budgets: tuple[BudgetTerms, ...]) -> None:
-        self._holder.obey(budgets)
+    def obey(self, budgets: tuple[BudgetTerms, ...], quotas: tuple[Quota, ...] = ()) -> None:
+        self._holder.obey(budgets, quotas)
         self._wake.set()
 
     def speak_soon(self) -> None:
@@ -126,17 +125,30 @@ class LeaseKeeper:
 
     def room(self, claim: Claim) -> Room:
         """What its account could pay."""
-        return Room(0, 0)
-
-    def used_percent(self, name: str, value: str) -> int | None:
-        """Of a budget's limit, by everybody."""
-        return None
-
-    def note_left(self, name: str, left: int) -> None:
-        """The provider's word on its limit."""
+        return self._holder.room(claim, self._clock())
 
     def figures(self) -> tuple[AccountFigures, ...]:
-        return self._holder.figures()
+        """Of each budget or rate and window, values together: they are far too many to be shown."""
+        sums: dict[tuple[str, str], AccountFigures] = {}
+        for each in self._holder.figures():
+            so_far = sums.get(
+                (each.budget, each.window), AccountFigures(each.budget, each.window, 0, 0, 0, "", each.unit)
+            )
+            sums[(each.budget, each.window)] = replace(
+                so_far,
+                granted=so_far.granted + each.granted,
+                spent=so_far.spent + each.spent,
+                reserved=so_far.reserved + each.reserved,
+            )
+        return tuple(sums.values())
+
+    def used_percent(self, name: str, value: str = "") -> int | None:
+        """How much of a budget's limit everybody has spent, as far as is known here; None: nobody told."""
+        return self._holder.used_percent(name, value)
+
+    def note_left(self, name: str, left: int) -> None:
+        """A provider said how much is left of the limit that the quota `name` stands for."""
+        self._holder.note_left(name, left, self._clock())
 
     async def run(self) -> None:
         """The dialogue, until cancelled."""
@@ -154,7 +166,12 @@ class LeaseKeeper:
         """Give everything back; at most LEAVE_S. Cancel `run()` first. Nothing can be reserved after it."""
         if self._tending is not None:
             self._tending.cancel()
-        await self._exchange(LEAVE_S, leaving=True)
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                while await self._exchange(LEAVE_S, leaving=True) and self._holder.untold:
+                    pass
+        except TimeoutError:
+            pass  # what was not told stays counted until the pod is gone
         self._holder.declare()
 
     async def _until_due(self) -> None:
@@ -183,7 +200,7 @@ class LeaseKeeper:
                 config_error=report.config_error,
                 missing_credentials=report.missing_credentials,
                 statements=statements,
-                leaving=leaving,
+                leaving=leaving and not self._holder.untold,
                 shares=self._attribution.tell(),
             )
             try:
@@ -192,6 +209,7 @@ class LeaseKeeper:
             except (LedgerUnreachable, TimeoutError):
                 self._holder.lost()
                 self.reached = False
+                self._admit()  # rates that are kept alone have refilled
                 return False
             self.reached = True
             self._interval_s = max(0.1, reply.next_s)
@@ -206,7 +224,7 @@ class LeaseKeeper:
         units = {claim.budget: claim.unit for claim in hold.claims if not claim.quota}
         paid = [
             (budget, window, charge.of(units[budget]))
-            for budget, window in self._holder.payers(hold)
+            for budget, window, _ in self._holder.payers(hold)
             if budget in units
         ]
         self._attribution.count(paid, spender)

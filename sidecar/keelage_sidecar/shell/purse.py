@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from keelage_sidecar.core.attribution import Spender
-from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold
+from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold, Room
 
 
 class Purse(Protocol):
@@ -27,13 +26,3 @@ class Purse(Protocol):
 
     def note_left(self, name: str, left: int) -> None:
         """What a provider said to be left of its limit just now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """In the account's unit."""
-
-    free: int
-    """At hand: a claim of so much would be granted now."""
-    left: int
-    """Of the limit, by what the ledger said last; others may hold some of it."""

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keelage_sidecar.core.journal_format import (
-    ACCOUNTS,
     HOLDS,
-    JOURNAL_BYTES,
     Journal,
     JournalError,
     blank_journal,
+    journal_bytes,
 )
 
 
@@ -89,7 +88,7 @@ def test_the_end_of_a_window_is_believed_only_in_the_boot_that_measured_it() -> 
 def test_a_journal_of_an_earlier_format_is_refused_by_its_number() -> None:
     data = bytearray(blank_journal("0123456789abcdef"))
     data[8] = 1
-    with pytest.raises(JournalError, match="format 1, not 2"):
+    with pytest.raises(JournalError, match="format 1, not 3"):
         Journal(data)
 
 
@@ -103,7 +102,7 @@ def test_statement_numbers_rise_over_restarts() -> None:
 
 def test_accounts_and_holds_are_bounded_and_used_again() -> None:
     _, journal = open_blank()
-    slots = [journal.open_account("shop/month", str(number)) for number in range(ACCOUNTS)]
+    slots = [journal.open_account("shop/month", str(number)) for number in range(256)]
     assert journal.open_account("shop/month", "more") is None
     assert slots[7] is not None
     journal.close_account(slots[7])
@@ -195,7 +194,7 @@ def test_a_damaged_name_or_a_stray_hold_is_refused() -> None:
         Journal(bytearray(buffer)).recover()
 
 
-@pytest.mark.parametrize("size", [0, 63, JOURNAL_BYTES - 1, JOURNAL_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 63, 128, journal_bytes(256) - 1, journal_bytes(256) + 1])
 def test_a_journal_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(JournalError):
         Journal(bytearray(blank_journal("0123456789abcdef").ljust(size, b"\0")[:size]))

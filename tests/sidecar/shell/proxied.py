@@ -26,13 +26,12 @@ from keelage_api.proxy_config import (
     Timeouts,
 )
 from keelage_sidecar.core.attribution import Spender
-from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
+from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Room
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.routing import RoutingTable
 from keelage_sidecar.shell.credentials import Credentials
 from keelage_sidecar.shell.exchange import Exchange
 from keelage_sidecar.shell.means import Means
-from keelage_sidecar.shell.purse import Room
 from keelage_sidecar.shell.server import Server
 from keelage_sidecar.shell.upstream import Upstream
 

@@ -1,0 +1,31 @@
+"""A budget or rate in force, as the holder needs it: both are accounts, with limits that others keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    name: str
+    """`<namespace>/<budget>` or `Quota.name`."""
+    hard: bool
+    per: tuple[Per, ...] = ()
+    """The limit holds for each value of these: an account for each, opened when a call of its asks."""
+    unit: Unit = Unit.PICODOLLARS
+    rate: Quota | None = None
+    """It refills, and is nobody's money: while no leader answers the sidecar keeps it for itself."""
+
+    @property
+    def valued(self) -> bool:
+        return bool(self.per)
+
+    @staticmethod
+    def of_budget(budget: BudgetTerms) -> Terms:
+        return Terms(budget.name, budget.hard, budget.per, budget.unit)
+
+    @staticmethod
+    def of_rate(quota: Quota) -> Terms:
+        return Terms(quota.name, True, quota.per, quota.unit, quota)
