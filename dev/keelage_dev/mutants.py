@@ -23,6 +23,7 @@ LEDGER_ACCOUNT = "operator/keelage_operator/core/ledger_account.py"
 SHARE = "operator/keelage_operator/core/share.py"
 PAGE = "operator/keelage_operator/shell/ledger_page.py"
 HOLDER = "sidecar/keelage_sidecar/core/holder.py"
+DIALOGUE = "sidecar/keelage_sidecar/core/dialogue.py"
 ACCOUNT = "sidecar/keelage_sidecar/core/account.py"
 JOURNAL = "sidecar/keelage_sidecar/core/journal_format.py"
 
@@ -167,28 +168,28 @@ MUTANTS = (
     ),
     Mutant(
         "the window's end counts from the sending",
-        HOLDER,
+        DIALOGUE,
         "account.ends_s = asked.sent_s + right.ends_in_s",
         "account.ends_s = now + right.ends_in_s",
         OF_HOLDER,
     ),
     Mutant(
         "answers to older statements are void",
-        HOLDER,
+        DIALOGUE,
         "        self._pending, self.eager = {}, False\n",
         "        self.eager = False\n",
         OF_HOLDER + WORLDS,
     ),
     Mutant(
         "what is offered is not spent any more",
-        HOLDER,
+        DIALOGUE,
         "            account.granted -= back\n",
         "            account.granted -= 0\n",
         OF_HOLDER + WORLDS,
     ),
     Mutant(
         "what is offered is out of the journal first",
-        HOLDER,
+        DIALOGUE,
         "            account.granted -= back\n            self._journal.set_granted(account.slot, account.granted)\n",
         "            account.granted -= back\n",
         OF_HOLDER + WORLDS,
@@ -202,15 +203,15 @@ MUTANTS = (
     ),
     Mutant(
         "numbers of statements rise over restarts",
-        HOLDER,
-        "self._seq = self._seq_limit = journal.seq_limit",
-        "self._seq = self._seq_limit = 0",
+        DIALOGUE,
+        "self.newest_seq = self._seq_limit = journal.seq_limit",
+        "self.newest_seq = self._seq_limit = 0",
         OF_HOLDER + WORLDS,
     ),
     Mutant(
         "nothing is offered while nobody answers",
         ACCOUNT,
-        "if self.heard_s < max(spoke_s, 0.0):",
+        "if self.heard_s < max(self.told_s, 0.0):",
         "if False:",
         OF_HOLDER,
     ),

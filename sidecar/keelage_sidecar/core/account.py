@@ -77,9 +77,6 @@ class Account:
     holds: int = 0
     ends_s: float = NEVER
     """Rights last until then. NEVER: neither told nor in the journal, so they may not be used."""
-    final_seq: int = 0
-    """Of the statement that gives it up: from then on nothing is reserved, and that statement is repeated as it was
-    until it is answered. The ledger may have closed the account on hearing it, and would count a new one again."""
     told_s: float = NEVER
     """When the ledger was told of it last."""
     told_limit: int = -1
@@ -128,7 +125,7 @@ class Account:
         return self.window == RATE_WINDOW
 
     def usable(self, now_s: float) -> bool:
-        return now_s < self.ends_s and not self.final_seq
+        return now_s < self.ends_s
 
     @property
     def left(self) -> int:

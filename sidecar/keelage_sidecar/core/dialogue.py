@@ -87,7 +87,7 @@ class Dialogue:
         self.leaving = self.leaving or leaving
         self._pending, self.eager = {}, False
         accounts, owners = self._rota.choose(() if self.leaving else self._unanswered(now), now)
-        # What is given up goes first: its number must be below those of the accounts that are opened.
+        # What is given up goes first: once it is closed, lower numbers of this holder mean nothing where it has no row.
         accounts.sort(key=lambda account: not self._gives_up(account, now))
         told = [self._statement(account, now) for account in accounts]
         told += [self._question(owner, now) for owner in owners]
@@ -116,7 +116,7 @@ class Dialogue:
             want = max(least, account.queued + account.spare(now) - account.free)
             want = max(0, min(want, AMOUNT_MAX - account.granted))
         final = self._gives_up(account, now)
-        seq = self._final_seq(account) if final else self._next_seq()
+        seq = self._next_seq()
         account.told_s = now
         self._pending[seq] = Asked(account.owner, account, now, needed, final)
         return Statement(
@@ -137,18 +137,6 @@ class Dialogue:
     def _gives_up(self, account: Account, now: float) -> bool:
         return not account.holds and (self.leaving or self._past(account, now))
 
-    def _final_seq(self, account: Account) -> int:
-        """The number of its last statement, the same each time, over restarts too.
-
-        In the journal before it is sent: told again under another number, the spending of an account that the
-        ledger has closed would be counted twice.
-        """
-        if not account.final_seq:
-            seq = self._next_seq()
-            self._journal.set_final(account.slot, seq)
-            account.final_seq = seq
-        return account.final_seq
-
     def _left(self, account: Account, terms: Terms | None, now: float) -> int:
         if account.left_until < 0 or terms is None or terms.rate is None:
             return -1
@@ -165,8 +153,7 @@ class Dialogue:
         unknown = []
         for owner in dict.fromkeys(asked):
             account = current.get(owner)
-            # While an account of the running window is being given up another one cannot be had.
-            if account is None or (self._past(account, now) and not (account.final_seq and now < account.ends_s)):
+            if account is None or self._past(account, now):
                 unknown.append(owner)
         return unknown
 
@@ -193,8 +180,6 @@ class Dialogue:
 
     def _past(self, account: Account, now: float) -> bool:
         """Nobody will reserve on it any more. False while unknown: before configuration or rights are there."""
-        if account.final_seq:
-            return True
         if not self._obeyed:
             return False
         if account.budget not in self._portfolio.terms:

@@ -75,7 +75,7 @@ class Holder:
                 loose = [*(loose or ()), (claim, True)]
                 continue
             account = current.get((claim.budget, claim.value))
-            if account is None or account.final_seq:
+            if account is None:
                 if claim.hard:
                     return None
                 loose = [*(loose or ()), (claim, False)]
@@ -152,7 +152,7 @@ class Holder:
                 self._verdicts.settle_alone(claim, claim.held - amount)
                 continue
             account = self._current.get(claim.owner)
-            if account is None or account.final_seq:
+            if account is None:
                 continue
             account.spent = min(account.spent + amount, AMOUNT_MAX)
             self._journal.set_spent(account.slot, account.spent)

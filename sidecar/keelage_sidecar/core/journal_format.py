@@ -9,8 +9,7 @@ lower than it is.
     header   128 bytes: magic, format, numbers of slots, incarnation, boot, checksum; then the limit of statement
              numbers, and how many account slots were ever used: those behind it are not even looked at
     hold     32 bytes each: account + 1 (0: free), amount, target
-    account  256 bytes each: used, granted, spent, checksum of the name, end of the window, number of the final
-             statement (0: none was sent), then the name
+    account  256 bytes each: used, granted, spent, checksum of the name, end of the window, then the name
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _SEQ_WORD = 7
 _USED_WORD = 8
 _HOLD_BYTES = 32
 _ACCOUNT_BYTES = 256
-_NAME_OFFSET = 48
+_NAME_OFFSET = 40
 _NAME_MAX = _ACCOUNT_BYTES - _NAME_OFFSET
 _ACCOUNT_WORDS = _ACCOUNT_BYTES // 8
 _HOLD_WORDS = _HOLD_BYTES // 8
@@ -68,8 +67,6 @@ class AccountEntry:
     ends_s: float
     """When its window ends, on the node's monotonic clock; minus infinity where that is not known."""
     value: str = ""
-    final_seq: int = 0
-    """Of the statement that gave it up; 0: none did."""
 
 
 def journal_bytes(accounts: int = ACCOUNTS) -> int:
@@ -173,7 +170,6 @@ class Journal:
                 spent=self._words[at + 2],
                 ends_s=ends_us / 1e6 if ends_us else float("-inf"),
                 value=value,
-                final_seq=self._words[at + 5],
             )
 
     # Accounts
@@ -196,7 +192,6 @@ class Journal:
         self._words[at + 2] = 0
         self._words[at + 3] = crc32(name)
         self._words[at + 4] = 0
-        self._words[at + 5] = 0
         self._words[at] = len(name)  # last: from here on the account exists
         return slot
 
@@ -214,10 +209,6 @@ class Journal:
     def set_ends(self, slot: int, ends_s: float) -> None:
         """Monotonic seconds, which all processes of one boot share. Rounded down: over here before it is over there."""
         self._words[_account(slot) + 4] = max(0, int(ends_s * 1e6))
-
-    def set_final(self, slot: int, seq: int) -> None:
-        """Nothing more is reserved on it, and the statement of that number says so."""
-        self._words[_account(slot) + 5] = seq
 
     # Holds: the hot path
 

@@ -26,18 +26,7 @@ class Portfolio:
         self._siblings: dict[Owner, list[Account]] = {}
         """Of owners with more than one account: windows overlap for a moment."""
         for it in journal.recover():
-            self._add(
-                Account(
-                    it.slot,
-                    it.budget,
-                    it.window,
-                    it.value,
-                    it.granted,
-                    it.spent,
-                    ends_s=it.ends_s,
-                    final_seq=it.final_seq,
-                )
-            )
+            self._add(Account(it.slot, it.budget, it.window, it.value, it.granted, it.spent, ends_s=it.ends_s))
         for account in self._accounts.values():
             self._siblings.setdefault(account.owner, []).append(account)
         self._siblings = {owner: accounts for owner, accounts in self._siblings.items() if len(accounts) > 1}
@@ -88,7 +77,9 @@ class Portfolio:
             self.current[account.owner] = max(siblings, key=_lasting) if siblings else account
 
     def close(self, account: Account) -> None:
-        """Forget it: the ledger has released it."""
+        """Forget it, if nothing is in flight: the ledger has released it."""
+        if account.holds:
+            return
         del self._accounts[(account.budget, account.window, account.value)]
         self._journal.close_account(account.slot)
         self._will.remove(account)
