@@ -59,7 +59,7 @@ class CallRecord:
     downgraded: str = ""
     """The cheaper tier that it was given for a budget's sake."""
     queue_ms: float = 0.0
-    """Spent waiting for room in a provider's limits."""
+    """Spent waiting for room in rates: those of the rule and those of the provider."""
 
     def line(self) -> bytes:
         """The record as one line, with its newline."""

@@ -60,6 +60,10 @@ class RoutingTable:
     config: ProxyConfig
     dearest: dict[str, ModelPrice | None]
     """By backend."""
+    rates: dict[tuple[str, str], tuple[Quota, ...]]
+    """By route and rule."""
+    limits: dict[str, tuple[Quota, ...]]
+    """Of providers, by backend."""
 
     @classmethod
     def build(cls, config: ProxyConfig) -> RoutingTable:
@@ -67,7 +71,15 @@ class RoutingTable:
             name: _dearest((*backend.prices.values(), *config.prices.get(backend.provider, {}).values()))
             for name, backend in config.backends.items()
         }
-        return cls(config, dearest)
+        rates: dict[tuple[str, str], tuple[Quota, ...]] = {}
+        limits: dict[str, tuple[Quota, ...]] = {}
+        for quota in config.quotas:
+            if quota.backend:
+                limits[quota.backend] = (*limits.get(quota.backend, ()), quota)
+            else:
+                key = (quota.route, quota.rule)
+                rates[key] = (*rates.get(key, ()), quota)
+        return cls(config, dearest, rates, limits)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
         """The first rule that matches, or why there is nobody to ask.
@@ -123,19 +135,11 @@ class RoutingTable:
 
     def rate_claims(self, rule: Rule, facts: Facts, expected: Charge) -> tuple[Claim, ...]:
         """The rule's rate limits, for the whole call; `expected`: what it will likely use."""
-        return tuple(
-            _quota_claim(quota, facts, expected)
-            for quota in self.config.quotas
-            if not quota.backend and quota.route == rule.route and quota.rule == rule.name
-        )
+        return tuple(_quota_claim(quota, facts, expected) for quota in self.rates.get((rule.route, rule.name), ()))
 
     def limit_claims(self, candidate: Candidate, facts: Facts, expected: Charge) -> tuple[Claim, ...]:
         """The provider's limits, for one attempt."""
-        return tuple(_quota_claim(quota, facts, expected) for quota in self.limits(candidate.backend.name))
-
-    def limits(self, backend: str) -> tuple[Quota, ...]:
-        """The provider's limits that a backend's attempts share, over all sidecars."""
-        return tuple(quota for quota in self.config.quotas if quota.backend == backend)
+        return tuple(_quota_claim(quota, facts, expected) for quota in self.limits.get(candidate.backend.name, ()))
 
     def lowered(self, plan: Plan, left: int, tier: str, facts: Facts) -> Plan | None:
         """The same call on a cheaper tier of its route: the first `left` candidates as they are, then the tier's.

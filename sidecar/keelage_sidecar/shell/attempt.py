@@ -113,7 +113,7 @@ def _next(means: Means, plan: Plan, story: Story) -> Again | Refusal | None:
 
 def _hear_limits(means: Means, table: RoutingTable, candidate: Candidate, answer: Answer) -> None:
     """Any answer may say what is left of the provider's limits."""
-    quotas = table.limits(candidate.backend.name)
+    quotas = table.limits.get(candidate.backend.name, ())
     if quotas:
         for name, left in left_of(quotas, remaining(answer.headers, means.unix())):
             means.purse.note_left(name, left)

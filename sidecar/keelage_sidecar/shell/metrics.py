@@ -200,12 +200,8 @@ class Metrics(Collector):
         yield _counter(
             "keelage_rate_limited_calls", "Calls that a rate limit refused", ("limit",), self._limited.items()
         )
-        yield _counter(
-            "keelage_queued_calls", "Calls that waited for a provider's limits", ("route",), self._queued.items()
-        )
-        yield _counter(
-            "keelage_queue_wait_seconds", "Time calls waited for a provider's limits", ("route",), self._queue_s.items()
-        )
+        yield _counter("keelage_queued_calls", "Calls that waited for a rate", ("route",), self._queued.items())
+        yield _counter("keelage_queue_wait_seconds", "Time calls waited for a rate", ("route",), self._queue_s.items())
         standing = self._standing()
         for name, amounts in (
             ("granted", [each.granted for each in standing.figures]),

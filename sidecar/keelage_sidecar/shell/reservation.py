@@ -56,7 +56,7 @@ async def reserve_rates(
     claims = table.rate_claims(plan.rule, facts, expected)
     if not claims:
         return None
-    hold = means.purse.try_reserve(claims) or await means.purse.reserve(claims, _patience_s(means, story, RATE_WAIT_S))
+    hold = means.purse.try_reserve(claims) or await _room(means, claims, RATE_WAIT_S, story)
     return hold if isinstance(hold, Hold) else denied(hold, means.unix())
 
 
@@ -92,8 +92,8 @@ async def _queue(
 ) -> tuple[Hold, ...] | Denied:
     """Room in the provider's limits, if need be after those that came before."""
     backend = candidate.backend.name
-    quotas = table.limits(backend)
-    if not quotas:
+    quotas = table.limits.get(backend)
+    if quotas is None:
         return ()
     expected = means.expectations.of(candidate.model, len(facts.body), bound)
     claims = table.limit_claims(candidate, facts, expected)
@@ -109,13 +109,11 @@ async def _queue(
         wait_s = max(RATE_WAIT_S, max(quota.queue_wait_ms for quota in quotas) / 1000)
     else:
         wait_s = 0.0
-    began_s = means.clock()
     queues[backend] += 1
     try:
-        answer = await means.purse.reserve(claims, _patience_s(means, story, wait_s))
+        answer = await _room(means, claims, wait_s, story)
     finally:
         queues[backend] -= 1
-        story.queued(means.clock() - began_s)
     return (answer,) if isinstance(answer, Hold) else answer
 
 
@@ -201,7 +199,17 @@ class _Clamp:
         return Reservation(bound_of(self.facts, self.candidate, cap), cap, (hold,))
 
 
+async def _room(means: Means, claims: tuple[Claim, ...], wait_s: float, story: Story) -> Hold | Denied:
+    """Wait for a rate."""
+    began_s = means.clock()
+    try:
+        return await means.purse.reserve(claims, _patience_s(means, story, wait_s))
+    finally:
+        story.queue_s += means.clock() - began_s
+
+
 async def _wait(means: Means, claims: tuple[Claim, ...], wait_s: float, story: Story) -> Hold | Denied:
+    """Wait for money."""
     began_s = means.clock()
     try:
         return await means.purse.reserve(claims, _patience_s(means, story, wait_s))

@@ -85,10 +85,6 @@ class Story:
         """The call goes on with a cheaper tier."""
         self.plan, self.downgraded, self.budget = step.plan, step.plan.rule.tier, step.budget
 
-    def queued(self, seconds: float) -> None:
-        """An attempt waited for room in its backend's limits."""
-        self.queue_s += seconds
-
     def marks(self) -> list[tuple[bytes, bytes]]:
         """Headers that tell the application what was changed for a budget's sake."""
         marks: list[tuple[bytes, bytes]] = []
