@@ -38,6 +38,8 @@ class ModelPrice(msgspec.Struct, frozen=True, omit_defaults=True):
     fast_percent: int = 0
     us_percent: int = 100
     """Anthropic `inference_geo: us`; 100 for models that have no such choice."""
+    batch_percent: int = 50
+    """Of the token costs, in a message batch; Anthropic's price page has half for every model."""
     web_search: int = 0
     """Pico-dollars for one search; 0 where it has no price."""
 
@@ -50,8 +52,13 @@ class ModelPrice(msgspec.Struct, frozen=True, omit_defaults=True):
         return chosen
 
 
-def cost_of(usage: TokenUsage, price: ModelPrice) -> int:
-    """Pico-dollars of one answer, without its `extra` inferences.
+def batch_share(amount: int, price: ModelPrice, speed: object) -> int:
+    """What of pico-dollars for tokens is due in a batch, rounded up; all of it for a speed that batches do not have."""
+    return -(-amount * price.batch_percent // 100) if speed in (None, "", "standard") else amount
+
+
+def cost_of(usage: TokenUsage, price: ModelPrice, *, batch: bool = False) -> int:
+    """Pico-dollars of one answer, without its `extra` inferences; `batch`: in a message batch.
 
     A variant that the record has no price for is charged at the dearest known
     one: an answer is never priced below what it may cost.
@@ -68,4 +75,6 @@ def cost_of(usage: TokenUsage, price: ModelPrice) -> int:
         total = -(-total * max(price.fast_percent, 200) // 100)
     if usage.geo == "us":
         total = -(-total * price.us_percent // 100)
+    if batch:
+        total = batch_share(total, price, usage.speed)
     return total + usage.web_searches * price.web_search

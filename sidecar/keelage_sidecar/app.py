@@ -18,6 +18,7 @@ from keelage_api.proxy_config import ProxyConfig
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.settings import Settings
 from keelage_sidecar.shell.admin import Admin, Health
+from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.call_log import CallLog
 from keelage_sidecar.shell.config_watch import ConfigSource, ConfigWatch
 from keelage_sidecar.shell.credentials import Credentials
@@ -72,10 +73,12 @@ class Sidecar:
             unix=time.time,
             pick=random.random,
         )
+        self._batches = BatchKeeper(means, self._tell)
         self._exchange = Exchange(
             means,
             lambda: self._watch.table,
             self._tell,
+            self._batches,
             user=settings.user,
             feature=settings.feature,
             pod=settings.pod,
@@ -107,6 +110,7 @@ class Sidecar:
         async with asyncio.TaskGroup() as group:
             follow = group.create_task(self._watch.run())
             keep = group.create_task(self._keeper.run())
+            batches = group.create_task(self._batches.run())
             try:
                 await self._ending.wait()
                 # The application may still call while it ends: it is served until it has gone, or time is up.
@@ -115,7 +119,9 @@ class Sidecar:
                 await self._server.finish()
                 follow.cancel()
                 keep.cancel()
-                await asyncio.wait((follow, keep))
+                batches.cancel()
+                await asyncio.wait((follow, keep, batches))
+                self._batches.leave()
                 await self._keeper.leave()
                 await self._admin.finish()
                 await self._upstream.close()
@@ -154,6 +160,7 @@ class Sidecar:
             missing_credentials=len(self._missing()),
             active_calls=self._server.active,
             upstream_connects=self._upstream.connects,
+            open_batches=len(self._batches.open),
             figures=self._keeper.figures(),
         )
 

@@ -33,6 +33,8 @@ class Batch:
     entries: tuple[BatchEntry, ...]
     key: str
     polls_left: int
+    ready_s: float
+    """On the provider's clock: before it the batch is in progress."""
     canceling: bool = False
     results: list[dict[str, object]] | None = None
 
@@ -40,14 +42,20 @@ class Batch:
         """The batch object; `host` makes its `results_url` absolute, as the provider's is."""
         ended = self.results is not None
         status = "ended" if ended else ("canceling" if self.canceling else "in_progress")
-        counts = {"processing": 0 if ended else len(self.entries), "succeeded": 0, "errored": 0, "canceled": 0}
+        counts = {
+            "processing": 0 if ended else len(self.entries),
+            "succeeded": 0,
+            "errored": 0,
+            "canceled": 0,
+            "expired": 0,
+        }
         for result in self.results or ():
             counts[text(mapping(result["result"])["type"])] += 1
         return {
             "id": self.id,
             "type": "message_batch",
             "processing_status": status,
-            "request_counts": counts | {"expired": 0},
+            "request_counts": counts,
             "created_at": CREATED,
             "expires_at": EXPIRES,
             "ended_at": CREATED if ended else None,
@@ -68,14 +76,14 @@ class Batches:
     _all: dict[str, Batch] = field(default_factory=dict)
     _made: int = 0
 
-    def create(self, body: Mapping[str, object], key: str, polls: int) -> Batch:
+    def create(self, body: Mapping[str, object], key: str, polls: int, ready_s: float) -> Batch:
         """A batch from a body that `complaint` accepted."""
         self._made += 1
         entries = tuple(
             BatchEntry(text(each.get("custom_id")), mapping(each.get("params")))
             for each in mappings(body.get("requests"))
         )
-        batch = Batch(f"msgbatch_fake{self._made:08d}", entries, key, polls)
+        batch = Batch(f"msgbatch_fake{self._made:08d}", entries, key, polls, ready_s)
         self._all[batch.id] = batch
         while len(self._all) > BATCHES_KEPT:
             del self._all[next(iter(self._all))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,7 @@ class Service:
     settings: Settings = field(default_factory=Settings)
     bill: Bill = field(default_factory=Bill)
     record: deque[Record] = field(default_factory=deque)
+    clock: Callable[[], float] = time.monotonic
     _first_settings: Settings = field(init=False)
     _cache: PromptCache = field(default_factory=PromptCache)
     _batches: Batches = field(default_factory=Batches)
@@ -178,10 +180,17 @@ class Service:
 
     def _create_batch(self, request: Request, caller: Caller) -> Reply:
         body = parsed(request.body)
+        fault = self._fault(request, "")
+        if isinstance(fault, str):
+            return refusal.anthropic(400, fault, caller)
+        if fault.status:
+            return replace(refusal.faulty("anthropic", caller, fault), fault=fault)
         wrong = "The request body is not valid JSON." if body is None else batch.complaint(body)
         if body is None or wrong is not None:
             return refusal.anthropic(400, wrong or "", caller)
-        return _batch_reply(self._batches.create(body, caller.key, self.settings.batch_polls), request, caller)
+        ready_s = self.clock() + self.settings.batch_s
+        made = self._batches.create(body, caller.key, self.settings.batch_polls, ready_s)
+        return replace(_batch_reply(made, request, caller), fault=fault)
 
     def _list_batches(self, request: Request, caller: Caller) -> Reply:
         views = [each.view(_host(request)) for each in self._batches.newest_first()]
@@ -196,7 +205,7 @@ class Service:
             return refusal.anthropic(404, f"No message batch found with ID {name}", caller)
         match request.method, action:
             case "GET", "":
-                if found.results is None and found.polls_left <= 0:
+                if found.results is None and found.polls_left <= 0 and found.ready_s <= self.clock():
                     self._end_batch(found, request)
                 found.polls_left -= 1
                 return _batch_reply(found, request, caller)
@@ -204,13 +213,20 @@ class Service:
                 found.canceling = True
                 return _batch_reply(found, request, caller)
             case "GET", "results" if found.results is not None:
-                return Reply(200, found.lines(), (("request-id", caller.request_id),), content_type=JSONL)
+                return self._results(found, request, caller)
             case "DELETE", "" if found.results is not None:
                 self._batches.delete(name)
                 sent = orjson.dumps({"id": name, "type": "message_batch_deleted"})
                 return Reply(200, sent, (("request-id", caller.request_id),))
             case _:
                 return refusal.anthropic(400, f"{name}: not possible before the batch has ended", caller)
+
+    def _results(self, found: Batch, request: Request, caller: Caller) -> Reply:
+        """As JSON lines; what goes wrong with them is told in the header only."""
+        fault = self._fault(request, "") if "x-fake-fault" in request.headers else NONE
+        if isinstance(fault, str):
+            return refusal.anthropic(400, fault, caller)
+        return Reply(200, found.lines(), (("request-id", caller.request_id),), content_type=JSONL, fault=fault)
 
     def _end_batch(self, found: Batch, request: Request) -> None:
         """Serve and bill every request of a batch at half price; a cancelled one is neither."""
@@ -222,10 +238,11 @@ class Service:
             rates = self._rates(model)
             wrong = messages.complaint(params, version) or ("" if rates else f"model: {model}")
             result: dict[str, object]
-            if found.canceling:
-                result = {"type": "canceled"}
-            elif wrong or rates is None:
-                error = {"type": "invalid_request_error", "message": wrong}
+            outcome = "canceled" if found.canceling else self.settings.batch_outcomes.get(entry.custom_id, "")
+            if outcome in ("canceled", "expired"):
+                result = {"type": outcome}
+            elif outcome or wrong or rates is None:
+                error = {"type": "invalid_request_error", "message": wrong or "told to fail"}
                 result = {"type": "errored", "error": {"type": "error", "error": error, "request_id": None}}
             else:
                 self._made += 1

@@ -44,6 +44,10 @@ class Settings:
     """More models: [input, output, cache read, cache write 5m, cache write 1h] in USD per million tokens."""
     batch_polls: int = 1
     """How many retrievals answer `in_progress` before a batch has ended."""
+    batch_s: float = 0.0
+    """How long a batch is in progress at the least, whatever is retrieved."""
+    batch_outcomes: dict[str, str] = field(default_factory=dict)
+    """`custom_id` to what becomes of it instead of a success: `errored`, `expired` or `canceled`; none is billed."""
     gzip_streams: bool = False
     schedule: list[str] = field(default_factory=list)
     """Faults, one entry taken per request to a model; "ok" is none. See `fault.parse`."""

@@ -42,6 +42,8 @@ TOKENS_PER_MTOK = 10**6
 ANTHROPIC_WEB_SEARCH = 10 * PICO_PER_USD_PER_THOUSAND
 """10 USD per thousand, for each model alike (Anthropic's price list); the data leaves it out for some."""
 US_PERCENT = 110
+BATCH_PERCENT = 50
+"""Where the data has no batch rates: Anthropic's price page has half for every model."""
 
 _TOKEN_UNITS = frozenset({"input_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok", "output_mtok"})
 _OTHER_UNITS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
@@ -92,6 +94,8 @@ def _model_price(provider_id: str, model: ModelInfo) -> ModelPrice | None:
     anthropic = provider_id == "anthropic"
     search = prices.get("web_searches_kcount")
     fast = _units(model.get_prices(PRICED_ON, {"speed": "fast"}))
+    # Only Anthropic's batches are served: OpenAI's read their requests from a file.
+    batch = _units(model.get_prices(PRICED_ON, {"processing": "batch"})) if anthropic else prices
     tiers = _tiers(prices)
     window = model.context_window or 0
     return ModelPrice(
@@ -101,6 +105,7 @@ def _model_price(provider_id: str, model: ModelInfo) -> ModelPrice | None:
         max_output_tokens=MAX_OUTPUT_TOKENS.get(model.id, 0),
         fast_percent=_percent(_tiers(fast), tiers) if fast != prices else 0,
         us_percent=US_PERCENT if anthropic and model.id not in ONE_PLACE else 100,
+        batch_percent=_percent(_tiers(batch), tiers) if batch != prices else BATCH_PERCENT,
         web_search=(
             math.ceil(search * PICO_PER_USD_PER_THOUSAND)
             if isinstance(search, Decimal)
@@ -225,6 +230,7 @@ def overridden(provider: Provider, override: PriceOverride, base: ModelPrice | N
         max_output_tokens=override.max_output_tokens or base.max_output_tokens,
         fast_percent=base.fast_percent,
         us_percent=base.us_percent,
+        batch_percent=base.batch_percent,
         web_search=base.web_search,
     )
     if not override.negotiated and _below(price, base):

@@ -20,7 +20,9 @@ class Kind(enum.StrEnum):
     EMBEDDINGS = "embeddings"
     MODELS = "models"
     BATCHES = "batches"
-    """Reading, listing, cancelling and deleting; creating one spends and is refused."""
+    """Reading, listing, cancelling and deleting."""
+    NEW_BATCH = "new_batch"
+    """Creating one: a call for each request in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Endpoint:
     @property
     def has_model(self) -> bool:
         """The body is a JSON object that names a model."""
-        return self.metered or self.kind is Kind.COUNT_TOKENS
+        return (self.metered and self.kind is not Kind.NEW_BATCH) or self.kind is Kind.COUNT_TOKENS
 
     @property
     def generates(self) -> bool:
@@ -44,6 +46,7 @@ class Endpoint:
 MESSAGES = Endpoint(Dialect.ANTHROPIC, Kind.MESSAGES, True)
 COUNT_TOKENS = Endpoint(Dialect.ANTHROPIC, Kind.COUNT_TOKENS, False)
 ANTHROPIC_BATCHES = Endpoint(Dialect.ANTHROPIC, Kind.BATCHES, False)
+NEW_BATCH = Endpoint(Dialect.ANTHROPIC, Kind.NEW_BATCH, True)
 ANTHROPIC_MODELS = Endpoint(Dialect.ANTHROPIC, Kind.MODELS, False)
 CHAT = Endpoint(Dialect.OPENAI, Kind.CHAT, True)
 EMBEDDINGS = Endpoint(Dialect.OPENAI, Kind.EMBEDDINGS, True)
@@ -64,6 +67,13 @@ _OPENAI_ONLY = (
 _SHARED = ("files",)
 _BATCH_METHODS = ("GET", "HEAD", "POST", "DELETE")
 """TRACE among the others would show the application the provider's key."""
+_BATCH_OF_A_FILE = Refusal(
+    400,
+    "EndpointNotMetered",
+    "POST /v1/batches takes its requests from a file that was uploaded past keelage, so their cost cannot be bounded: "
+    "send them one by one, or to an Anthropic model by POST /v1/messages/batches, which carries them itself",
+    "input_file_id",
+)
 _SPENDING = frozenset((*_ANTHROPIC_ONLY, *_OPENAI_ONLY, *_SHARED))
 
 
@@ -100,12 +110,7 @@ def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Ref
     for prefix, endpoint in (("/v1/messages/batches", ANTHROPIC_BATCHES), ("/v1/batches", OPENAI_BATCHES)):
         if bare == prefix or bare.startswith(prefix + "/"):
             if bare == prefix and method == "POST":
-                return Refusal(
-                    400,
-                    "EndpointNotMetered",
-                    f"POST {prefix} creates a batch, whose cost keelage cannot hold under a budget yet: "
-                    "send the requests one by one",
-                )
+                return NEW_BATCH if endpoint is ANTHROPIC_BATCHES else _BATCH_OF_A_FILE
             if method not in _BATCH_METHODS:
                 return _wrong_method(method, bare, " or ".join(_BATCH_METHODS))
             return endpoint
@@ -114,7 +119,7 @@ def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Ref
             400,
             "EndpointNotMetered",
             f"{method} {bare} may spend money that keelage cannot meter yet, so it is not passed on: "
-            "use /v1/messages, /v1/chat/completions or /v1/embeddings",
+            "use /v1/messages, /v1/messages/batches, /v1/chat/completions or /v1/embeddings",
         )
     return _unknown(bare)
 

@@ -18,7 +18,8 @@ class CallRecord:
     """Given by the sidecar."""
     endpoint: str
     outcome: str
-    """`ok`, `upstream_error`, `refused`, `client_disconnect`, `truncated`, `error`."""
+    """`ok`, `upstream_error`, `refused`, `client_disconnect`, `truncated`, `error`; `settled` for the line that tells,
+    once its results are known, what a batch has cost for one model and one set of budgets."""
     status: int
     """As sent to the application; 0 where it left before."""
     route: str = ""

@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from keelage_api.proxy_config import Backend
 from keelage_sidecar.core.refusal import Headers, Refusal
 from keelage_sidecar.core.routing import Plan
 
@@ -124,18 +125,20 @@ def _fits(delay_ms: int, plan: Plan, has_following: bool, patience_left_ms: int 
 
 
 def _give_up(plan: Plan, last: AttemptEnd) -> Refusal | None:
-    if last.failure is None:
-        return None
-    backend = plan.candidates[last.candidate].backend
-    match last.failure:
+    if last.failure in (None, Failure.LIMITED):
+        return None  # the answer is handed on, or the limit's own refusal says it
+    return unanswered(plan.candidates[last.candidate].backend, last.failure)
+
+
+def unanswered(backend: Backend, failure: Failure) -> Refusal:
+    """What the application hears of a backend that gave no answer."""
+    match failure:
         case Failure.TIMEOUT:
             return Refusal(504, "UpstreamTimeout", f"backend {backend.name} did not answer in time: see its `timeouts`")
-        case Failure.CONNECT:
+        case Failure.CONNECT | Failure.LIMITED:
             return Refusal(503, "UpstreamUnreachable", f"backend {backend.name}: no connection to {backend.endpoint}")
         case Failure.RESET:
             return Refusal(503, "UpstreamReset", f"backend {backend.name} closed the connection before it answered")
-        case Failure.LIMITED:
-            return None  # the limit's own refusal says it
 
 
 def _retry_after_ms(given: dict[bytes, bytes], now_unix_s: float) -> int | None:

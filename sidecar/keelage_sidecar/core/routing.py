@@ -207,6 +207,7 @@ def _dearest(prices: tuple[ModelPrice, ...]) -> ModelPrice | None:
         ),
         fast_percent=max(price.fast_percent for price in prices),
         us_percent=max(price.us_percent for price in prices),
+        batch_percent=max(price.batch_percent for price in prices),
         web_search=max(price.web_search for price in prices),
     )
 

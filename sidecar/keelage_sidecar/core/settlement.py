@@ -38,51 +38,51 @@ def settle_attempt(
     """
     if not sent:
         return Settlement(NOTHING)
-    if _never_billed(status, reading):
+    if never_billed(status, reading.error):
         return Settlement(Charge(requests=1))
     most = bound.charge if isinstance(bound, Bound) else None
     usage = reading.usage
     if usage is None:
         return Settlement(most or Charge(requests=1), uncertain=True)
-    proven = _used(usage, candidate)
+    proven = used(usage, candidate)
     if most is None or not isinstance(bound, Bound):
         return Settlement(proven, uncertain=not (reading.final_usage and usage.prompt_tokens and candidate.price))
-    possible = _used(replace(usage, output_tokens=max(usage.output_tokens, bound.output_tokens)), candidate)
+    possible = used(replace(usage, output_tokens=max(usage.output_tokens, bound.output_tokens)), candidate)
     if not bound.priced:
         most = replace(most, picodollars=possible.picodollars)
     violated = proven.picodollars > most.picodollars or proven.tokens > most.tokens
     if not usage.prompt_tokens:
         # Every call has input: what counts none was not counted.
-        return Settlement(_each(max, proven, most), violated, uncertain=True)
+        return Settlement(each_unit(max, proven, most), violated, uncertain=True)
     if reading.final_usage:
         return Settlement(proven, violated, uncertain=candidate.price is None)
-    return Settlement(_each(max, proven, _each(min, possible, most)), violated, uncertain=True)
+    return Settlement(each_unit(max, proven, each_unit(min, possible, most)), violated, uncertain=True)
 
 
-def _never_billed(status: int, reading: Reading) -> bool:
-    """Refused by the provider itself, before any output.
+def never_billed(status: int, error: str) -> bool:
+    """Refused by the provider itself, before any output; `error` is the type of error that its answer carried.
 
     A 5xx without the provider's error in it, or a 504, may come from something between that gave up
     waiting while the provider went on: the outcome is unknown.
     """
     if 300 <= status < 500:
         return True
-    return status >= 500 and status != 504 and bool(reading.error)
+    return status >= 500 and status != 504 and bool(error)
 
 
-def _used(usage: TokenUsage, candidate: Candidate) -> Charge:
-    """What that usage is in every unit; no money where no price is known at all."""
+def used(usage: TokenUsage, candidate: Candidate, *, batch: bool = False) -> Charge:
+    """What that usage is in every unit; no money where no price is known at all. `batch`: at a batch's price."""
     price = candidate.price or candidate.dearest
     inferences = (usage, *(inference for _, inference in usage.extra))
     prompt = sum(each.prompt_tokens for each in inferences)
     output = sum(each.output_tokens for each in inferences)
     cached = sum(each.cache_read_tokens for each in inferences)
-    cost = _cost(usage, price, candidate) if price is not None else 0
+    cost = _cost(usage, price, candidate, batch=batch) if price is not None else 0
     return Charge(cost, prompt + output, prompt - cached, output, 1)
 
 
-def _each(choose: Callable[[int, int], int], one: Charge, other: Charge) -> Charge:
-    """The greater or lesser of the two, unit by unit."""
+def each_unit(choose: Callable[[int, int], int], one: Charge, other: Charge) -> Charge:
+    """One of the two, or both made into one, unit by unit."""
     return Charge(
         choose(one.picodollars, other.picodollars),
         choose(one.tokens, other.tokens),
@@ -92,10 +92,10 @@ def _each(choose: Callable[[int, int], int], one: Charge, other: Charge) -> Char
     )
 
 
-def _cost(usage: TokenUsage, price: ModelPrice, candidate: Candidate) -> int:
-    total = cost_of(usage, price)
+def _cost(usage: TokenUsage, price: ModelPrice, candidate: Candidate, *, batch: bool) -> int:
+    total = cost_of(usage, price, batch=batch)
     for model, inference in usage.extra:
         # Another model's price is not at hand here: the dearest known one is charged.
         own = model in ("", candidate.model)
-        total += cost_of(inference, price if own else candidate.dearest or price)
+        total += cost_of(inference, price if own else candidate.dearest or price, batch=batch)
     return total

@@ -61,7 +61,7 @@ async def attempt(
         sent = True
         answer = connection.send(request.method, request.target, request.headers, request.body, timeouts)
         await answer.head()
-        story.upstream_request_id = _request_id(answer)
+        story.upstream_request_id = request_id(answer)
         _hear_limits(means, table, candidate, answer)
         body = Body(answer)
         meter = meter_for(facts, candidate, body.streaming)
@@ -132,7 +132,7 @@ async def _swallow(body: Body, meter: Meter) -> None:
     meter.finish()
 
 
-def _request_id(answer: Answer) -> str:
+def request_id(answer: Answer) -> str:
     given = dict(answer.headers)
     found = given.get(b"request-id") or given.get(b"x-request-id") or b""
     return found[:128].decode("latin-1")

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from keelage_api.proxy_config import OnClientDisconnect
 from keelage_sidecar.core.downgrade import Downgraded, at_start
-from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
+from keelage_sidecar.core.endpoints import ANTHROPIC_BATCHES, NEW_BATCH, dialect_of, endpoint_of
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
 from keelage_sidecar.core.request import Facts, read_request
@@ -19,6 +19,8 @@ from keelage_sidecar.core.retry import Again
 from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.attempt import attempt
+from keelage_sidecar.shell.batch_call import BatchCalls
+from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
@@ -37,6 +39,7 @@ class Exchange:
         means: Means,
         table: Callable[[], RoutingTable | None],
         tell: Callable[[CallRecord], None],
+        batches: BatchKeeper,
         *,
         user: str = "",
         feature: str = "",
@@ -44,6 +47,7 @@ class Exchange:
         id_prefix: str = "",
     ) -> None:
         """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod `pod`."""
+        self._batches = BatchCalls(means, batches, user, feature, pod)
         self._means = means
         self._table = table
         self._tell = tell
@@ -83,6 +87,8 @@ class Exchange:
         table = self._table()
         if table is None:
             return NO_CONFIG
+        if endpoint in (NEW_BATCH, ANTHROPIC_BATCHES):
+            return await self._batches.serve(call, endpoint, table, story)
         facts = read_request(endpoint, call.headers, call.body, self._user, self._feature, self._pod)
         if isinstance(facts, Refusal):
             return facts

@@ -61,6 +61,7 @@ class Standing:
     missing_credentials: int
     active_calls: int
     upstream_connects: int
+    open_batches: int
     figures: tuple[Figures, ...]
 
 
@@ -141,6 +142,10 @@ class Metrics(Collector):
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
         self._tell_limits(record)
+        if record.endpoint == Kind.NEW_BATCH and record.cost:
+            # Only money: what a batch took in hours and millions of tokens is no call's duration or size.
+            model = self._model(record.model, known=record.usage is not None)
+            self._cost[record.route, record.backend, model] += record.cost
         if record.attempts == 0 or record.endpoint not in _OPERATIONS:
             return
         model = self._model(record.model, known=record.usage is not None)
@@ -220,6 +225,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("keelage_config_refused", "A newer one was refused", value=standing.config_error)
         yield GaugeMetricFamily("keelage_missing_credentials", "Keys not there", value=standing.missing_credentials)
         yield GaugeMetricFamily("keelage_active_calls", "Being answered", value=standing.active_calls)
+        yield GaugeMetricFamily("keelage_open_batches", "Whose cost is not known yet", value=standing.open_batches)
         yield _counter("keelage_upstream_connects", "Connections opened", (), [((), standing.upstream_connects)])
 
     def _model(self, name: str, *, known: bool) -> str:

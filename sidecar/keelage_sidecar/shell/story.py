@@ -24,6 +24,7 @@ REFUSED = "refused"
 CLIENT_DISCONNECT = "client_disconnect"
 TRUNCATED = "truncated"
 ERROR = "error"
+SETTLED = "settled"
 
 
 @dataclass(slots=True)

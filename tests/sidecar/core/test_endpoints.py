@@ -22,6 +22,9 @@ FROM_ANTHROPIC: Headers = ((b"anthropic-version", b"2026-10-21"), (b"authorizati
         ("POST", "/v1/messages?beta=true", (), endpoints.MESSAGES),
         ("POST", "/v1/messages/", (), endpoints.MESSAGES),
         ("POST", "/v1/messages/count_tokens", (), endpoints.COUNT_TOKENS),
+        ("POST", "/v1/messages/batches", (), endpoints.NEW_BATCH),
+        ("POST", "/v1/messages/batches?beta=true", (), endpoints.NEW_BATCH),
+        ("GET", "/v1/messages/batches", (), endpoints.ANTHROPIC_BATCHES),
         ("GET", "/v1/messages/batches/b_1/results", (), endpoints.ANTHROPIC_BATCHES),
         ("POST", "/v1/messages/batches/b_1/cancel", (), endpoints.ANTHROPIC_BATCHES),
         ("GET", "/v1/models", FROM_ANTHROPIC, endpoints.ANTHROPIC_MODELS),
@@ -40,7 +43,6 @@ def test_served_paths_are_known(method: str, path: str, headers: Headers, expect
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
-        ("POST", "/v1/messages/batches", 400, "EndpointNotMetered"),
         ("POST", "/v1/batches", 400, "EndpointNotMetered"),
         ("POST", "/v1/responses", 400, "EndpointNotMetered"),
         ("POST", "/v1/completions", 400, "EndpointNotMetered"),
@@ -67,6 +69,13 @@ def test_served_paths_are_known(method: str, path: str, headers: Headers, expect
 def test_other_paths_are_refused_with_a_reason(method: str, path: str, status: int, reason: str) -> None:
     refusal = is_a(Refusal, endpoint_of(method, path))
     assert (refusal.status, refusal.reason) == (status, reason)
+
+
+def test_a_batch_of_a_file_is_refused_with_the_reason_and_the_way_out() -> None:
+    refusal = is_a(Refusal, endpoint_of("POST", "/v1/batches"))
+    assert refusal.field == "input_file_id"
+    assert "from a file" in refusal.message
+    assert "POST /v1/messages/batches" in refusal.message
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keelage_sidecar.core.endpoints import CHAT
-from keelage_sidecar.core.json_span import layout_of, repeats_a_key, splice
+from keelage_sidecar.core.json_span import layout_of, raw_members, repeats_a_key, splice
 from keelage_sidecar.core.weight import weigh
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -83,3 +83,31 @@ def test_a_body_too_deep_for_the_fast_way_is_spliced_all_the_same() -> None:
 def test_a_string_of_megabytes_is_scanned_in_one_pass() -> None:
     body = orjson.dumps({"data": "A" * 4_000_000 + '\\"' * 1000, "model": "x"})
     assert layout_of(body).members["model"].end == len(body) - 1
+
+
+@given(OBJECTS, st.booleans())
+def test_members_are_found_with_their_bytes(original: dict[str, object], spread: bool) -> None:
+    body = orjson.dumps(original, option=orjson.OPT_INDENT_2 if spread else None)
+    members = raw_members(body)
+    assert list(members) == list(original)
+    assert {name: orjson.loads(value) for name, value in members.items()} == orjson.loads(body)
+    assert all(value in body for value in members.values())
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b'{"a":1', b'{"a":1}x', b"\xff", b'{"a":1}{"b":2}'])
+def test_what_is_no_object_has_no_members(body: bytes) -> None:
+    with pytest.raises(ValueError, match="is not a JSON object"):
+        raw_members(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":1,"a":1}', b'{"a":1,"b":2,"a":3}', b'{"a":1,"\\u0061":2}', b'{"b":{},"a":[1],"a":[1] }']
+)
+def test_members_that_are_there_twice_are_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match="names a key twice"):
+        raw_members(body)
+
+
+def test_members_nested_too_deep_for_the_decoder_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"nested too deep|is not a JSON object"):
+        raw_members(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")

@@ -7,7 +7,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -29,6 +29,7 @@ from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Room
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.routing import RoutingTable
+from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.credentials import Credentials
 from keelage_sidecar.shell.exchange import Exchange
 from keelage_sidecar.shell.means import Means
@@ -176,6 +177,9 @@ class World:
     server: Server
     upstream: Upstream
     table: RoutingTable | None
+    batches: BatchKeeper
+    later_s: float = 0.0
+    """How far the clock of the keeper of batches is ahead."""
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -276,13 +280,17 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
         sleep=no_sleep,
     )
     table = RoutingTable.build(config) if config is not None else None
-    exchange = Exchange(means, lambda: here.table, records.append, user="pod-user", feature="pod-feature", pod="web-1")
+    batches = BatchKeeper(replace(means, clock=lambda: loop.time() + here.later_s), records.append)
+    exchange = Exchange(
+        means, lambda: here.table, records.append, batches, user="pod-user", feature="pod-feature", pod="web-1"
+    )
     server = Server(exchange.handle)
-    here = World(await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table)
+    here = World(await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table, batches)
     try:
         yield here
     finally:
         await server.finish()
+        batches.leave()
         await upstream.close()
     assert not purse.holds, "a hold was never settled"
 

@@ -13,6 +13,7 @@ def standing() -> Standing:
         missing_credentials=0,
         active_calls=0,
         upstream_connects=0,
+        open_batches=0,
         figures=(),
     )
 

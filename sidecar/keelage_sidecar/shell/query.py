@@ -1,0 +1,45 @@
+"""One request to one backend, tried once: what is asked about batches, where the SDK's own retries suffice."""
+
+from __future__ import annotations
+
+import msgspec
+
+from keelage_api.proxy_config import Backend, Timeouts
+from keelage_sidecar.core.outgoing import Outgoing
+from keelage_sidecar.core.retry import Failure
+from keelage_sidecar.shell.answer import Answer, UpstreamError
+from keelage_sidecar.shell.relay import Body
+from keelage_sidecar.shell.upstream import Upstream
+
+
+async def query(upstream: Upstream, backend: Backend, request: Outgoing, timeouts: Timeouts) -> Answer:
+    """The answer, its head arrived: read it to the end or `abort` it. Raises UpstreamError."""
+    connection = await upstream.open(backend.endpoint, timeouts.connect_ms / 1000)
+    answer = connection.send(request.method, request.target, request.headers, request.body, timeouts)
+    try:
+        await answer.head()
+    except BaseException:
+        answer.abort()  # also where the caller is cancelled
+        raise
+    return answer
+
+
+async def whole(answer: Answer, bytes_max: int) -> bytes:
+    """The body, decoded; raises UpstreamError, also for more bytes than that."""
+    body, parts, size = Body(answer), list[bytes](), 0
+    try:
+        while piece := await body.read():
+            parts.append(piece)
+            size += len(piece)
+            if size > bytes_max:
+                raise UpstreamError(Failure.RESET, f"the answer has more than {bytes_max} bytes")
+    finally:
+        answer.abort()
+    return b"".join(parts)
+
+
+def hasty(timeouts: Timeouts, patience_s: float | None) -> Timeouts:
+    """The same, but for an application that will not wait so long for a first byte."""
+    if patience_s is None or patience_s * 1000 >= timeouts.first_byte_ms:
+        return timeouts
+    return msgspec.structs.replace(timeouts, first_byte_ms=max(1, int(patience_s * 1000)))
