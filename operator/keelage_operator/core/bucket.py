@@ -18,8 +18,9 @@ from keelage_api.proxy_config import Quota
 from keelage_api.sync import Right, Statement
 from keelage_operator.core.share import Asker, share
 
-ACTIVE_MS = 10_000
-"""Who did not speak of the account for longer neither counts when it is shared nor makes others give back."""
+ACTIVE_MS = 5_000
+"""Twice the interval at which a sidecar speaks of what moves. Who did not for longer neither counts when it is shared
+nor is waited for to give back."""
 CONFIRM_MS = 10_000
 """A holder that was answered speaks of the account within seconds; otherwise the answer was lost, and what it
 granted with it."""
