@@ -190,7 +190,7 @@ def show(kube: Kube) -> None:
 
 def spent(status: dict[str, object]) -> Decimal:
     """Exact: the text in the status is rounded up to a millionth."""
-    figures = status.get("picodollars")
+    figures = status.get("amounts")
     return (Decimal(str(figures["spent"])) / 10**12).normalize() if isinstance(figures, dict) else Decimal(0)
 
 

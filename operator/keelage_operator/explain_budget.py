@@ -97,8 +97,8 @@ async def _picture(
 
 def _limit(status: LLMBudgetStatus, window: str, raw: Mapping[str, object]) -> int:
     """In force, as the status says; before there is one, as the spec says."""
-    if status.window.id == window and status.picodollars.limit:
-        return status.picodollars.limit
+    if status.window.id == window and status.amounts.limit:
+        return status.amounts.limit
     spec = status.last_accepted or member(raw, "spec")
     amount = member(spec, "limit").get("amount")
     try:

@@ -32,7 +32,7 @@ from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.price_book import price_book
 from keelage_operator.core.route_status import SelectedPod, route_status
 from keelage_operator.core.speakers import Speaker
-from keelage_operator.core.threshold import fresh, message
+from keelage_operator.core.threshold import message, passings
 from keelage_operator.local_folder import Folder, Manifest, read_folder
 from keelage_operator.shell.books import Books
 from keelage_operator.shell.ledger_book import LedgerBook
@@ -271,7 +271,9 @@ class Local:
         for name in self._compiled.budgets:
             status = self._status(f"LLMBudget/{name}", LLMBudgetStatus)
             if status.window.id:
-                found[f"{self._compiled.namespace}/{name}"] = Checkpoint(status.window.id, status.picodollars.committed)
+                found[f"{self._compiled.namespace}/{name}"] = Checkpoint(
+                    status.window.id, status.amounts.committed, status.amounts.shards
+                )
         return found
 
     def _status(self, key: str, kind: type[LLMBudgetStatus]) -> LLMBudgetStatus:
@@ -291,13 +293,17 @@ class Local:
             full, key = f"{self._compiled.namespace}/{name}", f"LLMBudget/{name}"
             figures = self.book.figures(full)
             former = self._status(key, LLMBudgetStatus)
-            refusing = figures is not None and refuses(
-                figures, former, self.refusals.refused(full, figures.window.id, figures.limit)
+            terms = budget.in_force
+            refusing = (
+                figures is not None
+                and terms is not None
+                and refuses(figures, terms, former, self.refusals.refused(full, figures.window.id, figures.cap))
             )
             self._objects.known[key]["status"] = budget_status(former, budget, figures, now, refusing)
             status = self._status(key, LLMBudgetStatus)
-            for percent in fresh(former, status):
-                self._say(f"LLMBudget {name}: {message(percent, status)}")
+            for passing in passings(former, status, terms):
+                if passing.event:
+                    self._say(f"LLMBudget {name}: {message(passing, status)}")
         self._objects.save()
 
 

@@ -44,7 +44,7 @@ def final_figures(space: Space) -> dict[str, int]:
 
     def told() -> dict[str, int] | None:
         status, bill = space.budget(), space.bill()
-        figures: dict[str, int] = status["picodollars"]
+        figures: dict[str, int] = status["amounts"]
         return figures if status["reserved"] == "0.00" and figures["spent"] >= bill else None
 
     found: dict[str, int] = space.kube.until("final figures", told, 60)
@@ -124,7 +124,7 @@ def test_a_budget_deleted_and_created_anew_has_not_forgotten(space: Space) -> No
 
     def remembered() -> bool:
         try:
-            return bool(space.budget()["picodollars"]["spent"] == spent)
+            return bool(space.budget()["amounts"]["spent"] == spent)
         except (KubectlFailed, KeyError):  # not there yet
             return False
 

@@ -112,7 +112,7 @@ def spent(space: Space) -> Space:
 
 def settled(space: Space) -> int:
     """Pico-dollars spent by the status, once all ten calls are in it; before, 0."""
-    figures = space.budget().get("picodollars", {})
+    figures = space.budget().get("amounts", {})
     counted: int = figures.get("spent", 0)
     return counted if space.provider("/fake/bill")["calls"] == 10 and counted == space.bill() else 0
 
@@ -127,6 +127,6 @@ def test_uninstalled_and_installed_again_the_budget_has_not_forgotten_what_was_s
 
     def doubled() -> bool:
         bill = spent.bill()
-        return bill > before and spent.budget()["picodollars"]["spent"] == bill
+        return bill > before and spent.budget()["amounts"]["spent"] == bill
 
     spent.kube.until("twenty calls in the status", doubled)

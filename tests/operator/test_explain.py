@@ -63,7 +63,7 @@ async def test_a_budget_that_is_not_there_is_named_with_a_remedy(tmp_path: Path)
 
 def cluster_with_ledgers() -> FakeCluster:
     cluster = FakeCluster()
-    status = {"window": {"id": "2026-11"}, "picodollars": {"limit": parse_usd("5")}}
+    status = {"window": {"id": "2026-11"}, "amounts": {"limit": parse_usd("5")}}
     cluster.add(f"{HOME}/llmbudgets/month", {"spec": {"limit": {"amount": "5.00"}}, "status": status})
     for window in ("2026-10", "2026-11"):
         record = LedgerRecord(

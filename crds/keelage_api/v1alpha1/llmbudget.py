@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from keelage_api.proxy_config import Per
+from keelage_api.proxy_config import Per, Unit
 from keelage_api.v1alpha1.constraint import Constraint, ListMap, ListSet, constrained, pattern
 from keelage_api.v1alpha1.metadata import (
     Condition,
@@ -34,6 +34,12 @@ TOKENS_MAX = 1_000_000_000_000
 
 PER_MAX = 2
 """Members of `per`: with all three, nearly every call would have an account of its own."""
+
+TOP_MAX = 10
+"""Entries of a list of the greatest."""
+SHARDS_MAX = 64
+LABEL_MAX = 140
+"""Characters of a value (two parts of 64), a model, a feature or a user."""
 
 NAME_LENGTH_MAX = 48
 """Leaves room for the window's id in the name of the ledger, also as a label's value."""
@@ -249,7 +255,8 @@ class LLMBudgetSpec(Part):
 
 
 Shown = Annotated[str, StringConstraints(max_length=64)]
-Pico = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+Label = Annotated[str, StringConstraints(max_length=LABEL_MAX)]
+Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 
 
 class WindowStatus(Observed):
@@ -270,17 +277,74 @@ class SidecarCounts(Observed):
     """Not heard of; what they hold stays set aside until their pods are gone."""
 
 
-class Picodollars(Observed):
-    """The figures for programs, in 1e-12 USD. `committed`: a rebuilt ledger cannot fall below it."""
+class Amounts(Observed):
+    """The figures for programs, whole numbers in `unit`. `committed`: a rebuilt ledger cannot fall below it."""
 
-    limit: Pico = 0
-    spent: Pico = 0
-    granted: Pico = 0
-    forfeited: Pico = 0
-    committed: Pico = 0
-    burn: Pico = 0
+    unit: Unit = Unit.PICODOLLARS
+    """Picodollars are 1e-12 USD."""
+    limit: Int64 = 0
+    """Without overdraft; with `per` that of each value, while all else is the sum over the values."""
+    overdraft: Int64 = 0
+    spent: Int64 = 0
+    granted: Int64 = 0
+    forfeited: Int64 = 0
+    committed: Int64 = 0
+    shards: Annotated[tuple[Int64, ...], Field(max_length=SHARDS_MAX)] = ()
+    """With `per`: `committed` of each of the ledgers that the values are spread over."""
+    burn: Int64 = 0
     """Per hour, as shown in burnRate."""
-    forecast: Pico = 0
+    forecast: Int64 = 0
+
+
+class ValueSpent(Observed):
+    """One user, feature or pod, or a combination of them."""
+
+    value: Label = ""
+    """As in alice, or alice/search; `-` stands for none, `~` begins the digest of a name that is long or not plain."""
+    spent: Shown = ""
+    used: Shown = ""
+    """In percent of the limit."""
+
+
+class ValuesStatus(Observed):
+    """With `per`: what became of the values."""
+
+    count: int = 0
+    """Values that were heard of in this window."""
+    exhausted: int = 0
+    """Those that have nothing left."""
+    top: Annotated[tuple[ValueSpent, ...], Field(max_length=TOP_MAX)] = ()
+    """Those that spent most, the greatest first."""
+
+
+class NameSpent(Observed):
+    """A model, feature or user, and what was spent on it."""
+
+    name: Label = ""
+    spent: Shown = ""
+
+
+Names = Annotated[tuple[NameSpent, ...], Field(max_length=TOP_MAX + 1)]
+
+
+class TopStatus(Observed):
+    """Who spent most, as far as sidecars told; `(other)` is all the rest, so that each list adds up."""
+
+    models: Names = ()
+    features: Names = ()
+    users: Names = ()
+
+
+class Announcement(Observed):
+    """A threshold that was reached in this window."""
+
+    percent: int = 0
+    values: int = 0
+    """With `per`: values that have reached it; else 1."""
+    told: int = 0
+    """Those of them that the last Event spoke of."""
+    at: Shown = ""
+    """When it was posted."""
 
 
 class LLMBudgetStatus(Observed):
@@ -294,15 +358,19 @@ class LLMBudgetStatus(Observed):
     window: WindowStatus = WindowStatus()
     """The current window."""
     limit: Shown = ""
-    """The limit in force."""
+    """The limit in force, as in 500.00 USD, 20000000 tokens or 5.00 USD/User."""
     spent: Shown = ""
-    """Charged by providers in this window, as far as reported."""
+    """Charged by providers in this window, as far as reported; with `per` the sum over all values."""
     leased: Shown = ""
     """Handed to sidecars and not spent yet."""
     remaining: Shown = ""
-    """Neither spent nor set aside."""
+    """Neither spent nor set aside; empty with `per`, where each value has its own."""
+    overdrawn: Shown = ""
+    """With Soft: by how much the limit is passed."""
+    pending_recall: Shown = ""
+    """After the limit was lowered: what sidecars hold above it and are giving back."""
     used: Shown = ""
-    """Spent and forfeited, in percent of the limit."""
+    """Spent and forfeited, in percent of the limit; with `per` that of the value that used most."""
     percent: int = 0
     """The same as a number."""
     burn_rate: Shown = ""
@@ -311,9 +379,13 @@ class LLMBudgetStatus(Observed):
     forecast: Shown = ""
     """What will be spent when the window ends, at that rate."""
     exhausted_at: Shown = ""
-    """When the limit is reached at that rate, or was; empty: not in this window."""
-    announced: Annotated[tuple[int, ...], Field(max_length=100)] = ()
-    """Thresholds in percent that were reached in this window and told."""
+    """When nothing is left at that rate, or was; empty: not in this window, or with `per`."""
+    values: ValuesStatus | None = None
+    """With `per`: how many values there are, and which spent most."""
+    top: TopStatus = TopStatus()
+    """Models, features and users that spent most in this window."""
+    announced: Annotated[tuple[Announcement, ...], Field(max_length=100)] = ()
+    """Thresholds that were reached in this window and told."""
     resets_at: Shown = ""
     """When the next window begins."""
     state: BudgetState = BudgetState.PENDING
@@ -326,7 +398,7 @@ class LLMBudgetStatus(Observed):
     """The part of leased whose sidecars are silent: it may be spent or not."""
     sidecars: SidecarCounts = SidecarCounts()
     """Sidecars that hold a part of the budget."""
-    picodollars: Picodollars = Picodollars()
+    amounts: Amounts = Amounts()
     """The figures for programs."""
     last_accepted: Opaque = Field(default_factory=dict)
     """The last spec that was accepted; it stays in force while a newer one is not."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from keelage_api.money import PICO_PER_USD
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
 from keelage_api.v1alpha1.schema import Column
-from keelage_operator.core.budget_status import instant
+from keelage_operator.core.budget_figures import instant
 from keelage_operator.core.ledger import LedgerRecord, Row, RowState
 from keelage_operator.core.ledger_row import SILENT_AFTER_S
 from keelage_operator.core.table import render
@@ -184,10 +184,10 @@ def _agreement(picture: LedgerPicture, found: Breakdown) -> str:
     if status.window.id != picture.window:
         return f"the status is about window {status.window.id}" if status.window.id else "there is no status yet"
     spent = found.settled + found.recovered + found.spent
-    if (status.picodollars.spent, status.picodollars.forfeited) == (spent, found.forfeited):
+    if (status.amounts.spent, status.amounts.forfeited) == (spent, found.forfeited):
         return f"the status says the same: {dollars(spent)} spent, {dollars(found.forfeited)} forfeited"
     return (
-        f"the status says {dollars(status.picodollars.spent)} spent, {dollars(status.picodollars.forfeited)} forfeited;"
+        f"the status says {dollars(status.amounts.spent)} spent, {dollars(status.amounts.forfeited)} forfeited;"
         f" the ledger {dollars(spent)} and {dollars(found.forfeited)}: the status is written at most every five"
         " seconds, and the ledger stores what need not be stored at once a second later"
     )

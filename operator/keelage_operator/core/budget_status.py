@@ -1,21 +1,21 @@
-"""The status of an LLMBudget: where the money of the current window went, and whether the limit is enforced."""
+"""The status of an LLMBudget: its figures, its state, and whether the limit is enforced."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from keelage_api.money import format_usd, format_usd_floor
+from keelage_api.amount import measured, plain, unit_name
+from keelage_api.proxy_config import Unit
 from keelage_api.v1alpha1.llmbudget import BudgetState, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import dump
+from keelage_operator.core.budget_figures import instant, shown_figures, shown_limit
 from keelage_operator.core.burn import Outlook, outlook, shown_rate
 from keelage_operator.core.compile import CompiledBudget
 from keelage_operator.core.conditions import Verdict, merge, verdict
 from keelage_operator.core.ledger_figures import LedgerFigures
-from keelage_operator.core.threshold import announced, reached
-
-INT64_MAX = 2**63 - 1
-"""The API server takes no greater integer, and would refuse the whole status; a forecast may well be greater."""
+from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.core.threshold import announced
 
 NEARLY_NOTHING = 10
 """A budget that refused a call counts as exhausted when less than this percentage is left. Below it most calls
@@ -31,7 +31,8 @@ def budget_status(
     the checkpoint below which a rebuilt ledger cannot fall. `refusing`: a sidecar was
     told that what is left in this window can never serve its call.
     """
-    exhausted = figures is not None and (refusing or _left(figures) <= 0)
+    terms = compiled.in_force
+    exhausted = figures is not None and terms is not None and (refusing or _is_exhausted(figures, terms))
     conditions = merge(
         old.conditions,
         (
@@ -39,18 +40,17 @@ def budget_status(
             _enforced(compiled, figures),
             _reachable(compiled),
             _exhausted(compiled, figures, exhausted),
-            _stale(figures),
+            _stale(figures, terms),
         ),
         compiled.generation,
         now,
     )
     status = dump(old)
-    if figures is not None:
-        thresholds = compiled.in_force.thresholds if compiled.in_force is not None else ()
-        told = {*announced(old, figures.window.id), *reached(thresholds, figures)}
-        status = _figures(figures, _outlook(old, figures, now, exhausted)) | {"announced": sorted(told)}
-    if figures is None and compiled.in_force is not None:
-        status["limit"] = f"{format_usd(compiled.in_force.limit)} USD"
+    if terms is not None and figures is None:
+        status["limit"] = shown_limit(terms)
+    if terms is not None and figures is not None:
+        status = shown_figures(figures, terms, _outlook(old, figures, terms, now, exhausted))
+        status["announced"] = [dump(each) for each in announced(old, figures, terms, now)]
     status["observedGeneration"] = compiled.generation
     status["conditions"] = [dump(condition) for condition in conditions]
     status["state"] = _state(compiled, figures, exhausted).value
@@ -58,33 +58,47 @@ def budget_status(
     return status
 
 
-def refuses(figures: LedgerFigures, old: LLMBudgetStatus, refused: bool) -> bool:
+def refuses(figures: LedgerFigures, terms: BudgetInForce, old: LLMBudgetStatus, refused: bool) -> bool:
     """Whether what is left is too little for the calls that come; `refused`: a sidecar was told so under this limit.
 
-    The old status remembers across leaders what a sidecar was told once.
+    The old status remembers across leaders what a sidecar was told once. One value that has nothing left is
+    no end of a budget with values.
     """
-    if _left(figures) * 100 >= figures.limit * NEARLY_NOTHING:
+    if terms.valued or _left(figures) * 100 >= figures.cap * NEARLY_NOTHING:
         return False
-    same = old.window.id == figures.window.id and old.picodollars.limit == figures.limit
-    return refused or (same and old.state is BudgetState.EXHAUSTED)
+    return refused or (_same(old, figures) and old.state is BudgetState.EXHAUSTED)
 
 
-def _outlook(old: LLMBudgetStatus, figures: LedgerFigures, now: str, exhausted: bool) -> Outlook:
+def _same(old: LLMBudgetStatus, figures: LedgerFigures) -> bool:
+    """Whether the old status is about the same window under the same limit."""
+    return old.window.id == figures.window.id and (old.amounts.limit, old.amounts.overdraft) == (
+        figures.limit,
+        figures.overdraft,
+    )
+
+
+def _is_exhausted(figures: LedgerFigures, terms: BudgetInForce) -> bool:
+    return not terms.valued and _left(figures) <= 0
+
+
+def _outlook(old: LLMBudgetStatus, figures: LedgerFigures, terms: BudgetInForce, now: str, exhausted: bool) -> Outlook:
     """From what was shown before, which stands while it is near the truth."""
     same = old.window.id == figures.window.id
     shown = _shown_instant(old.exhausted_at) if same else None
     at = datetime.fromisoformat(now)
     found = outlook(
-        shown_rate(figures.burn, old.picodollars.burn),
+        shown_rate(figures.burn, old.amounts.burn),
         figures.spent,
         _left(figures),
         at,
         figures.window.ends_at,
-        Outlook(old.picodollars.burn, old.picodollars.forecast if same else 0, shown),
+        Outlook(old.amounts.burn, old.amounts.forecast if same else 0, shown),
     )
+    if terms.valued:
+        return replace(found, exhausted_at=None)  # each value ends at a time of its own
     if not exhausted:
         return found
-    was = same and old.picodollars.limit == figures.limit and old.state is BudgetState.EXHAUSTED
+    was = _same(old, figures) and old.state is BudgetState.EXHAUSTED
     return replace(found, exhausted_at=shown if was and shown is not None else at)
 
 
@@ -98,8 +112,9 @@ def _shown_instant(text: str) -> datetime | None:
 
 
 def _left(figures: LedgerFigures) -> int:
-    """What could still be spent in this window, leased or not; negative after the limit was lowered."""
-    return figures.limit - figures.spent - figures.forfeited
+    """What could still be spent in this window, overdraft included, leased or not; negative after the limit was
+    lowered."""
+    return figures.cap - figures.spent - figures.forfeited
 
 
 def _state(compiled: CompiledBudget, figures: LedgerFigures | None, exhausted: bool) -> BudgetState:
@@ -108,53 +123,6 @@ def _state(compiled: CompiledBudget, figures: LedgerFigures | None, exhausted: b
     if figures is None:
         return BudgetState.PENDING
     return BudgetState.EXHAUSTED if exhausted else BudgetState.ACTIVE
-
-
-def _figures(figures: LedgerFigures, ahead: Outlook) -> dict[str, object]:
-    """Spending is rounded up, what remains is rounded down: neither looks better than it is."""
-    return {
-        "window": {
-            "id": figures.window.id,
-            "startsAt": instant(figures.window.starts_at),
-            "endsAt": instant(figures.window.ends_at),
-        },
-        "limit": f"{format_usd(figures.limit)} USD",
-        "spent": format_usd(figures.spent),
-        "leased": format_usd(figures.leased),
-        "remaining": format_usd_floor(max(_left(figures) - figures.leased, 0)),
-        "used": f"{used(figures.spent + figures.forfeited, figures.limit)}%",
-        "percent": used(figures.spent + figures.forfeited, figures.limit),
-        "burnRate": f"{format_usd(ahead.rate)} USD/h",
-        "forecast": format_usd(ahead.forecast),
-        "exhaustedAt": instant(ahead.exhausted_at) if ahead.exhausted_at is not None else "",
-        "resetsAt": instant(figures.window.ends_at),
-        "reserved": format_usd(figures.reserved),
-        "forfeited": format_usd(figures.forfeited),
-        "uncertain": format_usd(figures.uncertain),
-        "sidecars": {"reporting": figures.reporting, "silent": figures.silent},
-        "picodollars": {
-            name: min(pico, INT64_MAX)
-            for name, pico in (
-                ("limit", figures.limit),
-                ("spent", figures.spent),
-                ("granted", figures.granted),
-                ("forfeited", figures.forfeited),
-                ("committed", figures.committed),
-                ("burn", ahead.rate),
-                ("forecast", ahead.forecast),
-            )
-        },
-    }
-
-
-def used(counted: int, limit: int) -> int:
-    """Percent of the limit, rounded down below 100 and never above the truth of 100: 42."""
-    return counted * 100 // limit if limit > 0 else 100
-
-
-def instant(at: datetime) -> str:
-    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _accepted(compiled: CompiledBudget) -> Verdict:
@@ -190,28 +158,48 @@ def _enforced(compiled: CompiledBudget, figures: LedgerFigures | None) -> Verdic
         )
     if figures is None:
         return verdict("Enforced", None, "LedgerNotRead", "the ledger was not read yet; sidecars spend what they hold")
+    if figures.pending_recall:
+        return verdict(
+            "Enforced",
+            False,
+            "Recalling",
+            f"the limit was lowered, and sidecars hold {measured(figures.pending_recall, compiled.in_force.unit)} above"
+            " it: they give it back with their next words; what their calls under way cost may pass the limit",
+        )
     return verdict("Enforced", True, "Enforced", "no sidecar can spend more than the ledger has granted to it")
 
 
 def _exhausted(compiled: CompiledBudget, figures: LedgerFigures | None, exhausted: bool) -> Verdict:
-    if figures is None:
+    terms = compiled.in_force
+    if figures is None or terms is None:
         return verdict("Exhausted", None, "LedgerNotRead", "the ledger was not read yet")
     resets = instant(figures.window.ends_at)
+    if terms.valued and figures.values_exhausted:
+        per = "/".join(terms.per)
+        return verdict(
+            "Exhausted",
+            False,
+            "ValuesExhausted",
+            f"{figures.values_exhausted} of {figures.values} values of {per} have nothing left until {resets}; the"
+            " others go on",
+        )
     if not exhausted:
         return verdict("Exhausted", False, "WithinLimit", f"the window ends at {resets}")
-    spent = f"{format_usd(figures.spent)} of {format_usd(figures.limit)} USD are spent"
-    if compiled.in_force is not None and not compiled.in_force.hard:
+    field = "spec.limit.tokens" if terms.unit is Unit.TOKENS else "spec.limit.amount"
+    beyond = f" and an overdraft of {plain(terms.overdraft, terms.unit)}" if terms.overdraft else ""
+    spent = (
+        f"{plain(figures.spent, terms.unit)} of {plain(figures.limit, terms.unit)}{beyond} {unit_name(terms.unit)} are"
+        " spent"
+    )
+    if not terms.hard:
         return verdict("Exhausted", True, "LimitPassed", f"{spent}; the budget only observes; it resets at {resets}")
     return verdict(
-        "Exhausted",
-        True,
-        "LimitReached",
-        f"{spent}; calls are refused until {resets}: raise spec.limit.amount or wait",
+        "Exhausted", True, "LimitReached", f"{spent}; calls are refused until {resets}: raise {field} or wait"
     )
 
 
-def _stale(figures: LedgerFigures | None) -> Verdict:
-    if figures is None:
+def _stale(figures: LedgerFigures | None, terms: BudgetInForce | None) -> Verdict:
+    if figures is None or terms is None:
         return verdict(
             "Stale", True, "LedgerNotRead", "the ledger was not read yet: the figures are the last known ones"
         )
@@ -220,7 +208,7 @@ def _stale(figures: LedgerFigures | None) -> Verdict:
             "Stale",
             True,
             "SidecarsSilent",
-            f"{figures.silent} sidecars were not heard of lately; {format_usd(figures.uncertain)} USD that they hold"
-            " stay set aside until they speak or their pods are gone",
+            f"{figures.silent} sidecars were not heard of lately; {measured(figures.uncertain, terms.unit)} that they"
+            " hold stay set aside until they speak or their pods are gone",
         )
     return verdict("Stale", False, "Reporting", f"{figures.reporting} sidecars report")

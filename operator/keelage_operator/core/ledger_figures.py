@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
@@ -51,6 +52,8 @@ class LedgerFigures:
     """The values that spent most, with what they spent; at most TOP_MAX, the greatest first."""
     fullest: int = 0
     """Percent of its limit that the fullest value has used, forfeits included; rounded down."""
+    passed: Mapping[int, int] = field(default_factory=dict)
+    """Values that have used so many percent of their limit or more, by the budget's thresholds."""
     shards: tuple[int, ...] = ()
     """`committed` by shard, where there are values."""
     shares: Mapping[By, tuple[tuple[str, int], ...]] = field(default_factory=dict)
@@ -68,6 +71,8 @@ class Bounds:
     limit: int
     overdraft: int = 0
     hard: bool = True
+    thresholds: tuple[int, ...] = ()
+    """Percent of the limit, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,8 @@ class Tally:
     values_exhausted: int = 0
     top: tuple[tuple[str, int], ...] = ()
     fullest: int = 0
+    passed: tuple[int, ...] = ()
+    """Values that have reached each of the thresholds, in their order."""
     presences: Mapping[str, Presence] = field(default_factory=dict)
     """By holder."""
 
@@ -107,6 +114,7 @@ def tally(record: LedgerRecord, bounds: Bounds) -> Tally:
     cap = bounds.limit + bounds.overdraft
     each: list[tuple[str, int]] = []
     presences: dict[str, Presence] = {}
+    highest = [0] * (len(bounds.thresholds) + 1)  # values by how many thresholds they have reached
     for value, account in record.accounts.items():
         own_granted = own_spent = 0
         for holder, row in account.rows.items():
@@ -131,7 +139,9 @@ def tally(record: LedgerRecord, bounds: Bounds) -> Tally:
             values += 1
             each.append((value, counted))
             exhausted += floor + used >= cap
-            fullest = max(fullest, (floor + used) * 100 // bounds.limit if bounds.limit > 0 else 100)
+            percent = (floor + used) * 100 // bounds.limit if bounds.limit > 0 else 100
+            fullest = max(fullest, percent)
+            highest[bisect_right(bounds.thresholds, percent)] += 1
     return Tally(
         spent=spent,
         reserved=reserved,
@@ -144,6 +154,7 @@ def tally(record: LedgerRecord, bounds: Bounds) -> Tally:
         values_exhausted=exhausted,
         top=greatest(each),
         fullest=fullest,
+        passed=tuple(sum(highest[index + 1 :]) for index in range(len(bounds.thresholds))),
         presences=presences,
     )
 
@@ -189,6 +200,9 @@ def figures(window: Window, bounds: Bounds, tallies: Sequence[Tally], now_s: int
         values_exhausted=sum(each.values_exhausted for each in tallies),
         top=greatest(name for each in tallies for name in each.top),
         fullest=max((each.fullest for each in tallies), default=0),
+        passed={
+            percent: sum(each.passed[index] for each in tallies) for index, percent in enumerate(bounds.thresholds)
+        },
     )
 
 

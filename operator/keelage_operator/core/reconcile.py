@@ -20,7 +20,7 @@ from keelage_operator.core.compile import CompiledNamespace
 from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.route_status import SelectedPod, route_status
 from keelage_operator.core.speakers import Speaker
-from keelage_operator.core.threshold import fresh, message
+from keelage_operator.core.threshold import Passing, message, passings
 
 ROUTE_KIND = "LLMRoute"
 
@@ -50,6 +50,8 @@ class StatusPatch:
     """The whole of it."""
     turned: bool
     """A condition or the state differs, not only figures."""
+    passings: tuple[Passing, ...] = ()
+    """Thresholds that it tells of: to be counted when it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,37 +124,45 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
         raw = snapshot.budgets[name]
         old_budget = _old_budget(raw)
         found = snapshot.figures.get(name)
-        refusing = found is not None and refuses(found, old_budget, name in snapshot.refused)
+        terms = budget.in_force
+        refusing = (
+            found is not None and terms is not None and refuses(found, terms, old_budget, name in snapshot.refused)
+        )
         status = budget_status(old_budget, budget, found, snapshot.now, refusing)
         target = Target(BUDGET_KIND, snapshot.compiled.namespace, name, budget.uid)
-        actions.extend(_passed(target, old_budget, status))
-        actions.extend(_written(target, raw, old_budget.conditions, status))
+        news = tuple(passings(old_budget, _old_budget({"status": status}), terms))
+        actions.extend(_passed(target, news, status))
+        actions.extend(_written(target, raw, old_budget.conditions, status, news))
     return tuple(actions)
 
 
-def _passed(target: Target, old: LLMBudgetStatus, status: dict[str, object]) -> tuple[EventPost, ...]:
-    """One Event for each threshold that was passed; its key holds no figure, which may be another after a crash."""
+def _passed(target: Target, news: Sequence[Passing], status: dict[str, object]) -> tuple[EventPost, ...]:
+    """An Event for each threshold that was passed; its key holds no figure that may be another after a crash."""
     new = _old_budget({"status": status})
-    return tuple(
-        EventPost(
-            target,
-            EventType.WARNING,
-            "BudgetThreshold",
-            message(percent, new),
-            sha256("\0".join((target.uid, "Threshold", new.window.id, str(percent))).encode()).hexdigest()[:16],
-        )
-        for percent in fresh(old, new)
-    )
+    told = {each.percent: each.told for each in new.announced}
+    posts = []
+    for each in news:
+        if each.event:
+            occasion = [target.uid, "Threshold", new.window.id, str(each.percent)]
+            if told[each.percent] > each.more:
+                occasion.append(str(told[each.percent]))  # not the first about this threshold
+            key = sha256("\0".join(occasion).encode()).hexdigest()[:16]
+            posts.append(EventPost(target, EventType.WARNING, "BudgetThreshold", message(each, new), key))
+    return tuple(posts)
 
 
 def _written(
-    target: Target, raw: Mapping[str, object], old: Sequence[Condition], status: dict[str, object]
+    target: Target,
+    raw: Mapping[str, object],
+    old: Sequence[Condition],
+    status: dict[str, object],
+    news: tuple[Passing, ...] = (),
 ) -> tuple[Action, ...]:
     before = raw.get("status")
     if before == status:
         return ()
     new = _conditions(status)
-    return (*_events(target, old, new), StatusPatch(target, status, _turned(before, status)))
+    return (*_events(target, old, new), StatusPatch(target, status, _turned(before, status), news))
 
 
 def _events(target: Target, old: Sequence[Condition], new: Sequence[Condition]) -> tuple[EventPost, ...]:

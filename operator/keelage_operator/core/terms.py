@@ -42,6 +42,8 @@ class BudgetInForce:
     [Feature, User] is the same limit as [User, Feature]."""
     overdraft: int = 0
     """By how much the limit may be passed before calls are refused, in `unit`."""
+    soft: bool = False
+    """Enforcement is Soft: whether the limit is passed is shown, also where it may not be."""
 
     @property
     def cap(self) -> int:
@@ -102,6 +104,7 @@ def in_force(name: str, uid: str, spec: LLMBudgetSpec) -> BudgetInForce:
         ),
         unit=Unit.TOKENS if spec.limit.tokens is not None else Unit.PICODOLLARS,
         per=tuple(each for each in Per if each in spec.per),
+        soft=spec.enforcement is Enforcement.SOFT,
         overdraft=_amount(spec.overdraft) if spec.overdraft is not None else 0,
     )
 

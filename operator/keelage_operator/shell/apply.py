@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import assert_never
 
 from keelage_api.v1alpha1.metadata import API_VERSION, GROUP, VERSION
-from keelage_operator.core.budget_status import instant
+from keelage_operator.core.budget_figures import instant
 from keelage_operator.core.reconcile import ROUTE_KIND, Action, EventPost, StatusPatch, Target
+from keelage_operator.core.threshold import Passing
 from keelage_operator.core.watchdog import POD_KIND
 from keelage_operator.shell.catalog import Catalog, Kind, Seen
 from keelage_operator.shell.cluster import Cluster, Json, PatchKind, Refused
@@ -29,6 +30,10 @@ PACED_MAX = 100_000
 """Objects whose last write is remembered; far more than a cluster has. Forgetting one costs an early write."""
 
 
+def _ignore(_target: Target, _passing: Passing) -> None:
+    return None
+
+
 class Applier:
     def __init__(
         self, cluster: Cluster, catalog: Catalog, clock: Callable[[], float], wall: Callable[[], datetime]
@@ -42,6 +47,8 @@ class Applier:
         """When figures were first found to differ; by uid."""
         self.status_writes = 0
         self.status_refusals = 0
+        self.on_passing: Callable[[Target, Passing], None] = _ignore
+        """Told of each threshold that a status tells of, once it is written."""
 
     async def apply(self, actions: Sequence[Action]) -> float | None:
         """Write; the seconds until what was put off for its rate is due, None if nothing was.
@@ -110,6 +117,8 @@ class Applier:
             raise
         self._written_s[target.uid] = self._clock()
         self.status_writes += 1
+        for passing in patch.passings:
+            self.on_passing(target, passing)
         # So that the next run starts from what was written, even before the watch has told.
         self._catalog.observe(Seen.of(kind, written))
 

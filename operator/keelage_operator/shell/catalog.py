@@ -228,10 +228,12 @@ class Catalog:
         for namespace, home in self._namespaces.items():
             for seen in home.objects[Kind.BUDGET].values():
                 status = member(seen.raw, "status")
-                committed = member(status, "picodollars").get("committed")
+                amounts = member(status, "amounts")
+                committed, shards = amounts.get("committed"), amounts.get("shards")
                 window = member(status, "window").get("id")
                 if isinstance(committed, int) and isinstance(window, str) and window:
-                    found[f"{namespace}/{seen.name}"] = Checkpoint(window, committed)
+                    whole = tuple(each for each in shards if isinstance(each, int)) if isinstance(shards, list) else ()
+                    found[f"{namespace}/{seen.name}"] = Checkpoint(window, committed, whole)
         return found
 
     # RouteSource

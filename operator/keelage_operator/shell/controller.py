@@ -115,6 +115,7 @@ class Controller:
         self._told_quotas: dict[str, Quota] | None = None
         catalog.on_change = self.namespace_changed
         catalog.on_pod_gone = self._pod_gone
+        applier.on_passing = lambda target, passing: measures.threshold(target.namespace, target.name, passing)
 
     async def run(self) -> None:
         """Work until cancelled. The catalog must have been synced by `list_once` before."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from keelage_operator.core.budget_status import instant
+from keelage_operator.core.budget_figures import instant
 from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.reconcile import SidecarPod, Snapshot
 from keelage_operator.core.speakers import Speakers
@@ -66,6 +66,6 @@ class Gatherer:
             refused=frozenset(
                 name
                 for name, found in figures.items()
-                if self._refusals.refused(f"{namespace}/{name}", found.window.id, found.limit)
+                if self._refusals.refused(f"{namespace}/{name}", found.window.id, found.cap)
             ),
         )

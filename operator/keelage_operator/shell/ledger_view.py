@@ -69,7 +69,7 @@ class LedgerView:
         return found
 
     def _added_up(self, terms: BudgetInForce, window: Window) -> LedgerFigures:
-        bounds = Bounds(terms.limit, terms.overdraft, terms.hard)
+        bounds = Bounds(terms.limit, terms.overdraft, terms.hard, terms.thresholds)
         records: list[LedgerRecord] = []
         tallies: list[Tally] = []
         guessed = False

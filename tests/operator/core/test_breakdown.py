@@ -80,9 +80,9 @@ def test_a_limit_below_what_is_out_leaves_less_than_nothing() -> None:
 
 def test_the_status_is_held_against_the_ledger() -> None:
     spent = parse_usd("2.300000000001")
-    same = {"window": {"id": "2026-11"}, "picodollars": {"spent": spent, "forfeited": parse_usd("0.25")}}
+    same = {"window": {"id": "2026-11"}, "amounts": {"spent": spent, "forfeited": parse_usd("0.25")}}
     assert "the status says the same: 2.300000000001 spent, 0.25 forfeited" in told(picture(status=same), NOW)
-    behind = {"window": {"id": "2026-11"}, "picodollars": {"spent": parse_usd("2"), "forfeited": 0}}
+    behind = {"window": {"id": "2026-11"}, "amounts": {"spent": parse_usd("2"), "forfeited": 0}}
     assert "the status says 2.00 spent, 0.00 forfeited; the ledger 2.300000000001" in told(picture(status=behind), NOW)
     assert "about window 2026-12" in told(picture(status={"window": {"id": "2026-12"}}), NOW)
 

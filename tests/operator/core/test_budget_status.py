@@ -14,11 +14,13 @@ from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, dump, parse
 from keelage_api.window import Window
 from keelage_operator.core.accept import AcceptedBudget, accept_budget
-from keelage_operator.core.budget_status import budget_status, instant, refuses, used
+from keelage_operator.core.budget_figures import instant, used
+from keelage_operator.core.budget_status import budget_status, refuses
 from keelage_operator.core.burn import burned, rate_of
 from keelage_operator.core.compile import CompiledBudget
 from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.problem import Problem
+from keelage_operator.core.terms import BudgetInForce
 
 NOW = "2026-11-21T00:00:00Z"
 ENDS = "2026-12-01T00:00:00Z"
@@ -37,8 +39,8 @@ FIGURES = LedgerFigures(
 )
 
 
-def budget(*problems: Problem, in_force: bool = True, enforcement: str = "Hard") -> CompiledBudget:
-    parsed = parse(LLMBudgetSpec, {"limit": {"amount": "500.00"}, "enforcement": enforcement})
+def budget(*problems: Problem, in_force: bool = True, **spec: object) -> CompiledBudget:
+    parsed = parse(LLMBudgetSpec, {"limit": {"amount": "500.00"}, **spec})
     assert isinstance(parsed, Parsed)
     accepted = accept_budget("shop", "month", "uid", parsed.value)
     assert isinstance(accepted, AcceptedBudget)
@@ -52,6 +54,12 @@ def budget(*problems: Problem, in_force: bool = True, enforcement: str = "Hard")
         accepted.spec if in_force else None,
         accepted.in_force if in_force else None,
     )
+
+
+def terms(**spec: object) -> BudgetInForce:
+    found = budget(**spec).in_force  # type: ignore[arg-type] # `in_force` is never among them
+    assert found is not None
+    return found
 
 
 def read(status: dict[str, object]) -> LLMBudgetStatus:
@@ -83,6 +91,8 @@ def test_columns_are_ready_made() -> None:
         "spent": "212.34",
         "leased": "6.00",
         "remaining": "281.66",
+        "overdrawn": "",
+        "pendingRecall": "",
         "used": "42%",
         "percent": 42,
         "burnRate": "0.00 USD/h",
@@ -95,14 +105,18 @@ def test_columns_are_ready_made() -> None:
         "forfeited": "0.00",
         "uncertain": "0.00",
         "sidecars": {"reporting": 3, "silent": 0},
-        "picodollars": {
+        "top": {"models": [], "features": [], "users": []},
+        "amounts": {
+            "unit": "Picodollars",
             "limit": FIGURES.limit,
+            "overdraft": 0,
             "spent": FIGURES.spent,
             "granted": FIGURES.granted,
             "forfeited": 0,
             "committed": FIGURES.committed,
             "burn": 0,
             "forecast": FIGURES.spent,
+            "shards": [],
         },
         "lastAccepted": dump(compiled.spec),
     }
@@ -116,7 +130,7 @@ def test_second_run_changes_nothing() -> None:
 def test_figures_stay_while_the_ledger_is_not_read() -> None:
     before = budget_status(LLMBudgetStatus(), budget(), FIGURES, NOW)
     after = budget_status(read(before), budget(), None, NOW)
-    assert (after["spent"], after["picodollars"], after["state"]) == ("212.34", before["picodollars"], "Pending")
+    assert (after["spent"], after["amounts"], after["state"]) == ("212.34", before["amounts"], "Pending")
     assert conditions(after) == {
         "Accepted": ("True", "Accepted"),
         "Enforced": ("Unknown", "LedgerNotRead"),
@@ -219,13 +233,13 @@ def test_exhausted_budget_keeps_the_moment_at_which_it_was() -> None:
 
 def test_refusals_exhaust_a_budget_until_its_limit_is_raised() -> None:
     dust = dataclasses.replace(FIGURES, spent=parse_usd("495"), leased=0)
-    assert refuses(dust, LLMBudgetStatus(), refused=True)
-    assert not refuses(dust, LLMBudgetStatus(), refused=False)
+    assert refuses(dust, terms(), LLMBudgetStatus(), refused=True)
+    assert not refuses(dust, terms(), LLMBudgetStatus(), refused=False)
     told = read(budget_status(LLMBudgetStatus(), budget(), dust, NOW, refusing=True))
     assert told.state == "Exhausted"
-    assert refuses(dust, told, refused=False)  # the next leader has the status only
+    assert refuses(dust, terms(), told, refused=False)  # the next leader has the status only
     raised = dataclasses.replace(dust, limit=parse_usd("501"))
-    assert not refuses(raised, told, refused=False)
+    assert not refuses(raised, terms(), told, refused=False)
     assert budget_status(told, budget(), raised, NOW)["state"] == "Active"
 
 
@@ -301,8 +315,17 @@ BY_HAND = st.fixed_dictionaries(
         "exhaustedAt": st.sampled_from(["soon", "2026-11-22", "2026-11-22T00:00:00", "9999-12-31T23:59:59Z"])
         | st.text(max_size=64),
         "state": st.sampled_from(["Active", "Exhausted", "Pending", "Invalid"]),
-        "announced": st.lists(INT64, max_size=5),
-        "picodollars": st.fixed_dictionaries({}, optional=dict.fromkeys(("limit", "burn", "forecast"), INT64)),
+        "announced": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    **dict.fromkeys(("percent", "values", "told"), INT64),
+                    "at": st.sampled_from(["soon", "2026-11-20", NOW, "2026-11-22T00:00:00"]) | st.text(max_size=64),
+                },
+            ),
+            max_size=5,
+        ),
+        "amounts": st.fixed_dictionaries({}, optional=dict.fromkeys(("limit", "burn", "forecast"), INT64)),
     },
 )
 
@@ -314,5 +337,6 @@ def test_a_status_that_somebody_wrote_by_hand_is_written_anew(
     figures = dataclasses.replace(FIGURES, burn=burn)
     new = budget_status(read(status), budget(), figures, NOW, refusing)
     assert new["spent"] == "212.34"
-    assert all(-(2**63) <= pico < 2**63 for pico in dict(read(new).picodollars).values())
+    whole = [each for each in dict(read(new).amounts).values() if isinstance(each, int)]
+    assert all(-(2**63) <= pico < 2**63 for pico in whole)
     assert parse(LLMBudgetStatus, budget_status(read(new), budget(), figures, NOW, refusing)) is not None

@@ -123,7 +123,7 @@ async def test_a_poll_in_an_unknown_namespace_wakes_for_its_first_object() -> No
 
 
 def test_checkpoints_are_what_statuses_say() -> None:
-    status = {"window": {"id": "2026-11"}, "picodollars": {"committed": 7}}
+    status = {"window": {"id": "2026-11"}, "amounts": {"committed": 7}}
     catalog = catalog_with(
         seen(Kind.BUDGET, "month", {**budget(), "status": status}, version=1),
         seen(Kind.BUDGET, "new", budget(), version=2),

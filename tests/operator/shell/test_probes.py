@@ -9,8 +9,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.operator.shell.shop import figures
 from tests.operator.shell.virtual_time import VirtualTime
 
+from keelage_api.proxy_config import Per, Unit
+from keelage_api.v1alpha1.llmbudget import Do
 from keelage_api.window import Every
 from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.core.threshold import Passing
 from keelage_operator.shell.json_log import JsonLines
 from keelage_operator.shell.measures import Measures
 from keelage_operator.shell.probes import LAG_MAX_S, Heartbeat, Probes
@@ -31,12 +34,17 @@ async def test_readiness_names_what_is_missing_and_liveness_is_another_thing() -
         assert (await client.get("/readyz")).status == 200
 
 
-async def test_figures_of_budgets_are_metrics_in_dollars() -> None:
+async def test_figures_of_budgets_are_metrics_in_their_unit() -> None:
     measures = Measures()
     month = BudgetInForce("shop/month", "uid", 5 * 10**12, Every.MONTH, "UTC", True, thresholds=(25, 80))
-    terms = {"shop/month": month, "shop/other": month}
-    found = replace(figures(5 * 10**12, "1.25"), burn=3 * 10**12)
-    measures.budgets(lambda: terms, {"shop/month": found}.get)
+    user = replace(month, name="shop/user", limit=100, unit=Unit.TOKENS, per=(Per.USER,), thresholds=(80,))
+    terms = {"shop/month": month, "shop/other": month, "shop/user": user}
+    found = replace(figures(5 * 10**12, "1.25"), burn=3 * 10**12, overdraft=10**12, pending_recall=10**11)
+    tokens = replace(figures(100), spent=70, values=5, values_exhausted=2, fullest=90, passed={80: 3})
+    measures.budgets(lambda: terms, {"shop/month": found, "shop/user": tokens}.get)
+    for budget in ("month", "gone"):
+        measures.threshold("shop", budget, Passing(25, Do.DOWNGRADE, "fast", 2, event=True))
+        measures.threshold("shop", budget, Passing(25, Do.DOWNGRADE, "fast", 3, event=False))
     measures.counter("keelage_ledger_writes", "Ledgers stored.", lambda: 3)
     measures.gauge("keelage_leader", "1 while this replica leads.", lambda: 1.0)
     probes = Probes({}, {}, measures.registry)
@@ -49,6 +57,14 @@ async def test_figures_of_budgets_are_metrics_in_dollars() -> None:
     assert 'keelage_budget_burn_usd_per_hour{budget="month",namespace="shop"} 3.0' in text
     assert 'keelage_budget_threshold_reached{budget="month",namespace="shop",percent="25"} 1.0' in text
     assert 'keelage_budget_threshold_reached{budget="month",namespace="shop",percent="80"} 0.0' in text
+    assert 'keelage_budget_overdraft_usd{budget="month",namespace="shop"} 1.0' in text
+    assert 'keelage_budget_pending_recall_usd{budget="month",namespace="shop"} 0.1' in text
+    assert 'keelage_budget_threshold_total{budget="month",do="Downgrade",namespace="shop",percent="25"} 5.0' in text
+    assert 'budget="gone"' not in text
+    assert 'keelage_budget_spent_tokens{budget="user",namespace="shop"} 70.0' in text
+    assert 'keelage_budget_values{budget="user",namespace="shop",state="exhausted"} 2.0' in text
+    assert 'keelage_budget_values{budget="user",namespace="shop",state="open"} 3.0' in text
+    assert 'keelage_budget_threshold_reached{budget="user",namespace="shop",percent="80"} 3.0' in text
     assert "keelage_ledger_writes_total 3.0" in text
     assert "keelage_leader 1.0" in text
 
