@@ -55,6 +55,8 @@ class CallRecord:
     """Top-level fields that the sidecar put in."""
     limit: str = ""
     """The rate limit that refused the call."""
+    unlimited: bool = False
+    """It passed a rate limit that nobody could be asked about."""
     clamped: int = 0
     """The output cap that it was lowered to for a budget's sake; 0: it was not."""
     downgraded: str = ""
@@ -104,6 +106,7 @@ class CallRecord:
                 "reason": self.reason,
                 "budget": self.budget,
                 "limit": self.limit,
+                "unlimited": self.unlimited,
                 "clamped": self.clamped,
                 "downgraded": self.downgraded,
                 "upstream_request_id": self.upstream_request_id,

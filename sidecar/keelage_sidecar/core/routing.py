@@ -186,7 +186,8 @@ def value_of(per: Iterable[Per], facts: Facts) -> str:
 
 
 def _quota_claim(quota: Quota, facts: Facts, expected: Charge) -> Claim:
-    amount = 1 if quota.unit is Unit.CONCURRENT else expected.of(quota.unit)
+    # What is expected is no bound: a call that may take more than a whole window's worth passes when all is there.
+    amount = 1 if quota.unit is Unit.CONCURRENT else min(expected.of(quota.unit), quota.limit)
     return Claim(quota.name, amount, True, value_of(quota.per, facts), quota.unit, quota=True)
 
 

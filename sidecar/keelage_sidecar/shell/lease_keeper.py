@@ -90,6 +90,8 @@ class LeaseKeeper:
 
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
         """A hold, if need be after waiting for settlements or rights; Denied when that is over or in vain."""
+        if self._waiting:
+            self._admit()  # those who came before
         hold = self.try_reserve(claims)
         if hold is not None:
             return hold

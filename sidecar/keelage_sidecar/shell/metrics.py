@@ -17,7 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from keelage_api.proxy_config import Dialect
+from keelage_api.proxy_config import Dialect, Unit
+from keelage_sidecar.core.account import RATE_WINDOW
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.log_line import CallRecord
 
@@ -38,7 +39,7 @@ _CALL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"
 
 
 class Figures(Protocol):
-    """What the lease keeper tells of one account, in pico-dollars."""
+    """What the lease keeper tells of one budget or rate and window, in its unit."""
 
     @property
     def budget(self) -> str: ...
@@ -50,6 +51,8 @@ class Figures(Protocol):
     def spent(self) -> int: ...
     @property
     def reserved(self) -> int: ...
+    @property
+    def unit(self) -> Unit: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class Metrics(Collector):
         self._queue_s: defaultdict[tuple[str], float] = defaultdict(float)
         self._violations = 0
         self._uncertain = 0
+        self._unlimited = 0
         self._waited = 0.0
         self._registry.register(self)
 
@@ -169,6 +173,7 @@ class Metrics(Collector):
         if record.limit:
             known = (record.limit,) in self._limited or len(self._limited) < LIMITS_MAX
             self._limited[(record.limit if known else "other",)] += 1
+        self._unlimited += record.unlimited
         if record.queue_ms:
             self._queued[(record.route,)] += 1
             self._queue_s[(record.route,)] += record.queue_ms / 1000
@@ -207,18 +212,14 @@ class Metrics(Collector):
         )
         yield _counter("keelage_queued_calls", "Calls that waited for a rate", ("route",), self._queued.items())
         yield _counter("keelage_queue_wait_seconds", "Time calls waited for a rate", ("route",), self._queue_s.items())
+        yield _counter(
+            "keelage_unlimited_calls",
+            "Calls past a rate that nobody could be asked about",
+            (),
+            [((), self._unlimited)],
+        )
         standing = self._standing()
-        for name, amounts in (
-            ("granted", [each.granted for each in standing.figures]),
-            ("spent", [each.spent for each in standing.figures]),
-            ("reserved", [each.reserved for each in standing.figures]),
-        ):
-            gauge = GaugeMetricFamily(
-                f"keelage_budget_{name}_usd", f"What this sidecar was {name}", labels=("budget", "window")
-            )
-            for each, pico in zip(standing.figures, amounts, strict=True):
-                gauge.add_metric([each.budget, each.window], pico / PICO)
-            yield gauge
+        yield from _lease_gauges(standing.figures)
         info = GaugeMetricFamily("keelage_config_info", "The configuration in force", labels=("version",))
         info.add_metric([standing.config_version], 1)
         yield info
@@ -242,6 +243,27 @@ class Metrics(Collector):
                 return "other"
             self._errors.add(name)
         return name
+
+
+def _lease_gauges(figures: tuple[Figures, ...]) -> Iterator[Metric]:
+    """Of budgets in money or tokens, and of rates; what was granted, spent and reserved of each."""
+    for part in ("granted", "spent", "reserved"):
+        text = f"What this sidecar was {part}" if part == "granted" else f"What this sidecar has {part}"
+        money = GaugeMetricFamily(f"keelage_budget_{part}_usd", text, labels=("budget", "window"))
+        tokens = GaugeMetricFamily(f"keelage_budget_{part}_tokens", text, labels=("budget", "window"))
+        rates = GaugeMetricFamily(f"keelage_rate_{part}", f"{text}, in the limit's unit", labels=("limit", "unit"))
+        shown = 0
+        for each in figures:
+            amount = {"granted": each.granted, "spent": each.spent, "reserved": each.reserved}[part]
+            if each.window == RATE_WINDOW:
+                shown += 1
+                if shown <= LIMITS_MAX:
+                    rates.add_metric([each.budget, each.unit], amount)
+            elif each.unit is Unit.PICODOLLARS:
+                money.add_metric([each.budget, each.window], amount / PICO)
+            else:
+                tokens.add_metric([each.budget, each.window], amount)
+        yield from (money, tokens, rates)
 
 
 def _counter(

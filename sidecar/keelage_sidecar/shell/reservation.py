@@ -25,8 +25,8 @@ BUDGET_WAIT_S = 5.0
 """How long a call waits for money that others hold, all its attempts together; never past its own patience."""
 LESS_WAIT_S = 1.0
 """For less money, or that of a cheaper tier, once all of it could not be had: a few exchanges with the ledger."""
-RATE_WAIT_S = 0.5
-"""How long a call that is not to queue waits for the ledger's word on a rate: an exchange or two."""
+RATE_WAIT_S = 1.0
+"""How long a call that is not to queue waits for the leader's word on a rate: a few exchanges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ async def reserve_rates(
     if not claims:
         return None
     hold = means.purse.try_reserve(claims) or await _room(means, claims, RATE_WAIT_S, story)
-    return hold if isinstance(hold, Hold) else denied(hold, means.unix())
+    return denied(hold, means.unix()) if isinstance(hold, Denied) else hold
 
 
 async def reserve_attempt(
@@ -114,6 +114,8 @@ async def _queue(
         answer = await _room(means, claims, wait_s, story)
     finally:
         queues[backend] -= 1
+    if answer is None:
+        return ()
     return (answer,) if isinstance(answer, Hold) else answer
 
 
@@ -199,13 +201,17 @@ class _Clamp:
         return Reservation(bound_of(self.facts, self.candidate, cap), cap, (hold,))
 
 
-async def _room(means: Means, claims: tuple[Claim, ...], wait_s: float, story: Story) -> Hold | Denied:
-    """Wait for a rate."""
+async def _room(means: Means, claims: tuple[Claim, ...], wait_s: float, story: Story) -> Hold | Denied | None:
+    """Wait for a rate; None: nobody could say whether there is room, and a rate is no money: the call passes."""
     began_s = means.clock()
     try:
-        return await means.purse.reserve(claims, _patience_s(means, story, wait_s))
+        answer = await means.purse.reserve(claims, _patience_s(means, story, wait_s))
     finally:
         story.queue_s += means.clock() - began_s
+    if isinstance(answer, Denied) and answer.reason in (DenialReason.WINDOW_UNKNOWN, DenialReason.NO_RIGHTS):
+        story.unlimited = True
+        return None
+    return answer
 
 
 async def _wait(means: Means, claims: tuple[Claim, ...], wait_s: float, story: Story) -> Hold | Denied:

@@ -59,6 +59,8 @@ class Story:
     """The output cap that it was lowered to; 0: it was not."""
     downgraded: str = ""
     limit: str = ""
+    unlimited: bool = False
+    """Nobody could be asked about a rate."""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -136,6 +138,7 @@ class Story:
             reason=self.reason or (reading.error if reading else ""),
             budget=self.budget,
             limit=self.limit,
+            unlimited=self.unlimited,
             clamped=self.clamped,
             downgraded=self.downgraded,
             upstream_request_id=self.upstream_request_id,

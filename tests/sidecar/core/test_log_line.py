@@ -56,6 +56,7 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "reason": "",
         "budget": "",
         "limit": "",
+        "unlimited": False,
         "clamped": 256,
         "downgraded": "fast",
         "upstream_request_id": "",

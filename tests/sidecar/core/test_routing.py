@@ -217,6 +217,12 @@ def test_rates_are_claimed_by_the_rule_and_limits_by_the_backend() -> None:
     )
 
 
+def test_no_more_than_a_whole_windows_worth_is_claimed_of_a_rate() -> None:
+    table = RoutingTable.build(config(quotas=QUOTAS))
+    claims = table.limit_claims(claude(), messages(), Charge(0, 90_000, 30_000, 60_000, 1))
+    assert [claim.amount for claim in claims] == [9_000, 1]
+
+
 def test_a_call_is_lowered_to_a_tier_of_its_route_once() -> None:
     tiers = {
         "assistant/fast": (ModelChoice(OPENAI.name, "gpt-5-mini"), ModelChoice(ANTHROPIC.name, "claude-haiku-4-5")),

@@ -82,6 +82,7 @@ class FakePurse:
     settled: list[tuple[tuple[Claim, ...], int]] = field(default_factory=list)
     spenders: list[Spender | None] = field(default_factory=list)
     denial: DenialReason = DenialReason.BUDGET_EXHAUSTED
+    rate_denial: DenialReason = DenialReason.RATE_LIMITED
     waits_s: list[float] = field(default_factory=list)
     waiting: list[tuple[tuple[Claim, ...], asyncio.Future[Hold]]] = field(default_factory=list)
     patient: bool = False
@@ -122,7 +123,7 @@ class FakePurse:
             self.waiting.append((claims, future))
             return await future
         lacking = next(each for each in claims if each.amount > self.accounts[each.budget, each.value].free)
-        reason = DenialReason.RATE_LIMITED if lacking.quota else self.denial
+        reason = self.rate_denial if lacking.quota else self.denial
         return Denied(lacking.budget, reason, lacking.amount, 3600.0, f"{lacking.budget} is spent", lacking.value)
 
     def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from keelage_api.proxy_config import Unit
+from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.shell.metrics import ERRORS_MAX, LIMITS_MAX, Metrics, Standing
 
@@ -50,3 +54,20 @@ def test_what_budgets_and_rates_did_to_calls_is_counted() -> None:
     ):
         assert line in lines
     assert sum(line.startswith("keelage_rate_limited_calls_total{") for line in lines) == LIMITS_MAX + 1
+
+
+def test_leases_are_shown_in_their_units() -> None:
+    figures = (
+        AccountFigures("shop/month", "2026-11", 5 * 10**12, 2 * 10**12, 10**12),
+        AccountFigures("shop/tokens", "2026-11.tokens", 900, 300, 0, unit=Unit.TOKENS),
+        AccountFigures("shop/rate:r/all:0", "rate", 20, 7, 1, unit=Unit.REQUESTS),
+    )
+    lines = Metrics(lambda: replace(standing(), figures=figures)).exposition()[1].decode().splitlines()
+    for line in (
+        'keelage_budget_granted_usd{budget="shop/month",window="2026-11"} 5.0',
+        'keelage_budget_spent_usd{budget="shop/month",window="2026-11"} 2.0',
+        'keelage_budget_spent_tokens{budget="shop/tokens",window="2026-11.tokens"} 300.0',
+        'keelage_rate_reserved{limit="shop/rate:r/all:0",unit="Requests"} 1.0',
+    ):
+        assert line in lines
+    assert not any("tokens" in line and "_usd{" in line for line in lines)

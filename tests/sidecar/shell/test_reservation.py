@@ -277,6 +277,15 @@ async def test_a_call_that_money_refuses_uses_no_rate_and_no_room(tmp_path: Path
             assert (account.spent, account.reserved) == (0, 0)
 
 
+async def test_a_rate_that_nobody_can_be_asked_about_stops_no_call(tmp_path: Path) -> None:
+    async with FakeProvider() as provider, world(limited(provider, quotas=(RATE, RUNNING)), tmp_path) as here:
+        here.purse.accounts[RATE.name, "ann"] = here.purse.accounts[RUNNING.name, ""] = FakeAccount(0)
+        here.purse.rate_denial = DenialReason.WINDOW_UNKNOWN
+        assert (await here.post(MESSAGES, message(), x_keelage_user="ann")).status == 200
+        assert here.records[0].unlimited
+        assert here.purse.spent == here.records[0].cost > 0
+
+
 # Providers' limits
 
 RUNNING = Quota(
