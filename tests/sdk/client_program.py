@@ -154,6 +154,21 @@ def anthropic_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, 
     def models(headers: Mapping[str, str]) -> Seen:
         return Seen(" ".join(model.id for model in client.models.list(extra_headers=headers)))
 
+    def batch(headers: Mapping[str, str]) -> Seen:
+        batches = client.with_options(default_headers=headers).messages.batches
+        made = batches.create(
+            requests=[
+                {"custom_id": name, "params": {"model": CLAUDE, "max_tokens": 50, "messages": [ask]}}
+                for name in ("a", "b")
+            ]
+        )
+        while batches.retrieve(made.id).processing_status != "ended":
+            pass
+        assert made.id in [each.id for each in batches.list(limit=1)]
+        replies = [each.result for each in batches.results(made.id)]
+        seens = [seen(each.message) for each in replies if each.type == "succeeded"]
+        return Seen(" ".join(each.text for each in seens), str(len(replies)), output_tokens=seens[0].output_tokens)
+
     return {
         "plain": plain,
         "impatient": impatient,
@@ -162,6 +177,7 @@ def anthropic_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, 
         "tool": tool,
         "tool stream": tool_stream,
         "count tokens": count_tokens,
+        "batch": batch,
         "models": models,
     }
 

@@ -46,6 +46,9 @@ SCENARIOS = {
     "anthropic": (
         *_COMMON,
         Scenario("count tokens", "count tokens"),
+        Scenario("batch", "batch"),
+        Scenario("batch 400", "batch", "400"),
+        *(Scenario(f"batch {status}", "batch", status + SOON) for status in ("429", "529")),
         Scenario("plain 429-spend", "plain", "429-spend,should-retry:false"),
     ),
     "openai": (

@@ -113,6 +113,8 @@ def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Ref
                 return NEW_BATCH if endpoint is ANTHROPIC_BATCHES else _BATCH_OF_A_FILE
             if method not in _BATCH_METHODS:
                 return _wrong_method(method, bare, " or ".join(_BATCH_METHODS))
+            if method == "POST" and not bare.endswith("/cancel"):
+                break  # whatever it would do there
             return endpoint
     if _family(bare) in _SPENDING:
         return Refusal(

@@ -34,6 +34,7 @@ FROM_ANTHROPIC: Headers = ((b"anthropic-version", b"2026-10-21"), (b"authorizati
         ("POST", "/v1/chat/completions", (), endpoints.CHAT),
         ("POST", "/v1/embeddings", (), endpoints.EMBEDDINGS),
         ("GET", "/v1/batches", (), endpoints.OPENAI_BATCHES),
+        ("POST", "/v1/batches/b_1/cancel", (), endpoints.OPENAI_BATCHES),
     ],
 )
 def test_served_paths_are_known(method: str, path: str, headers: Headers, expected: Endpoint) -> None:
@@ -44,6 +45,8 @@ def test_served_paths_are_known(method: str, path: str, headers: Headers, expect
     ("method", "path", "status", "reason"),
     [
         ("POST", "/v1/batches", 400, "EndpointNotMetered"),
+        ("POST", "/v1/batches/b_1/retry", 400, "EndpointNotMetered"),
+        ("POST", "/v1/messages/batches/b_1", 400, "EndpointNotMetered"),
         ("POST", "/v1/responses", 400, "EndpointNotMetered"),
         ("POST", "/v1/completions", 400, "EndpointNotMetered"),
         ("POST", "/v1/complete", 400, "EndpointNotMetered"),
