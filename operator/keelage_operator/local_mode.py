@@ -38,7 +38,7 @@ from keelage_operator.shell.books import Books
 from keelage_operator.shell.ledger_book import LedgerBook
 from keelage_operator.shell.ledger_page import LedgerUnavailable
 from keelage_operator.shell.quota_book import QuotaBook
-from keelage_operator.shell.refusals import Ledgers, Refusals
+from keelage_operator.shell.refusals import Refusals
 from keelage_operator.shell.sqlite_store import SqliteStore
 from keelage_sidecar.app import Sidecar
 from keelage_sidecar.settings import Address, Settings
@@ -70,7 +70,7 @@ def state_dir(given: str | None) -> Path:
 class LocalLedger:
     """LedgerClient of the sidecar in this process; hears what it says of itself."""
 
-    def __init__(self, book: Ledgers, namespace: str) -> None:
+    def __init__(self, book: Books, namespace: str) -> None:
         self._book = book
         self._pod = replace(POD, namespace=namespace)
         self.speaker: Speaker | None = None
@@ -86,9 +86,10 @@ class LocalLedger:
             heard_s=time.monotonic(),
         )
         try:
-            return SyncReply(rights=await self._book.sync(self._pod, request))
+            rights = await self._book.sync(self._pod, request)
         except LedgerUnavailable as error:
             raise LedgerUnreachable(str(error)) from error
+        return SyncReply(rights=rights, tell_all=self._book.attribute(self._pod, request))
 
 
 class LocalConfigs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from heapq import nlargest
+from itertools import islice
 
 from keelage_api.sync import By, Share
 
@@ -20,6 +21,9 @@ SHOWN_MAX = 10
 ENTRIES_MAX = 200_000
 """In all, some 30 MiB; what comes later is not attributed."""
 LENGTH_MAX = 64
+AMOUNT_MAX = 2**62
+SHARES_MAX = 4096
+"""Of one message: it is heard within some milliseconds."""
 OTHER = "(other)"
 
 Told = dict[By, dict[str, int]]
@@ -35,18 +39,20 @@ class Attribution:
 
     def hear(self, holder: str, shares: Iterable[Share]) -> bool:
         """Whether the holder should tell all, since it speaks for the first time. The windows are the current ones."""
-        for share in shares:
+        for share in islice(shares, SHARES_MAX):
             self._note(holder, share)
         first = holder not in self._known
         self._known.add(holder)
         return first
 
     def _note(self, holder: str, share: Share) -> None:
+        if not 0 < share.amount <= AMOUNT_MAX:
+            return
         name = _shown(share.name)
         holders = self._told.setdefault((share.budget, share.window), {})
         names = holders.setdefault(holder, {}).setdefault(share.by, {})
         if name not in names:
-            if share.amount <= 0 or name == OTHER or len(names) >= NAMES_MAX or self._entries >= ENTRIES_MAX:
+            if name == OTHER or len(names) >= NAMES_MAX or self._entries >= ENTRIES_MAX:
                 return
             self._entries += 1
         names[name] = max(share.amount, names.get(name, 0))

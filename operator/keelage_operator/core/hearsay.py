@@ -8,7 +8,7 @@ from keelage_api.money import PICO_PER_USD
 from keelage_api.sync import Statement, SyncRequest
 
 STATEMENTS_MAX = 512
-"""Twice the accounts that a sidecar's journal has room for."""
+"""A sidecar that has more to say says it with the next request."""
 
 AMOUNT_MAX = 9_000_000 * PICO_PER_USD
 """The greatest limit of a budget. The API server keeps integers up to 2**63 and makes floats of others."""
@@ -45,9 +45,9 @@ def _fault_of(statement: Statement) -> str:
     }
     for name, amount in amounts.items():
         if not 0 <= amount <= AMOUNT_MAX:
-            return f"{name}: {amount} is not between 0 and {AMOUNT_MAX} pico-dollars"
+            return f"{name}: {amount} is not between 0 and {AMOUNT_MAX}"
     if statement.keep > AMOUNT_MAX:
-        return f"keep: {statement.keep} is above {AMOUNT_MAX} pico-dollars"
+        return f"keep: {statement.keep} is above {AMOUNT_MAX}"
     if not 0 <= statement.seq <= SEQ_MAX:
         return f"seq: {statement.seq} is not between 0 and {SEQ_MAX}"
     return ""

@@ -206,11 +206,17 @@ class _Hearing:
         new = statement.value not in self._accounts and not (statement.granted or statement.spent)
         if not (self._full and heard.holder not in account.rows) and not (new and len(self._accounts) >= VALUES_MAX):
             return False
-        what = f"more than {VALUES_MAX} values of LLMBudget" if new else "more sidecars than fit into the ledger of"
-        text = (
-            f"{what} {statement.budget} share one of its ledgers in window {statement.window}: let spec.per name"
-            " something with fewer values, or give spec.applies.podSelector of several budgets fewer pods each"
-        )
+        if self._full:
+            text = (
+                f"a ledger of LLMBudget {statement.budget} in window {statement.window} is as large as the API server"
+                " stores: let spec.per name something with fewer values, or split the budget by"
+                " spec.applies.podSelector"
+            )
+        else:
+            text = (
+                f"LLMBudget {statement.budget} has {VALUES_MAX} values in one of its ledgers of window"
+                f" {statement.window}, and takes no more: let spec.per name something with fewer values"
+            )
         right = Right(statement.budget, statement.window, statement.seq, granted=0, error=text, value=statement.value)
         self._rights.append((heard.holder, right))
         return True

@@ -10,7 +10,7 @@ from heapq import nlargest
 from keelage_api.sync import By
 from keelage_api.window import Window
 from keelage_operator.core.ledger import LedgerRecord
-from keelage_operator.core.ledger_row import SILENT_AFTER_S, RowState
+from keelage_operator.core.ledger_row import SILENT_AFTER_S, Row, RowState
 
 TOP_MAX = 10
 """Names in a list of the greatest."""
@@ -75,17 +75,34 @@ class Bounds:
     """Percent of the limit, ascending."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Presence:
-    """One holder, in all its rows of one ledger."""
+    """One holder, in all its rows; added up once and not changed after."""
 
-    heard_s: int
+    heard_s: int = 0
     """When it spoke last, of any of them; 0: it was succeeded or has said goodbye."""
     leased: int = 0
     lost: int = 0
     """The part of `leased` whose row was succeeded."""
     live: bool = False
     """Whether it has a row that is not released."""
+
+    def note(self, row: Row) -> None:
+        if row.state is RowState.RELEASED:
+            return
+        self.live = True
+        leased = row.granted - row.spent
+        self.leased += leased
+        if row.state is RowState.SUSPECT:
+            self.lost += leased
+        elif row.heard_s > self.heard_s:
+            self.heard_s = row.heard_s
+
+    def add(self, other: Presence) -> None:
+        self.heard_s = max(self.heard_s, other.heard_s)
+        self.leased += other.leased
+        self.lost += other.lost
+        self.live = self.live or other.live
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +139,10 @@ def tally(record: LedgerRecord, bounds: Bounds) -> Tally:
             own_spent += row.spent
             if row.state is not RowState.RELEASED:
                 reserved += row.reserved
-            presences[holder] = _joined(
-                presences.get(holder), _presence(row.state, row.heard_s, row.granted - row.spent)
-            )
+            presence = presences.get(holder)
+            if presence is None:
+                presence = presences[holder] = Presence()
+            presence.note(row)
         granted += own_granted
         forfeited += account.forfeited
         counted = account.settled + account.recovered + own_spent
@@ -177,7 +195,7 @@ def figures(window: Window, bounds: Bounds, tallies: Sequence[Tally], now_s: int
     together: dict[str, Presence] = {}
     for each in tallies:
         for holder, presence in each.presences.items():
-            together[holder] = _joined(together.get(holder), presence)
+            together.setdefault(holder, Presence()).add(presence)
     live = [presence for presence in together.values() if presence.live]
     loud = [presence for presence in live if presence.heard_s and now_s - presence.heard_s <= SILENT_AFTER_S]
     leased = sum(presence.leased for presence in live)
@@ -203,22 +221,4 @@ def figures(window: Window, bounds: Bounds, tallies: Sequence[Tally], now_s: int
         passed={
             percent: sum(each.passed[index] for each in tallies) for index, percent in enumerate(bounds.thresholds)
         },
-    )
-
-
-def _presence(state: RowState, heard_s: int, leased: int) -> Presence:
-    match state:
-        case RowState.OUTSTANDING:
-            return Presence(heard_s, leased, live=True)
-        case RowState.SUSPECT:
-            return Presence(0, leased, lost=leased, live=True)
-        case RowState.RELEASED:
-            return Presence(0)
-
-
-def _joined(one: Presence | None, other: Presence) -> Presence:
-    if one is None:
-        return other
-    return Presence(
-        max(one.heard_s, other.heard_s), one.leased + other.leased, one.lost + other.lost, one.live or other.live
     )

@@ -68,6 +68,10 @@ class Books:
             raise of_money
         return (*of_money, *of_rates)
 
+    def attribute(self, pod: PodIdentity, request: SyncRequest) -> bool:
+        """Note for whom a pod spent; whether it should tell all of that."""
+        return self._ledgers.attribute(pod, request)
+
     async def pod_gone(self, uid: str, message: str = "") -> None:
         """`message`: what its sidecar's container left as termination message."""
         self._quotas.pod_gone(uid)

@@ -104,9 +104,13 @@ ENCODED_MAX = 256
 
 
 class Ledgers(Protocol):
-    """LedgerBook, as far as it is needed here."""
+    """The leader's books, as far as they are needed here."""
 
     async def sync(self, pod: PodIdentity, request: SyncRequest) -> tuple[Right, ...]: ...
+
+    def attribute(self, pod: PodIdentity, request: SyncRequest) -> bool:
+        """Note for whom the pod spent; whether it should tell all of that."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,11 @@ class SyncChannel:
         if self._register(pod, request):
             self._heard(pod.namespace)
         rights = await self._ledgers.sync(pod, request)
-        return SyncReply(rights=rights, will_key=self._will_key(f"{pod.uid}.{request.incarnation}"))
+        return SyncReply(
+            rights=rights,
+            tell_all=self._ledgers.attribute(pod, request),
+            will_key=self._will_key(f"{pod.uid}.{request.incarnation}"),
+        )
 
     def _register(self, pod: PodIdentity, request: SyncRequest) -> bool:
         if request.leaving:

@@ -14,7 +14,7 @@ from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.ledger_page import LedgerPage
 from keelage_operator.shell.ledger_store import LedgerKey
 
-SHOWN_S = 2.0
+SHOWN_S = 4.0
 """Figures over many ledgers are not added up more often: a status is written every five seconds."""
 
 

@@ -29,7 +29,8 @@ class Refusals:
         rights = await self._ledgers.sync(pod, request)
         for right in rights:
             under = (right.window, right.limit)
-            if right.exhausted and self._refused.get(right.budget) != under:
+            # Where each value has a limit of its own, one that is spent does not exhaust the budget.
+            if right.exhausted and not right.value and self._refused.get(right.budget) != under:
                 self._refused[right.budget] = under
                 self._changed(right.budget)
         return rights

@@ -111,6 +111,9 @@ class Ledgers:
             raise self.error
         return tuple(Right(s.budget, "2026-11", s.seq, s.granted + s.want) for s in request.statements)
 
+    def attribute(self, pod: PodIdentity, request: SyncRequest) -> bool:
+        return bool(request.shares)
+
 
 @dataclass
 class Tokens:

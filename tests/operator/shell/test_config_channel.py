@@ -10,7 +10,7 @@ from tests.operator.shell.border_fakes import POD, Clock, Ledgers, Pods, Routes,
 
 from keelage_api.codec import decode_config
 from keelage_api.errors import MessageError
-from keelage_api.sync import ConfigReply, ConfigRequest, Right, Statement, SyncReply, SyncRequest
+from keelage_api.sync import By, ConfigReply, ConfigRequest, Right, Share, Statement, SyncReply, SyncRequest
 from keelage_operator.core.hearsay import AMOUNT_MAX, STATEMENTS_MAX
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speakers
@@ -103,6 +103,12 @@ async def test_leader_grants_and_notes_who_spoke() -> None:
     assert [s.config_version for s in speakers.of_namespace("shop", 0.0)] == ["v1"]
     await channel.answer(POD, ASK)
     assert told == ["shop"], "a repeated word is no news"
+
+
+async def test_a_sidecar_whose_shares_were_not_heard_before_is_asked_for_all_of_them() -> None:
+    channel, _ = syncing(Ledgers(), LEADER, [])
+    share = Share("shop/month", "2026-11", By.USER, "alice", 5)
+    assert (await channel.answer(POD, replace(ASK, shares=(share,)))).tell_all
 
 
 async def test_others_name_the_leader_and_grant_nothing() -> None:
