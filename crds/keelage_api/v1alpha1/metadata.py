@@ -83,7 +83,12 @@ ModelName = Annotated[
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
-Opaque = Annotated[dict[str, object], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+Opaque = Annotated[
+    dict[str, object],
+    # Atomic: else the API server keeps in managedFields the name of every member with who wrote it, and an object of a
+    # thousand rows is twice as large.
+    Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "x-kubernetes-map-type": "atomic"}),
+]
 """An object that the schema does not look into."""
 
 
