@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cluster.conftest import leader
 from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, KubectlFailed, Space, program
+from tests.cluster.processes import kill
 from tests.cluster.programs import BURST
 
 pytestmark = pytest.mark.cluster
@@ -76,7 +75,7 @@ def test_kill_9_of_a_sidecar_in_the_middle_keeps_the_cap(space: Space) -> None:
     space.kube.until("the first calls", lambda: space.provider("/fake/bill")["calls"] > 10, 60)
     killed = 0
     for pod in space.pods("app=burst")[:2]:
-        kill_sidecar(space, pod["metadata"]["uid"])
+        kill(pod["metadata"]["uid"])
         killed += 1
     assert killed == 2
     space.kube.until("the bursts to end", lambda: results(space, 3), 180)
@@ -88,17 +87,6 @@ def test_kill_9_of_a_sidecar_in_the_middle_keeps_the_cap(space: Space) -> None:
         for container in pod["status"]["initContainerStatuses"]
     ]
     assert sorted(restarts) == [0, 1, 1]
-
-
-def kill_sidecar(space: Space, pod_uid: str) -> None:
-    """SIGKILL to the sidecar's process of that pod, as the kernel's OOM killer would."""
-    found = subprocess.run(["pgrep", "-f", "python.* -m keelage_sidecar"], capture_output=True, text=True, check=False)
-    for pid in found.stdout.split():
-        group = Path(f"/proc/{pid}/cgroup").read_text()
-        if pod_uid in group or pod_uid.replace("-", "_") in group:
-            subprocess.run(["kill", "-9", pid], check=True)
-            return
-    raise AssertionError(f"no sidecar process of pod {pod_uid} among {found.stdout.split()}")
 
 
 def test_kill_9_of_the_leader_and_of_the_api_server_in_the_middle_keeps_the_cap(space: Space) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from tests.cluster.kube import BUDGET, ROUTE, KubectlFailed, Space, program
+from tests.cluster.processes import process_of, stopped
 from tests.cluster.programs import BURST
 
 pytestmark = pytest.mark.cluster
@@ -21,26 +17,6 @@ LIMIT = "1.00"
 
 def usd(status: Mapping[str, Any], field: str) -> float:
     return float(str(status.get(field) or "0"))
-
-
-def sidecar_process(pod_uid: str) -> int:
-    found = subprocess.run(["pgrep", "-f", "python.* -m keelage_sidecar"], capture_output=True, text=True, check=False)
-    for pid in found.stdout.split():
-        group = Path(f"/proc/{pid}/cgroup").read_text()
-        if pod_uid in group or pod_uid.replace("-", "_") in group:
-            return int(pid)
-    raise AssertionError(f"no sidecar process of pod {pod_uid} among {found.stdout.split()}")
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """It hears no SIGTERM and says nothing; SIGKILL ends it all the same."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 def test_a_pod_whose_sidecar_is_killed_in_silence_forfeits_nothing(space: Space) -> None:
@@ -57,7 +33,7 @@ def test_a_pod_whose_sidecar_is_killed_in_silence_forfeits_nothing(space: Space)
         return status if told and usd(status, "reserved") == 0 and usd(status, "leased") > 0 else None
 
     space.kube.until("calls that are done and a lease that is held", rested, 120)
-    with stopped(sidecar_process(uid)):
+    with stopped(process_of(uid)):
         space.kubectl("delete", "deployment", "burst", "--wait=false")
 
         def gone() -> bool:

@@ -7,8 +7,8 @@ import re
 import pytest
 from tests.cluster.conftest import leader, operators
 from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, KubectlFailed, Space, program
+from tests.cluster.processes import kill
 from tests.cluster.programs import STEADY
-from tests.cluster.test_budget import kill_sidecar
 
 pytestmark = pytest.mark.cluster
 
@@ -40,7 +40,7 @@ def test_with_the_operator_down_calls_go_on_and_a_restarted_sidecar_goes_on(spac
         before = answered(space)
         space.kube.until("calls without an operator", lambda: answered(space) > before + 5, 30)
         [pod] = space.pods("app=steady")
-        kill_sidecar(space, pod["metadata"]["uid"])
+        kill(pod["metadata"]["uid"])
         space.kube.until(
             "the restarted sidecar",
             lambda: space.pods("app=steady")[0]["status"]["initContainerStatuses"][0]["restartCount"] == 1,
