@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help bench check test simulate search mutants test-sdk test-cluster demo demo-down try generate lock
+.PHONY: help bench check test simulate search mutants test-sdk test-cluster demo demo-down try generate lock chaos scale
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,16 @@ test-cluster: .venv/READY ## the chart on a real cluster (KEEP=1 leaves it up)
 	@$(PY) -m keelage_dev.images
 	@status=0; .venv/bin/pytest -q -m cluster tests/cluster || status=$$?; \
 	  [ -n "$(KEEP)" ] || $(PY) -m keelage_dev.cluster down; exit $$status
+
+chaos: .venv/READY ## everything is killed, stopped and cut off under load: SECONDS=300 SEED=7
+	@$(PY) -m keelage_dev.cluster up
+	@status=0; CHAOS_S=$(or $(SECONDS),300) CHAOS_SEED=$(SEED) .venv/bin/pytest -q -s -m cluster tests/cluster/test_chaos.py \
+	  || status=$$?; [ -n "$(KEEP)" ] || $(PY) -m keelage_dev.cluster down; exit $$status
+
+scale: .venv/READY ## how many sidecars and budgets one operator serves: SIDECARS=1000 SECONDS=60
+	@$(PY) -m keelage_dev.cluster up
+	@status=0; $(PY) -m keelage_dev.scale --sidecars $(or $(SIDECARS),1000) --seconds $(or $(SECONDS),60) \
+	  || status=$$?; [ -n "$(KEEP)" ] || $(PY) -m keelage_dev.cluster down; exit $$status
 
 demo: .venv/READY ## the main job, on a real cluster that it brings up by itself
 	@$(PY) -m keelage_dev.demo
