@@ -26,12 +26,18 @@ HOLDER = "sidecar/keelage_sidecar/core/holder.py"
 DIALOGUE = "sidecar/keelage_sidecar/core/dialogue.py"
 ACCOUNT = "sidecar/keelage_sidecar/core/account.py"
 JOURNAL = "sidecar/keelage_sidecar/core/journal_format.py"
+ROUTING = "sidecar/keelage_sidecar/core/routing.py"
+CLAMP = "sidecar/keelage_sidecar/core/clamp.py"
+SETTLEMENT = "sidecar/keelage_sidecar/core/settlement.py"
+RESERVATION = "sidecar/keelage_sidecar/shell/reservation.py"
+ATTEMPT = "sidecar/keelage_sidecar/shell/attempt.py"
 
 OF_LEDGER = ("tests/operator/core/test_ledger.py",)
 OF_PAGE = ("tests/operator/shell/test_ledger_book.py",)
 OF_HOLDER = ("tests/sidecar/core/test_holder.py",)
 OF_JOURNAL = ("tests/sidecar/core/test_journal_format.py",)
 OF_WILL = ("tests/api/test_will.py", "tests/sidecar/core/test_last_will.py", "tests/operator/shell/test_last_wills.py")
+OF_PATH = ("tests/sidecar/shell/test_reservation.py", "tests/sidecar/shell/test_exchange.py")
 WORLDS = tuple(f"tests/simulation/test_worlds.py::test_no_fault_breaks_a_promise[{part}]" for part in range(3))
 
 
@@ -251,6 +257,62 @@ MUTANTS = (
         "self._same_clock = boot == written_in != NO_BOOT",
         "self._same_clock = True",
         OF_JOURNAL,
+    ),
+    Mutant(
+        "each value has an account of its own",
+        ROUTING,
+        "value_of(terms.per, facts), terms.unit)",
+        '"", terms.unit)',
+        ("tests/sidecar/core/test_routing.py",),
+    ),
+    Mutant(
+        "a budget in tokens is claimed in tokens",
+        ROUTING,
+        "Claim(terms.name, most.of(terms.unit), terms.hard,",
+        "Claim(terms.name, most.picodollars, terms.hard,",
+        ("tests/sidecar/core/test_routing.py",),
+    ),
+    Mutant(
+        "a clamped call fits its budgets",
+        CLAMP,
+        "return isinstance(bound, Bound) and fits(bound.charge)",
+        "return isinstance(bound, Bound)",
+        ("tests/sidecar/core/test_clamp.py",),
+    ),
+    Mutant(
+        "what is sent has the cap that was paid for",
+        ATTEMPT,
+        "outgoing(facts, candidate, reserved.output_cap,",
+        "outgoing(facts, candidate, candidate.output_cap,",
+        OF_PATH,
+    ),
+    Mutant(
+        "a cut stream is charged its whole cap",
+        SETTLEMENT,
+        "output_tokens=max(usage.output_tokens, bound.output_tokens)",
+        "output_tokens=usage.output_tokens",
+        ("tests/sidecar/core/test_settlement.py",),
+    ),
+    Mutant(
+        "an attempt without evidence is charged its bound",
+        SETTLEMENT,
+        "return Settlement(most or Charge(requests=1), uncertain=True)",
+        "return Settlement(Charge(requests=1), uncertain=True)",
+        ("tests/sidecar/core/test_settlement.py",),
+    ),
+    Mutant(
+        "a call that money refuses gives its room back",
+        RESERVATION,
+        "            for hold in room:\n                means.purse.settle(hold, NOTHING)\n",
+        "            pass\n",
+        OF_PATH,
+    ),
+    Mutant(
+        "a queue has its depth",
+        RESERVATION,
+        "elif queues[backend] < depth:",
+        "elif True:",
+        OF_PATH,
     ),
 )
 

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anthropic
 import orjson
+import pytest
 from tests.sidecar.shell.proxied import Reply, parsed, request
 
 from keelage_api.money import PICO_PER_USD
@@ -183,3 +185,25 @@ async def test_a_providers_limit_on_calls_at_a_time_queues_the_others(tmp_path: 
             tasks = [group.create_task(here.call()) for _ in range(20)]
         assert {task.result().status for task in tasks} == {200}
         assert here.provider.connections <= 2
+
+
+@pytest.mark.parametrize("refusing", ["rate", "budget"])
+async def test_the_official_sdk_raises_its_rate_limit_error_and_says_whether_to_come_again(
+    tmp_path: Path, refusing: str
+) -> None:
+    rule = "    rateLimits: [{per: User, requests: 1, window: 3600s}]" if refusing == "rate" else ""
+    budgets = () if refusing == "rate" else (("month", 'limit: {amount: "0.002"}'),)
+    async with (
+        running(tmp_path, *budgets, rule=rule) as here,
+        anthropic.AsyncAnthropic(base_url=f"http://127.0.0.1:{here.port}", api_key="x", max_retries=0) as client,
+    ):
+        await here.calls_until_refused()
+        with pytest.raises(anthropic.RateLimitError) as raised:
+            await client.messages.create(
+                model="auto",
+                max_tokens=50,
+                messages=[{"role": "user", "content": "hello"}],
+                extra_headers={"x-keelage-user": "ann"},
+            )
+        assert raised.value.response.headers["x-should-retry"] == ("true" if refusing == "rate" else "false")
+        assert int(raised.value.response.headers["retry-after"]) > 0
