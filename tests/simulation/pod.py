@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from keelage_api.proxy_config import BudgetTerms
+from tests.simulation.oracle import Oracle, Place
+from tests.simulation.scene import BOUND_MAX, Scene
+from tests.simulation.virtual_time import Process, running
+
+from keelage_api.account import account_value
+from keelage_api.proxy_config import Per, Unit
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_operator.core.identity import PodIdentity
+from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
 from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold
@@ -18,6 +25,8 @@ from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable
 
 BOOT = b"boot of the node"
+ACCOUNTS = 300
+"""Slots of a journal: more than one pod needs here, few enough to be copied often."""
 
 
 class Message:
@@ -44,16 +53,11 @@ class Message:
 class Surroundings(Protocol):
     """What a pod lives in."""
 
+    scene: Scene
+    oracle: Oracle
     random: random.Random
-    budgets: tuple[BudgetTerms, ...]
     books: list[LedgerBook]
     wills: WillKeys
-    bound_max: int
-    pauses_s: tuple[float, ...]
-    """Between calls; a pod has one of them."""
-    patience_s: tuple[float, float]
-    """Least and most."""
-    failures: list[BaseException | None]
 
     def unlucky(self, chance: float) -> bool: ...
 
@@ -61,11 +65,22 @@ class Surroundings(Protocol):
 
     def exists(self, pod: Pod) -> bool: ...
 
-    def bill(self, budget: str, window: str, cost: int) -> None: ...
-
-    def check_pod(self, pod: Pod) -> None: ...
-
     def answered(self, answer: Hold | Denied, waited_s: float) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """A call at the provider, which bills it when it ends, whatever has become of the pod."""
+
+    payers: tuple[tuple[Place, int], ...]
+    oracle: Oracle
+    billed: bool = False
+
+    def bill(self) -> None:
+        if not self.billed:
+            self.billed = True
+            for place, cost in self.payers:
+                self.oracle.bill(place, cost)
 
 
 class Pod:
@@ -75,65 +90,71 @@ class Pod:
         self.world = world
         self._number = number
         self.identity = PodIdentity("shop", f"pod-{number}", f"uid{number}")
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._in_flight: dict[int, tuple[tuple[tuple[str, str, str], ...], int]] = {}
-        self._incarnations = 0
+        self._flights: set[Flight] = set()
+        self._calls = 0
+        """Waiting or in flight."""
+        self.restarts = self._incarnations = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.will = ""
         """What the container that was stopped last left."""
-        self._boot = world.random.choice([BOOT, BOOT, NO_BOOT])
+        chance, drift = world.random, world.scene.drift
+        self._boot = chance.choice([BOOT, BOOT, NO_BOOT])
+        self.process = Process(1.0 + chance.uniform(-drift, drift), chance.choice([0.0, 12_345.678]))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pause_s = chance.choice(world.scene.pauses_s)
         self.quiet = False
         self.start(self._blank())
 
     def _blank(self) -> bytearray:
         self._incarnations += 1
-        return bytearray(blank_journal(f"{self._number:08x}{self._incarnations:08x}", self._boot))
+        return bytearray(blank_journal(f"{self._number:08x}{self._incarnations:08x}", self._boot, ACCOUNTS))
 
     def start(self, buffer: bytearray) -> None:
         self.buffer = buffer
         self._message = Message(self.world)
         self.holder = Holder(Journal(buffer, self._boot), self._message)
-        self.keeper = LeaseKeeper(self.holder, self, asyncio.get_running_loop().time)
-        self.keeper.obey(self.world.budgets)
+        self.keeper = LeaseKeeper(self.holder, self, running().time)
+        self.keeper.obey(tuple(each.terms for each in self.world.scene.budgets))
         self._spawn(self.keeper.run())
         self._spawn(self._work())
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self.process.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self.world.failures.append(task.exception())
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self.world.oracle.note(failure)
 
     async def stop(self) -> None:
         """SIGKILL: nothing is told; the provider finishes and bills what is in flight."""
         tasks = list(self._tasks)
-        buffer, self.will = (
-            bytes(self.buffer),
-            self._message.content.decode("ascii"),
-        )  # what a cancelled task still does never happened
-        for payers, cost in self._in_flight.values():
-            for budget, window, _ in payers:
-                self.world.bill(budget, window, cost)
-        self._in_flight.clear()
+        # What a cancelled task still does never happened.
+        buffer, self.will = bytes(self.buffer), self._message.content.decode("ascii")
+        for flight in self._flights:
+            flight.bill()
+        self._flights.clear()
+        self._calls = 0
         self._idle.set()
         for task in tasks:
             task.cancel()
+        self.process.go_on()
         if tasks:
             await asyncio.wait(tasks)
         self.buffer = bytearray(buffer)
 
     async def crash(self, with_journal: bool) -> None:
         await self.stop()
+        self.restarts += 1
         self.start(self.buffer if with_journal else self._blank())
 
     async def leave(self) -> None:
+        self.process.go_on()
         await self.stop_calls()
-        await self.keeper.leave()
+        await self.process.create_task(self.keeper.leave())
         await self.stop()
 
     async def stop_calls(self) -> None:
@@ -143,37 +164,61 @@ class Pod:
 
     async def _work(self) -> None:
         chance = self.world.random
-        pause_s = chance.choice(self.world.pauses_s)
-        while not self.quiet:
-            await asyncio.sleep(chance.expovariate(1 / pause_s))
-            self._spawn(self._call(chance.randint(1, self.world.bound_max)))
+        while True:
+            await asyncio.sleep(chance.expovariate(1 / self._pause_s))
+            if self.quiet:
+                return
+            self._calls += 1
+            self._idle.clear()
+            self._spawn(self._call(chance.randint(1, BOUND_MAX), chance.randint(1, BOUND_MAX)))
 
-    async def _call(self, bound: int) -> None:
-        chance, clock = self.world.random, asyncio.get_running_loop().time
-        budgets = chance.sample(self.world.budgets, chance.randint(1, len(self.world.budgets)))
-        claims = tuple(Claim(terms.name, bound, terms.hard) for terms in budgets)
+    async def _call(self, bound: int, bound_tokens: int) -> None:
+        await self._served(bound, bound_tokens)
+        self._calls -= 1
+        if not self._calls:
+            self._idle.set()
+
+    async def _served(self, bound: int, bound_tokens: int) -> None:
+        world, chance, clock = self.world, self.world.random, running().time
+        budgets = chance.sample(world.scene.budgets, chance.randint(1, len(world.scene.budgets)))
+        parts = {Per.USER: f"user-{int(chance.random() ** 2 * world.scene.users)}", Per.POD: self.identity.name}
+        claims = tuple(claim_on(each, parts, bound, bound_tokens) for each in budgets)
         began_s = clock()
-        hold = await self.keeper.reserve(claims, chance.uniform(*self.world.patience_s))
-        self.world.answered(hold, clock() - began_s)
+        hold = await self.keeper.reserve(claims, chance.uniform(*world.scene.patience_s))
+        world.answered(hold, clock() - began_s)
         if not isinstance(hold, Hold):
             return
+        share = chance.choice([0.0, 1.0, chance.random()])
+        charge = Charge(picodollars=int(bound * share), tokens=int(bound_tokens * share), requests=1)
         # An observed budget that no window is known of yet does not count the call.
-        payers = self.holder.payers(hold)
-        cost = chance.choice([0, bound, chance.randint(0, bound)])
-        self._in_flight[hold.id] = (payers, cost)
-        self._idle.clear()
-        self.world.check_pod(self)
-        await asyncio.sleep(chance.expovariate(1.0))
-        for budget, window, _ in payers:
-            self.world.bill(budget, window, cost)
-        self.keeper.settle(hold, Charge(cost))
-        del self._in_flight[hold.id]
-        if not self._in_flight:
-            self._idle.set()
+        units = {claim.budget: claim.unit for claim in claims}
+        payers = tuple((place, charge.of(units[place[0]])) for place in self.holder.payers(hold))
+        flight = Flight(payers, world.oracle)
+        self._flights.add(flight)
+        world.oracle.held(self.identity.uid, self.holder, [place for place, _ in payers])
+        lasts_s = chance.expovariate(1.0) if chance.random() >= world.scene.batches else chance.uniform(3.0, 20.0)
+        running().outside.call_later(lasts_s, flight.bill)
+        await asyncio.sleep(lasts_s)
+        flight.bill()
+        self.keeper.settle(hold, charge)
+        self._flights.discard(flight)
 
     # The network
 
     async def sync(self, request: SyncRequest) -> SyncReply:
+        """On its way nothing depends on the pod any more: it may be stopped or dead when it arrives."""
+        outcome = await asyncio.shield(running().outside.create_task(self._carried(request)))
+        if isinstance(outcome, LedgerUnreachable):
+            raise outcome
+        return outcome
+
+    async def _carried(self, request: SyncRequest) -> SyncReply | LedgerUnreachable:
+        try:
+            return await self._exchange(request)
+        except LedgerUnreachable as error:
+            return error  # the pod may not be there to hear it
+
+    async def _exchange(self, request: SyncRequest) -> SyncReply:
         """Delays, loses and doubles."""
         world, chance = self.world, self.world.random
         await asyncio.sleep(chance.uniform(0, 0.1))
@@ -191,13 +236,14 @@ class Pod:
 
     async def _again(self, request: SyncRequest, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-        if self.world.exists(self):  # the token of a deleted pod is refused
-            try:
-                await self._deliver(request)
-            except LedgerUnreachable:
-                return
+        try:
+            await self._deliver(request)
+        except LedgerUnreachable:
+            return
 
     async def _deliver(self, request: SyncRequest) -> SyncReply:
+        if not self.world.exists(self):
+            raise LedgerUnreachable("the token of a deleted pod is refused")
         leading = [book for book in self.world.books if book.leading]
         if not leading:
             raise LedgerUnreachable("nobody leads")
@@ -206,3 +252,14 @@ class Pod:
         except LedgerUnavailable as error:
             raise LedgerUnreachable(str(error)) from error
         return SyncReply(rights, will_key=self.world.wills.key_of(f"{self.identity.uid}.{request.incarnation}"))
+
+
+def claim_on(terms: BudgetInForce, parts: Mapping[Per, str], bound: int, bound_tokens: int) -> Claim:
+    """What a call asks of a budget, in its unit and on its value's account."""
+    return Claim(
+        terms.name,
+        bound_tokens if terms.unit is Unit.TOKENS else bound,
+        terms.hard,
+        account_value(parts[per] for per in terms.per),
+        terms.unit,
+    )

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 CLASSES = (100, 20)
-"""Of budgets: the limit is at least so many of the largest requests."""
+"""Of calm worlds: the limit is at least so many of the largest requests for each sidecar."""
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Tally:
     writes: int = 0
     """Of all ledgers."""
     overrun: int = 0
-    """Billed above the greatest limit that a window had, of all windows; in the budget's unit."""
+    """Billed above the greatest cap that a window had, of all windows and values; in the budget's unit."""
     calm_requests: int = 0
     calm_waited: int = 0
     """Served, but not at once."""
@@ -31,13 +31,15 @@ class Tally:
     """Refused as exhausted while limit - spent - reserved, over all sidecars, would have sufficed."""
     used: dict[int, list[float]] = field(default_factory=dict)
     """By class: billed / limit when the first request was refused."""
+    lost_nodes: list[float] = field(default_factory=list)
+    """Share of the limit that was forfeited where one node was lost and all else was well."""
     shares: int = 0
-    """Windows over which the next two are summed."""
+    """Accounts over which the next two are summed."""
     stranded: float = 0.0
-    """Share of the limit that at the end is kept for incarnations that lost their journal, while their pod is there.
+    """Share of the cap that at the end is kept for incarnations that lost their journal, while their pod is there.
     All else that is neither spent nor forfeited is granted, or the world fails."""
     forfeited: float = 0.0
-    """Share of the limit."""
+    """Share of the cap, in worlds where pods vanish every few seconds."""
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
@@ -51,6 +53,7 @@ class Tally:
         self.steady_waited += other.steady_waited
         self.calm_exhausted += other.calm_exhausted
         self.false_refusals += other.false_refusals
+        self.lost_nodes += other.lost_nodes
         self.shares += other.shares
         self.stranded += other.stranded
         self.forfeited += other.forfeited
@@ -59,7 +62,7 @@ class Tally:
             self.used.setdefault(kind, []).extend(values)
 
     def note_use(self, ratio: int, used: float) -> None:
-        """The first refusal under a limit of `ratio` largest requests."""
+        """The first refusal under a limit of `ratio` largest requests for each sidecar."""
         for kind in CLASSES:
             if ratio >= kind:
                 self.used.setdefault(kind, []).append(used)
@@ -68,16 +71,22 @@ class Tally:
     def line(self) -> str:
         """The figures, for people."""
         used = "; ".join(
-            f">= {kind} requests: min {min(values):.2%} mean {sum(values) / len(values):.2%} of {len(values)}"
+            f"limit >= {kind} largest requests each: min {min(values):.2%} mean {_mean(values):.2%} of {len(values)}"
             for kind, values in sorted(self.used.items(), reverse=True)
         )
+        lost = self.lost_nodes
         return (
-            f"{self.worlds} worlds: overrun {self.overrun} | used at first refusal {used or 'none'} | "
+            f"{self.worlds} worlds: overrun {self.overrun} | used at first refusal: {used or 'none'} | "
+            f"forfeited by a lost node: max {max(lost, default=0):.2%} mean {_mean(lost):.2%} of {len(lost)}, "
+            f"in faulty worlds {self.forfeited / max(1, self.shares):.2%} | "
             f"stranded {self.stranded / max(1, self.shares):.2%} | "
-            f"forfeited {self.forfeited / max(1, self.shares):.2%} | "
-            f"writes/s {self.writes / max(1.0, self.seconds):.2f} | "
+            f"ledger writes/s {self.writes / max(1.0, self.seconds):.2f} | "
             f"waited {self.calm_waited / max(1, self.calm_requests):.2%} of {self.calm_requests}, "
-            f"steady {self.steady_waited / max(1, self.steady_requests):.2%} of {self.steady_requests} | "
+            f"steady {self.steady_waited / max(1, self.steady_requests):.3%} of {self.steady_requests} | "
             f"false refusals {self.false_refusals} of {self.calm_exhausted} | "
             + ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))
         )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(1, len(values))

@@ -1,7 +1,8 @@
 """An event loop whose clock jumps to the next timer: what takes a minute takes no time, and always the same.
 
-It waits for nothing outside the process, so it has no selector, no pipe and no threads: a heap of timers and a queue
-of what is ready, in the order in which asyncio's own loop would run them, at a fifth of its cost.
+It waits for nothing outside itself, so it has no selector, no pipe and no threads: a heap of timers and a queue of
+what is ready, run in the order of asyncio's own loop. What runs on it may belong to processes that are stopped and
+go on (SIGSTOP), each with a clock of its own.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ Ts = TypeVarTuple("Ts")
 
 TURNS_MAX = 5_000_000
 """Callbacks; more is a loop that never ends."""
+_PROCESS: contextvars.ContextVar[Process] = contextvars.ContextVar("process")
 
 
 class _Handle(asyncio.TimerHandle):
     """Nothing of a TimerHandle but its interface: millions of these are made."""
 
-    __slots__ = ("args", "callback", "gone", "when_s")
+    __slots__ = ("args", "callback", "gone", "process", "when_s")
 
-    def __init__(self, when_s: float, callback: Callable[[Unpack[Ts]], object], args: tuple[*Ts]) -> None:
+    def __init__(
+        self, process: Process, when_s: float, callback: Callable[[Unpack[Ts]], object], args: tuple[*Ts]
+    ) -> None:
+        self.process = process
         self.when_s = when_s
         self.callback: Callable[..., object] = callback
         self.args: tuple[object, ...] = args
@@ -43,19 +48,57 @@ class _Handle(asyncio.TimerHandle):
         return self.when_s
 
 
+class Process:
+    """Tasks that are stopped together, and the clock that they read: seconds, `rate` for each true one."""
+
+    def __init__(self, rate: float = 1.0, began_s: float = 0.0) -> None:
+        self.rate = rate
+        self.began_s = began_s
+        self.stopped = False
+        self.backlog: list[_Handle] = []
+        self.context = contextvars.Context()
+        self.context.run(_PROCESS.set, self)
+
+    def stop(self) -> None:
+        """SIGSTOP: nothing of it runs any more, while its clock goes on."""
+        self.stopped = True
+
+    def go_on(self) -> None:
+        """SIGCONT: all that came due runs now."""
+        self.stopped = False
+        running().ready.extend(self.backlog)
+        self.backlog.clear()
+
+    def create_task(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        return asyncio.get_running_loop().create_task(work, context=self.context)
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> None:
+        """After so many true seconds."""
+        loop = running()
+        loop.set_timer(self, loop.true_s + delay_s, callback, ())
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
-    """What asyncio's tasks, futures, locks and timeouts ask of a loop. Nobody here has a context of his own."""
+    """What asyncio's tasks, futures, locks and timeouts ask of a loop."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.ready: deque[_Handle] = deque()
         self._now_s = 0.0
         self._timers: list[tuple[float, int, _Handle]] = []
         self._count = 0
-        self._ready: deque[_Handle] = deque()
+        self.outside = self._process = Process()
+        """What belongs to no other; and whose callback runs."""
         self._failures: list[BaseException] = []
 
-    def time(self) -> float:
+    @property
+    def true_s(self) -> float:
+        """Whatever the clock of the process says that runs now."""
         return self._now_s
+
+    def time(self) -> float:
+        process = self._process
+        return process.began_s + self._now_s * process.rate
 
     def call_soon(
         self,
@@ -63,8 +106,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
-        handle = _Handle(self._now_s, callback, args)
-        self._ready.append(handle)
+        process = self._process if context is None else context.get(_PROCESS, self._process)
+        handle = _Handle(process, self._now_s, callback, args)
+        self.ready.append(handle)
         return handle
 
     def call_at(
@@ -74,10 +118,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        handle = _Handle(when, callback, args)
-        self._count += 1  # timers of one instant fire in the order in which they were set
-        heappush(self._timers, (when, self._count, handle))
-        return handle
+        process = self._process
+        return self.set_timer(process, (when - process.began_s) / process.rate, callback, args)
 
     def call_later(
         self,
@@ -86,15 +128,27 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._now_s + delay, callback, *args)
+        return self.call_at(self.time() + delay, callback, *args)
+
+    def set_timer(
+        self, process: Process, true_s: float, callback: Callable[[Unpack[Ts]], object], args: tuple[*Ts]
+    ) -> asyncio.TimerHandle:
+        handle = _Handle(process, true_s * process.rate + process.began_s, callback, args)
+        self._count += 1  # timers of one instant fire in the order in which they were set
+        heappush(self._timers, (true_s, self._count, handle))
+        return handle
 
     def create_future(self) -> asyncio.Future[object]:
         return asyncio.Future(loop=self)
 
     def create_task(  # type: ignore[override]  # generators are no coroutines here
-        self, coro: Coroutine[object, object, T], *, name: str | None = None, context: object = None
+        self,
+        coro: Coroutine[object, object, T],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Task[T]:
-        return asyncio.Task(coro, loop=self, name=name)
+        return asyncio.Task(coro, loop=self, name=name, context=context or self._process.context)
 
     def call_exception_handler(self, context: dict[str, object]) -> None:
         """A callback or a task that nobody awaits has failed: so has the test."""
@@ -103,24 +157,37 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def turn(self, done: Callable[[], bool]) -> None:
         """Run what is ready and then what comes next, until `done`. AssertionError if that never comes."""
-        ready, timers = self._ready, self._timers
+        ready, timers = self.ready, self._timers
         turns = 0
         while not done():
             if not ready:
                 assert timers, "everybody waits and no timer runs"
-                when, _, handle = heappop(timers)
-                self._now_s = max(self._now_s, when)
+                when_s, _, handle = heappop(timers)
+                self._now_s = max(self._now_s, when_s)
                 ready.append(handle)
                 while timers and timers[0][0] <= self._now_s:
                     ready.append(heappop(timers)[2])
             for _ in range(len(ready)):
                 handle = ready.popleft()
-                if not handle.gone:
-                    handle.callback(*handle.args)
-                    turns += 1
+                if handle.gone:
+                    continue
+                process = handle.process
+                if process.stopped:
+                    process.backlog.append(handle)
+                    continue
+                self._process = process
+                handle.callback(*handle.args)
+                turns += 1
             assert turns < TURNS_MAX, "the loop does not come to an end"
+        self._process = self.outside
         if self._failures:
             raise self._failures[0]
+
+
+def running() -> VirtualLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
 
 
 def run(main: Coroutine[object, object, T]) -> T:

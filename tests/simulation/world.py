@@ -1,114 +1,64 @@
 """One world from one seed: the real book, holders and lease keepers on simulated time, and everything that goes wrong.
 
 Real: LedgerBook, LedgerPage, ledger core, Holder, journal, last will, LeaseKeeper. Simulated: the network (delays,
-losses, duplicates, and so reordering), the store's failures, clocks, the provider and its bill. After each write,
-each hold and each bill, for every hard budget:
-
-- I1: what is committed in a stored ledger is within the greatest limit that its window had;
-- I2: at each holder spent + reserved <= granted, and granted <= what the stored ledger holds for it;
-- the provider's true bill of each window is within that limit and never above what the ledger counts.
-
-In some worlds nothing fails: they show how much of a budget can be used.
+losses, duplicates, and so reordering), the store's failures, clocks, the provider and its bill. `oracle` says what must
+hold at every moment. At the end all faults stop, and everything that is neither spent nor forfeited nor kept for a
+lost incarnation must be granted to one call that asks for all of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, defaultdict
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from tests.simulation.oracle import Oracle
 from tests.simulation.pod import Pod
+from tests.simulation.scene import PODS_MAX, Kind, draw
+from tests.simulation.store import FailingStore
 from tests.simulation.tally import Tally
-from tests.simulation.virtual_time import run
+from tests.simulation.virtual_time import run, running
 
-from keelage_api.proxy_config import BudgetTerms
-from keelage_api.window import Every
-from keelage_operator.core.ledger import Checkpoint, LedgerRecord, RowState, committed
+from keelage_operator.core.ledger import Checkpoint, committed
+from keelage_operator.core.shard import SHARDS, home_of
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
-from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
 
-HOUR = BudgetTerms("shop/hour", hard=True)
-DAY = BudgetTerms("shop/day", hard=True)
-SEEN = BudgetTerms("shop/seen", hard=False)
-EVERY = {HOUR.name: Every.HOUR, DAY.name: Every.DAY, SEEN.name: Every.HOUR}
-LIFE_S = 10.0
-CALM_S = 120.0
+CALM_S = 300.0
 """A calm world ends with the first refusal, or then."""
 WARM_S = 5.0
 """In a calm world: by then every sidecar has its first lease and knows its rate."""
+NODE_LOST_S = (15.0, 40.0)
+"""When a node is lost where nothing else happens."""
 HEAL_S = 12.0
 """Longer than a rebuilt ledger waits for claims, and than a statement takes to come."""
+STOPPED_MAX_S = 30.0
+"""For SIGSTOP."""
 START = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
-
-
-class Store(MemoryStore):
-    """Fails now and then, before or after it wrote; tells the world of each write."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__()
-        self._world = world
-
-    async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
-        await self._delay()
-        return await self._wrote(key, await super().create(key, record))
-
-    async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
-        await self._delay()
-        return await self._wrote(key, await super().replace(key, record, version))
-
-    async def _delay(self) -> None:
-        await asyncio.sleep(self._world.random.uniform(0, 0.02))
-        if self._world.unlucky(0.02):
-            raise StoreUnavailable("not written")
-
-    async def _wrote(self, key: LedgerKey, stored: Stored) -> Stored:
-        self._world.check_ledger(key, stored.record)
-        await asyncio.sleep(self._world.random.uniform(0, 0.02))
-        if self._world.unlucky(0.02):
-            raise StoreUnavailable("written, but the answer was lost")
-        return stored
-
-    def peek(self, key: LedgerKey) -> LedgerRecord | None:
-        stored = self._stored.get(key)
-        return stored.record if stored is not None else None
 
 
 class World:
     def __init__(self, seed: int) -> None:
-        self.random = chance = random.Random(seed)
+        self.random = random.Random(seed)
+        self.scene = draw(self.random)
         self.tally = Tally(worlds=1)
-        self.calm = chance.random() < 0.2
-        self.faults = not self.calm
-        self.budgets: tuple[BudgetTerms, ...] = (HOUR,)
-        self.bound_max = 150
-        self.pauses_s: tuple[float, ...] = (0.1, 0.3, 1.0)
-        self.patience_s = (0.0, 3.0)
-        limit = chance.choice([300, 1000, 5000])
-        if self.calm:
-            self.ratio = chance.choice([20, 50, 100, 300])
-            limit = self.bound_max * self.ratio
-            self.pauses_s, self.patience_s = (0.1, 0.2, 0.5), (5.0, 5.0)
-        else:
-            self.budgets += tuple(terms for terms in (DAY, SEEN) if chance.random() < 0.4)
-        self.limits = {terms.name: limit * (3 if terms is DAY else 1) for terms in self.budgets}
-        self.deletes = self.faults and chance.random() < 0.4
-        """Ledgers are deleted in this world; then its window stays, since a status tells of the current one only."""
-        self.special = ["delete"] if self.deletes else ["roll", "back"]
+        self.tally.counts[f"{self.scene.kind} worlds"] = 1
+        self.faults = self.scene.kind is Kind.FAULTY
+        self.deletes = "delete" in self.scene.events
+        self.budgets = {each.name: each for each in self.scene.budgets}
+        self.oracle = Oracle(self.scene.budgets, self.deletes)
+        self.oracle.holders = lambda: ((pod.identity.uid, pod.holder) for pod in self.pods)
         self.status: dict[str, Checkpoint] = {}
-        self.most: defaultdict[LedgerKey, int] = defaultdict(int)
-        """The greatest limit that each window had."""
-        self.billed: Counter[LedgerKey] = Counter()
-        self.failures: list[BaseException | None] = []
-        self._before: dict[LedgerKey, int] = {}
+        self.pods: list[Pod] = []
+        self.leaving: list[Pod] = []
+        self._pod_number = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._first_refusal = asyncio.Event()
-        self.pods: list[Pod] = []
-        self._pod_number = 0
         self.wills = WillKeys(lambda: ("secret of all replicas",))
         self._left_behind: dict[str, str] = {}
         """By uid: the termination message of a pod that is gone, where the cluster kept one."""
@@ -120,124 +70,86 @@ class World:
         return pod in self.pods
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = running().outside.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # Invariants
-
-    def require(self, holds: bool, text: str) -> None:
-        """Noted and raised by `live`: whoever called it may be a task that nobody awaits."""
-        if not holds:
-            self.failures.append(AssertionError(f"after {asyncio.get_running_loop().time():.2f} s: {text}"))
-
-    def check_ledger(self, key: LedgerKey, record: LedgerRecord) -> None:
-        self.tally.writes += 1
-        if key.budget != SEEN.name:
-            total = committed(record)
-            # A limit that was lowered takes nothing back; nothing is granted above it either.
-            most, billed = max(self.most[key], self._before.get(key, 0)), self.billed[key]
-            self.require(total <= most, f"I1 in {key}: {total} of {most}")
-            self.require(total >= billed, f"{key}: billed {billed}, counted {total}")
-            self._before[key] = total
-        for pod in self.pods:
-            self.check_pod(pod)
-
-    def check_pod(self, pod: Pod) -> None:
-        for figure in pod.holder.figures():
-            if figure.budget == SEEN.name:
-                continue
-            self.require(figure.spent + figure.reserved <= figure.granted, f"I2 at {pod.identity.name}: {figure}")
-            record = self.store.peek(LedgerKey(figure.budget, figure.window))
-            row = (
-                record.account().rows.get(f"{pod.identity.uid}.{pod.holder.incarnation}")
-                if record is not None
-                else None
-            )
-            held = row.granted if row is not None else 0
-            self.require(
-                figure.granted <= held or record is None or self.deletes,
-                f"{pod.identity.name} counts on {figure.granted} in {figure.window}, the ledger holds {held}",
-            )
-
-    def bill(self, budget: str, window: str, cost: int) -> None:
-        key = LedgerKey(budget, window)
-        self.billed[key] += cost
-        if budget != SEEN.name:
-            self.require(self.billed[key] <= self.most[key], f"{key}: billed {self.billed[key]} of {self.most[key]}")
-
     def answered(self, answer: Hold | Denied, waited_s: float) -> None:
         """A call got its hold, or was refused."""
-        self.tally.counts["served" if isinstance(answer, Hold) else answer.reason] += 1
-        if not self.calm or self._first_refusal.is_set():
+        tally = self.tally
+        tally.counts["served" if isinstance(answer, Hold) else answer.reason] += 1
+        if self.scene.kind is not Kind.CALM or self._first_refusal.is_set():
             return
+        (terms,) = self.scene.budgets
         figures = [figure for pod in self.pods for figure in pod.holder.figures()]
-        held, limit = sum(figure.spent + figure.reserved for figure in figures), self.limits[HOUR.name]
-        steady = asyncio.get_running_loop().time() > WARM_S and 2 * held < limit
-        self.tally.calm_requests += 1
-        self.tally.steady_requests += steady
+        held = sum(figure.spent + figure.reserved for figure in figures)
+        steady = running().true_s > WARM_S and 2 * held < terms.limit
+        tally.calm_requests += 1
+        tally.steady_requests += steady
         if isinstance(answer, Hold):
-            self.tally.calm_waited += waited_s > 0
-            self.tally.steady_waited += steady and waited_s > 0
+            tally.calm_waited += waited_s > 0
+            tally.steady_waited += steady and waited_s > 0
         elif answer.reason is DenialReason.BUDGET_EXHAUSTED:
-            self.tally.calm_exhausted += 1
-            self.tally.false_refusals += answer.needed <= limit - held
-            self.tally.note_use(self.ratio, sum(self.billed.values()) / limit)
+            tally.calm_exhausted += 1
+            tally.false_refusals += answer.needed <= terms.limit - held
+            tally.note_use(self.scene.ratio, self.oracle.billed.total() / terms.limit)
             self._first_refusal.set()
 
     # Life
 
     async def live(self) -> None:
-        clock = asyncio.get_running_loop().time
-        self.store = Store(self)
+        clock = running().time
+        self.store = self.oracle.store = FailingStore(self.random, self.unlucky, self.oracle.stored)
         self.offset_s = [0.0, 0.0]
         self.books = [LedgerBook(self.store, lambda: self._wall(0), clock)]
         self.books.append(LedgerBook(self.store, lambda: self._wall(1), clock))
         for book in self.books:
             book.read_will = self.wills.read
-        self.set_limits({})
+        self.set_budgets(*self.scene.budgets)
         await self.lead(self.random.randrange(2))
-        for _ in range(self.random.randint(1, 5)):
+        for _ in range(self.scene.pods):
             self.add_pod()
-        if self.calm:
-            try:
-                async with asyncio.timeout(CALM_S):
-                    await self._first_refusal.wait()
-            except TimeoutError:
-                self.tally.counts["calm to the end"] += 1
-        while not self.calm and clock() < LIFE_S:
-            await asyncio.sleep(self.random.expovariate(1.5))
-            await self.happen()
-            self.raise_failures()
+        match self.scene.kind:
+            case Kind.CALM:
+                await self._until_refused()
+            case Kind.NODE_LOST:
+                await self._until_node_lost()
+            case Kind.FAULTY:
+                while clock() < self.scene.life_s:
+                    await asyncio.sleep(self.random.expovariate(1.5))
+                    await self.happen()
+                    self.oracle.raise_failures()
         self.tally.seconds = clock()
         await self.heal()
-        self.raise_failures()
-        self.tally.overrun = sum(
-            max(0, billed - self.most[key]) for key, billed in self.billed.items() if key.budget != SEEN.name
-        )
+        self.oracle.raise_failures()
+        self.tally.writes = self.oracle.writes
+        self.tally.overrun = self.oracle.overrun()
+
+    async def _until_refused(self) -> None:
+        try:
+            async with asyncio.timeout(CALM_S):
+                await self._first_refusal.wait()
+        except TimeoutError:
+            self.tally.counts["calm to the end"] += 1
+
+    async def _until_node_lost(self) -> None:
+        await asyncio.sleep(self.random.uniform(*NODE_LOST_S))
+        pod = self.pods.pop(self.random.randrange(len(self.pods)))
+        await pod.stop()
+        await self.sweep_all()
+        (terms,) = self.scene.budgets
+        figures = next(found for book in self.books if (found := book.figures(terms.name)) is not None)
+        self.tally.lost_nodes.append(figures.forfeited / terms.limit)
 
     def _wall(self, book: int) -> datetime:
-        return START + timedelta(seconds=asyncio.get_running_loop().time() + self.offset_s[book])
+        return START + timedelta(seconds=running().true_s + self.offset_s[book])
 
-    def raise_failures(self) -> None:
-        for failure in self.failures:
-            if failure is not None:
-                raise failure
-
-    def set_limits(self, changed: dict[str, int]) -> None:
-        self.limits |= changed
-        terms = {
-            each.name: BudgetInForce(each.name, "u", self.limits[each.name], EVERY[each.name], "UTC", each.hard)
-            for each in self.budgets
-        }
+    def set_budgets(self, *changed: BudgetInForce) -> None:
+        for each in changed:
+            self.budgets[each.name] = each
+            self.oracle.caps.change(each.name, each.cap, running().true_s)
         for book in self.books:
-            book.set_budgets(terms, self.status)
-        for name, limit in self.limits.items():
-            for day in (20, 21, 22):
-                ids = [f"2026-11-{day}"] if EVERY[name] is Every.DAY else [f"2026-11-{day}T{h:02d}Z" for h in range(24)]
-                for window in ids:
-                    key = LedgerKey(name, window)
-                    self.most[key] = max(self.most[key], limit)
+            book.set_budgets(self.budgets, self.status)
 
     def add_pod(self) -> None:
         self._pod_number += 1
@@ -259,28 +171,30 @@ class World:
             except LedgerUnavailable:
                 continue
 
+    async def sweep_all(self) -> None:
+        for book in self.books:
+            if book.leading:
+                await self.sweep(book)
+
     async def happen(self) -> None:
         chance = self.random
-        match chance.choice(
-            [*["crash", "crash", "journal", "gone", "leaves", "pod", "leader", "two", "none", "limit"], *self.special]
-        ):
-            case "crash" if self.pods:
-                await chance.choice(self.pods).crash(with_journal=True)
-            case "journal" if self.pods:
-                await chance.choice(self.pods).crash(with_journal=False)
-            case "gone" if self.pods:
-                pod = self.pods.pop(chance.randrange(len(self.pods)))
-                await pod.stop()
-                if chance.random() < 0.7:
-                    self._left_behind[pod.identity.uid] = pod.will
-                for book in self.books:
-                    if book.leading:
-                        await self.sweep(book)
-            case "leaves" if self.pods:
-                pod = chance.choice(self.pods)
-                await pod.leave()
-                self.pods.remove(pod)
-            case "pod" if len(self.pods) < 6:
+        staying = [pod for pod in self.pods if pod not in self.leaving]
+        match chance.choice(self.scene.events):
+            case "crash" if staying:
+                await chance.choice(staying).crash(with_journal=True)
+            case "journal" if staying:
+                await chance.choice(staying).crash(with_journal=False)
+            case "gone" if staying:
+                await self.vanish(chance.choice(staying))
+            case "leaves" if staying:
+                pod = chance.choice(staying)
+                self.leaving.append(pod)
+                self.spawn(self.leave(pod))
+            case "stop" if staying:
+                pod = chance.choice(staying)
+                pod.process.stop()
+                running().outside.call_later(chance.uniform(0.1, STOPPED_MAX_S), pod.process.go_on)
+            case "pod" if len(self.pods) < PODS_MAX:
                 self.add_pod()
             case "leader":
                 new = chance.randrange(2)
@@ -293,13 +207,26 @@ class World:
                 for book in self.books:
                     await book.stop_leading()
             case "limit":
-                self.set_limits({chance.choice(self.budgets).name: chance.choice([100, 300, 1000, 3000])})
+                budget = chance.choice(list(self.budgets.values()))
+                self.set_budgets(replace(budget, limit=chance.choice([100, 300, 1000, 3000])))
             case "roll" if max(self.offset_s) < 5 * 3600:
                 self.offset_s[chance.randrange(2)] += 3600
             case "back":
                 self.offset_s[chance.randrange(2)] -= chance.choice([1, 60, 3600])
             case "delete":
                 await self.delete_ledger()
+
+    async def vanish(self, pod: Pod) -> None:
+        self.pods.remove(pod)
+        await pod.stop()
+        if self.random.random() < 0.7:
+            self._left_behind[pod.identity.uid] = pod.will
+        await self.sweep_all()
+
+    async def leave(self, pod: Pod) -> None:
+        await pod.leave()
+        self.leaving.remove(pod)
+        self.pods.remove(pod)
 
     async def delete_ledger(self) -> None:
         """With one leader, and the status up to date: what else can be known is lost."""
@@ -308,16 +235,18 @@ class World:
         if len(leading) != 1 or not keys:
             return
         key = self.random.choice(keys)
-        record = self.store.peek(key)
-        assert record is not None
-        self.status[key.budget] = Checkpoint(key.window, committed(record))
-        self.set_limits({})
-        self.store._stored.pop(key)
+        shards = [self.store.peek(LedgerKey(key.budget, key.window, shard)) for shard in range(SHARDS)]
+        sums = tuple(committed(record) if record is not None else 0 for record in shards)
+        self.status[key.budget] = Checkpoint(key.window, sum(sums), sums if key.valued else ())
+        self.set_budgets()
+        self.store.lose(key)
         self.tally.counts["deleted"] += 1
 
     async def heal(self) -> None:
         """No more faults: then all that is not forfeited can be granted to one who asks for it on all budgets."""
         self.faults = False
+        for pod in self.pods:
+            pod.process.go_on()
         self.offset_s = [max(self.offset_s)] * 2
         await self.books[0].stop_leading()
         await self.books[1].stop_leading()
@@ -326,15 +255,18 @@ class World:
             await pod.stop_calls()
         await asyncio.sleep(HEAL_S)
         await self.sweep(self.books[0])
-        claims = tuple(Claim(terms.name, left, True) for terms in self.budgets if (left := self._left(terms)) > 0)
+        claims = tuple(claim for terms in self.budgets.values() for claim in self._all_that_is_left(terms))
         if claims:
             self.add_pod()
-            self.pods[-1].quiet = True
-            hold = await self.pods[-1].keeper.reserve(claims, 20.0)
-            assert isinstance(hold, Hold), f"{claims} of {self.limits} is free and cannot be had: {hold}"
-            self.pods[-1].keeper.settle(hold, Charge(min(claim.amount for claim in claims)))
-        for pod in self.pods:
-            await pod.leave()
+            pod = self.pods[-1]
+            pod.quiet = True
+            hold = await pod.process.create_task(pod.keeper.reserve(claims, 20.0))
+            assert isinstance(hold, Hold), f"{claims} of {self.budgets} is free and cannot be had: {hold}"
+            least = min(claim.amount for claim in claims)
+            pod.keeper.settle(hold, Charge(picodollars=least, tokens=least))
+        for pod in list(self.pods):
+            if pod not in self.leaving:
+                await pod.leave()
         for number in range(2):
             await self.books[number].stop_leading()
         for task in list(self._tasks):
@@ -342,20 +274,40 @@ class World:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    def _left(self, terms: BudgetTerms) -> int:
-        """What a hard budget must be able to grant; 0 for another one."""
+    def _all_that_is_left(self, terms: BudgetInForce) -> list[Claim]:
+        """Of a hard budget: a claim on all that it must be able to grant, on an account that somebody used."""
+        values = sorted(value for budget, _, value in self.oracle.billed if budget == terms.name) if terms.per else [""]
+        if not terms.hard or not values:
+            return []
+        value = self.random.choice(values)
+        left = self._left(terms, value)
+        return [Claim(terms.name, left, True, value, terms.unit)] if left > 0 else []
+
+    def _left(self, terms: BudgetInForce, value: str = "") -> int:
+        """What must be granted on that account in the current window."""
         figures = self.books[0].figures(terms.name)
         assert figures is not None
-        if not terms.hard:
-            return 0
-        record = self.store.peek(LedgerKey(terms.name, figures.window.id))
-        rows = record.account().rows.values() if record is not None else ()
-        suspect = sum(row.granted - row.spent for row in rows if row.state is RowState.SUSPECT)
-        limit, most = self.limits[terms.name], self.most[LedgerKey(terms.name, figures.window.id)]
-        self.tally.shares += 1
-        self.tally.stranded += suspect / most
-        self.tally.forfeited += figures.forfeited / most
-        return limit - figures.spent - figures.forfeited - suspect
+        window = figures.window.id
+        shard = home_of(window, value)
+        record = self.store.peek(LedgerKey(terms.name, window, shard))
+        if record is None:
+            known = self.status.get(terms.name)
+            return terms.cap - (known.of(shard, terms.valued) if known is not None and known.window == window else 0)
+        account = record.account(value)
+        # An incarnation that lost its journal keeps its lease until its pod is gone; so does one that was killed
+        # between its first question about a value and the answer.
+        knowing = {
+            f"{pod.identity.uid}.{pod.holder.incarnation}"
+            for pod in self.pods
+            if not pod.restarts or not value or pod.holder._portfolio.get(terms.name, window, value) is not None
+        }
+        lost = sum(row.granted - row.spent for holder, row in account.rows.items() if holder not in knowing)
+        if self.scene.kind is Kind.FAULTY:
+            most = self.oracle.caps.most(terms.name, window, running().true_s)
+            self.tally.shares += 1
+            self.tally.stranded += lost / most
+            self.tally.forfeited += account.forfeited / most
+        return terms.cap - record.floor - account.used - lost
 
 
 def simulate(seed: int) -> Tally:

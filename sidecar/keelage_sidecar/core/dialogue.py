@@ -45,7 +45,7 @@ class Dialogue:
         self._pending: dict[int, Asked] = {}
         self._errors: dict[Owner, str] = {}
         self._wanted: dict[Owner, None] = {}
-        """Observed, and of no known window: nobody waits for them."""
+        """Of no known window: observed, so that nobody waits for them, or asked for without an answer so far."""
         self._spoke_s = self._chose_s = NEVER
         self._unheard_s: float | None = None
         """Since when there is no answer to what was said."""
@@ -167,6 +167,9 @@ class Dialogue:
         want = min(self._queue.amount_on(owner) + spare, AMOUNT_MAX)
         seq = self._next_seq()
         self._pending[seq] = Asked(owner, None, now, needed, final=False)
+        if value and len(self._wanted) < ERRORS_MAX:
+            # Asked until it is answered, though nobody waits any more: what was granted would else lie there unknown.
+            self._wanted[owner] = None
         return Statement(name, "", seq, want=want, min_want=needed, value=value)
 
     def _first_in_need(self, account: Account, now: float) -> int:

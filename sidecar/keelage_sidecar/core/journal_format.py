@@ -132,7 +132,8 @@ class Journal:
         if an account's name does not match its checksum or a hold points nowhere.
         """
         words = self._words
-        open_holds = [slot for slot in range(HOLDS) if words[_hold(slot)]]
+        owners = words[_HOLDS_WORD : _HOLDS_WORD + HOLDS * _HOLD_WORDS : _HOLD_WORDS].tolist()
+        open_holds = [slot for slot, owner in enumerate(owners) if owner]
         open_holds.sort(key=lambda slot: not words[_hold(slot) + 2])  # totals first, then what adds to them
         for slot in open_holds:
             account = words[_hold(slot)] - 1
