@@ -22,6 +22,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     budget = asked.add_parser("budget", help="where each dollar of a budget is, by its ledger")
     budget.add_argument("name", metavar="NAME")
     budget.add_argument("--window", default="", metavar="ID", help="as in 2026-11; default: the current one")
+    budget.add_argument("--value", default="", help="as alice: its account, of a budget that holds for each value")
     budget.add_argument("--state", metavar="DIR", help="as given to keelage run; the default without -n and --context")
     budget.add_argument("--context", default="", help="of the kubeconfig: explain a budget of that cluster")
     budget.add_argument("-n", "--namespace", metavar="NS", help="on the cluster; default: that of the context")
@@ -57,12 +58,13 @@ def _budget(arguments: argparse.Namespace) -> int:
 
 
 async def _picture(arguments: argparse.Namespace) -> LedgerPicture:
+    asked = explain_budget.Question(arguments.name, arguments.window, arguments.value)
     if not arguments.context and arguments.namespace is None:
-        return await explain_budget.of_state(local_mode.state_dir(arguments.state), arguments.name, arguments.window)
+        return await explain_budget.of_state(local_mode.state_dir(arguments.state), asked)
     namespace = arguments.namespace or kubeconfig_namespace(arguments.context)
     cluster = await KubernetesCluster.connect(context=arguments.context)
     try:
-        return await explain_budget.of_cluster(cluster, namespace, arguments.name, arguments.window)
+        return await explain_budget.of_cluster(cluster, namespace, asked)
     finally:
         await cluster.close()
 

@@ -6,18 +6,20 @@ and llmledgers of one namespace, and on pods, for their names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from keelage_api.errors import KeelageError
-from keelage_api.money import parse_usd
-from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
+from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_api.v1alpha1.metadata import GROUP, VERSION
 from keelage_operator.core.breakdown import LedgerPicture
+from keelage_operator.core.shard import has_values
+from keelage_operator.core.terms import in_force
 from keelage_operator.local_mode import LEDGER_FILE, OBJECTS_FILE, POD, Objects
 from keelage_operator.shell.cluster import Cluster, Refused, list_all, member
-from keelage_operator.shell.kubernetes_store import BUDGET_LABEL, PLURAL, KubernetesStore
+from keelage_operator.shell.kubernetes_store import BUDGET_LABEL, PLURAL, KubernetesStore, key_of
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore
 from keelage_operator.shell.sqlite_store import SqliteStore
 
@@ -26,11 +28,19 @@ class NothingToExplain(KeelageError):
     """There is no such budget, or no ledger of it."""
 
 
-async def of_cluster(cluster: Cluster, namespace: str, name: str, window: str) -> LedgerPicture:
-    """`window` empty: the one that the status is about.
+@dataclass(frozen=True, slots=True)
+class Question:
+    name: str
+    """Of the LLMBudget."""
+    window: str = ""
+    """Empty: the one that the status is about."""
+    value: str = ""
+    """Of a budget that holds for each of them; empty: all."""
 
-    Raises NothingToExplain, Refused, Unreachable, StoreUnavailable.
-    """
+
+async def of_cluster(cluster: Cluster, namespace: str, asked: Question) -> LedgerPicture:
+    """Raises NothingToExplain, Refused, Unreachable, StoreUnavailable."""
+    name = asked.name
     home = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}"
     try:
         budget = await cluster.get(f"{home}/llmbudgets/{name}")
@@ -41,9 +51,9 @@ async def of_cluster(cluster: Cluster, namespace: str, name: str, window: str) -
             ) from error
         raise
     ledgers = await list_all(cluster, f"{home}/{PLURAL}", f"{BUDGET_LABEL}={name}")
-    windows = tuple(sorted(str(ledger.get("window")) for ledger in ledgers))
+    keys = [key for ledger in ledgers if (key := key_of(ledger)) is not None]
     return await _picture(
-        KubernetesStore(cluster), f"{namespace}/{name}", windows, window, budget, await _pods(cluster, namespace)
+        KubernetesStore(cluster), f"{namespace}/{name}", keys, asked, budget, await _pods(cluster, namespace)
     )
 
 
@@ -56,8 +66,9 @@ async def _pods(cluster: Cluster, namespace: str) -> dict[str, str]:
     return {str(meta.get("uid")): str(meta.get("name")) for meta in metas}
 
 
-async def of_state(state: Path, name: str, window: str) -> LedgerPicture:
+async def of_state(state: Path, asked: Question) -> LedgerPicture:
     """From the files of `keelage run`, running or not. Raises NothingToExplain, StoreUnavailable."""
+    name = asked.name
     budget = Objects.load(state).known.get(f"LLMBudget/{name}")
     if budget is None or not (state / LEDGER_FILE).exists():
         raise NothingToExplain(
@@ -67,8 +78,8 @@ async def of_state(state: Path, name: str, window: str) -> LedgerPicture:
     full = f"{member(budget, 'metadata').get('namespace')}/{name}"
     store = SqliteStore(state / LEDGER_FILE)
     try:
-        windows = tuple(key.window for key in await store.list_keys() if key.budget == full)
-        return await _picture(store, full, windows, window, budget, {POD.uid: POD.name})
+        keys = [key for key in await store.list_keys() if key.budget == full]
+        return await _picture(store, full, keys, asked, budget, {POD.uid: POD.name})
     finally:
         store.close()
 
@@ -76,32 +87,36 @@ async def of_state(state: Path, name: str, window: str) -> LedgerPicture:
 async def _picture(
     store: LedgerStore,
     budget: str,
-    windows: tuple[str, ...],
-    window: str,
+    keys: Sequence[LedgerKey],
+    asked: Question,
     raw: Mapping[str, object],
     pods: Mapping[str, str],
 ) -> LedgerPicture:
     parsed = parse(LLMBudgetStatus, raw.get("status") or {})
     status = parsed.value if isinstance(parsed, Parsed) else LLMBudgetStatus()
-    wanted = window or status.window.id or max(windows, default="")
-    stored = await store.load(LedgerKey(budget, wanted)) if wanted in windows else None
-    if stored is None:
+    windows = tuple(sorted({key.window for key in keys}))
+    wanted = asked.window or status.window.id or max(windows, default="")
+    stored = [await store.load(key) for key in sorted(keys) if key.window == wanted]
+    records = tuple(each.record for each in stored if each is not None)
+    if not records:
         there = f"; there is one of {', '.join(windows)}" if windows else ""
         missed = wanted or "(none yet)"
         raise NothingToExplain(
             f"LLMBudget {budget} has no ledger of window {missed}: no sidecar has asked for its money{there}"
         )
+    if asked.value and not has_values(wanted):
+        raise NothingToExplain(f"LLMBudget {budget} holds for all calls together in window {wanted}: omit --value")
+    if asked.value and not any(asked.value in record.accounts for record in records):
+        raise NothingToExplain(
+            f"LLMBudget {budget} has not heard of {asked.value} in window {wanted}: leave --value out to see of whom"
+        )
     others = tuple(each for each in windows if each != wanted)
-    return LedgerPicture(budget, wanted, stored.record, _limit(status, wanted, raw), status, pods, others)
+    return LedgerPicture(budget, wanted, records, _cap(status, wanted, raw), status, pods, others, asked.value)
 
 
-def _limit(status: LLMBudgetStatus, window: str, raw: Mapping[str, object]) -> int:
-    """In force, as the status says; before there is one, as the spec says."""
+def _cap(status: LLMBudgetStatus, window: str, raw: Mapping[str, object]) -> int:
+    """In force, as the status says; before there is one, as the spec says. Overdraft included."""
     if status.window.id == window and status.amounts.limit:
-        return status.amounts.limit
-    spec = status.last_accepted or member(raw, "spec")
-    amount = member(spec, "limit").get("amount")
-    try:
-        return parse_usd(amount) if isinstance(amount, str) else 0
-    except ValueError:
-        return 0
+        return status.amounts.limit + status.amounts.overdraft
+    spec = parse(LLMBudgetSpec, status.last_accepted or member(raw, "spec"))
+    return in_force("", "", spec.value).cap if isinstance(spec, Parsed) else 0

@@ -15,10 +15,12 @@ from keelage_api.money import parse_usd
 from keelage_api.sync import Statement, SyncRequest
 from keelage_operator.cli import main
 from keelage_operator.core.ledger import Account, LedgerRecord, Row
-from keelage_operator.explain_budget import NothingToExplain, of_cluster, of_state
+from keelage_operator.explain_budget import NothingToExplain, Question, of_cluster, of_state
 from keelage_operator.explain_request import explain_request
 from keelage_operator.local_folder import read_folder
 from keelage_operator.local_mode import Local, Options
+from keelage_operator.shell.kubernetes_store import KubernetesStore
+from keelage_operator.shell.ledger_store import LedgerKey
 from keelage_sidecar.settings import Address
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -43,22 +45,22 @@ async def spent_state(tmp_path: Path) -> Path:
 
 
 async def test_local_mode_is_explained_from_its_files(tmp_path: Path) -> None:
-    picture = await of_state(await spent_state(tmp_path), "shop-month", "")
+    picture = await of_state(await spent_state(tmp_path), Question("shop-month"))
     assert (picture.budget, picture.window, picture.limit) == (
         "shop/shop-month",
         picture.status.window.id,
         parse_usd("0.5"),
     )
-    (row,) = picture.record.account().rows.values()
+    (row,) = picture.records[0].account().rows.values()
     assert (row.granted, row.spent) == (parse_usd("0.2") + 1, parse_usd("0.05"))
     assert picture.pods == {"local": "local"}
 
 
 async def test_a_budget_that_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(NothingToExplain, match="keelage run -f DIR"):
-        await of_state(tmp_path, "shop-month", "")
+        await of_state(tmp_path, Question("shop-month"))
     with pytest.raises(NothingToExplain, match=r"has no ledger of window 2020-01.*there is one of 20"):
-        await of_state(await spent_state(tmp_path), "shop-month", "2020-01")
+        await of_state(await spent_state(tmp_path), Question("shop-month", "2020-01"))
 
 
 def cluster_with_ledgers() -> FakeCluster:
@@ -86,15 +88,15 @@ def cluster_with_ledgers() -> FakeCluster:
 
 async def test_a_cluster_is_explained_from_the_namespace_alone() -> None:
     cluster = cluster_with_ledgers()
-    picture = await of_cluster(cluster, "shop", "month", "")
+    picture = await of_cluster(cluster, "shop", Question("month"))
     assert (picture.window, picture.others, picture.limit) == ("2026-11", ("2026-10",), parse_usd("5"))
-    assert picture.record.account().rows["uid-1.a"].granted == 7
+    assert picture.records[0].account().rows["uid-1.a"].granted == 7
     assert picture.pods == {"uid-1": "web-1"}
     assert {call.split(" ")[0] for call in cluster.calls} == {"GET"}
     assert all("/namespaces/shop/" in call for call in cluster.calls)
-    assert (await of_cluster(cluster, "shop", "month", "2026-10")).window == "2026-10"
+    assert (await of_cluster(cluster, "shop", Question("month", "2026-10"))).window == "2026-10"
     with pytest.raises(NothingToExplain, match="no LLMBudget week in namespace shop"):
-        await of_cluster(cluster, "shop", "week", "")
+        await of_cluster(cluster, "shop", Question("week"))
 
 
 def test_the_command_prints_and_exits_as_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,3 +191,23 @@ def test_a_missing_secret_and_a_missing_rule_are_refusals(tmp_path: Path) -> Non
     assert not served
     assert "HTTP 404, NoMatchingRoute" in text
     assert "rule everything" in explained(MESSAGE, (b"x-keelage-feature", b"chat"), folder=tmp_path)[0]
+
+
+async def test_a_budget_with_values_is_explained_from_all_its_ledgers() -> None:
+    cluster = FakeCluster()
+    store = KubernetesStore(cluster)
+    spec = {"limit": {"tokens": 1000}, "per": ["User"]}
+    cluster.add(f"{HOME}/llmbudgets/user", {"spec": spec, "status": {"window": {"id": "2026-11.tokens.u"}}})
+    for shard, value in ((3, "alice"), (30, "bob")):
+        record = LedgerRecord(
+            starts_at=datetime.fromisoformat("2026-11-01T00:00:00Z"),
+            ends_at=datetime.fromisoformat("2026-12-01T00:00:00Z"),
+            accounts={value: Account(settled=shard)},
+        )
+        await store.create(LedgerKey("shop/user", "2026-11.tokens.u", shard), record)
+    picture = await of_cluster(cluster, "shop", Question("user"))
+    assert [list(record.accounts) for record in picture.records] == [["alice"], ["bob"]]
+    assert (picture.limit, picture.others) == (1000, ())
+    assert (await of_cluster(cluster, "shop", Question("user", value="bob"))).value == "bob"
+    with pytest.raises(NothingToExplain, match="has not heard of carol"):
+        await of_cluster(cluster, "shop", Question("user", value="carol"))

@@ -1,20 +1,24 @@
-"""Where each dollar of a budget is, from its ledger alone. Pure; amounts in pico-dollars.
+"""Where each dollar or token of a budget is, from its ledgers alone. Pure; amounts in the budget's unit.
 
 settled + recovered + forfeited + spent + reserved + idle + free == limit
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from keelage_api.amount import unit_name
 from keelage_api.money import PICO_PER_USD
+from keelage_api.proxy_config import Unit
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
 from keelage_api.v1alpha1.schema import Column
 from keelage_operator.core.budget_figures import instant
-from keelage_operator.core.ledger import LedgerRecord, Row, RowState
+from keelage_operator.core.ledger import Account, LedgerRecord, Row, RowState
+from keelage_operator.core.ledger_figures import Bounds, tally
 from keelage_operator.core.ledger_row import SILENT_AFTER_S
+from keelage_operator.core.shard import counts_tokens, has_values
 from keelage_operator.core.table import render
 
 COLUMNS = (
@@ -28,6 +32,19 @@ COLUMNS = (
 )
 
 
+VALUE_COLUMNS = (
+    Column("Used", ".used"),
+    Column("Spent", ".spent"),
+    Column("Forfeited", ".forfeited"),
+    Column("Reserved", ".reserved"),
+    Column("Idle", ".idle"),
+    Column("Free", ".free"),
+    Column("Sidecars", ".sidecars"),
+)
+VALUES_SHOWN_MAX = 100
+"""There may be ten thousand."""
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerPicture:
     """All that an explanation starts from."""
@@ -35,13 +52,17 @@ class LedgerPicture:
     budget: str
     """`<namespace>/<budget>`."""
     window: str
-    record: LedgerRecord
+    records: tuple[LedgerRecord, ...]
+    """One, or those of the shards that there are."""
     limit: int
+    """Of each value, where there are values; overdraft included."""
     status: LLMBudgetStatus
     pods: Mapping[str, str]
     """Name by uid, of those that are known."""
     others: tuple[str, ...] = ()
     """Other windows that have a ledger."""
+    value: str = ""
+    """Whose account is to be explained, of a budget with values; empty: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +105,24 @@ class Breakdown:
         return sum(holding.idle for holding in self.holdings)
 
     @property
+    def used(self) -> int:
+        """Spent, or counted as spent."""
+        return self.settled + self.recovered + self.forfeited + self.spent
+
+    @property
     def free(self) -> int:
         """Granted to nobody; negative after the limit was lowered, or where a budget only observes."""
         return self.limit - self.settled - self.recovered - self.forfeited - self.spent - self.reserved - self.idle
 
 
-def breakdown(record: LedgerRecord, limit: int, now_s: int) -> Breakdown:
-    """The ledger's sums and rows at the unix second `now_s`."""
-    account = record.account()
+def breakdown(account: Account, limit: int, now_s: int, floor: int = 0) -> Breakdown:
+    """The account's sums and rows at the unix second `now_s`; `floor` counts in each account of its ledger."""
     holdings = [
         Holding(holder, row.granted, row.spent, row.reserved, _state(row, now_s), row.heard_s)
         for holder, row in account.rows.items()
     ]
     holdings.sort(key=lambda holding: (-holding.granted, holding.holder))
-    return Breakdown(limit, account.settled, account.recovered, account.forfeited, tuple(holdings))
+    return Breakdown(limit, account.settled, account.recovered + floor, account.forfeited, tuple(holdings))
 
 
 def _state(row: Row, now_s: int) -> str:
@@ -113,57 +138,81 @@ def dollars(pico: int) -> str:
     return f"{sign}{whole}.{f'{fraction:012d}'.rstrip('0').ljust(2, '0')}"
 
 
+def exactly(amount: int, unit: Unit) -> str:
+    """So that sums add up."""
+    return dollars(amount) if unit is Unit.PICODOLLARS else str(amount)
+
+
 def told(picture: LedgerPicture, now: datetime) -> str:
     """The whole explanation, in lines."""
-    record, found = picture.record, breakdown(picture.record, picture.limit, int(now.timestamp()))
+    unit = unit_of(picture.window)
+    first = picture.records[0]
+    epochs = ", ".join(str(epoch) for epoch in sorted({record.epoch for record in picture.records}))
     lines = [
-        f"LLMBudget {picture.budget}, window {picture.window}: {instant(record.starts_at)} to"
-        f" {instant(record.ends_at)}; figures of the ledger, epoch {record.epoch}, in USD",
+        f"LLMBudget {picture.budget}, window {picture.window}: {instant(first.starts_at)} to"
+        f" {instant(first.ends_at)}; figures of the ledger, epoch {epochs}, in {unit_name(unit)}",
         "",
-        *_sums(found),
-        "",
-        *_holders(picture, found, now),
-        _agreement(picture, found),
     ]
+    if has_values(picture.window) and not picture.value:
+        lines += [*value_lines(picture.records, picture.limit, unit, now), _agreement(picture, unit)]
+    else:
+        lines += _account(picture, unit, now)
     if picture.others:
         lines.append(f"other windows with a ledger: {', '.join(picture.others)} (--window)")
     return "\n".join(lines)
 
 
-def _sums(found: Breakdown) -> list[str]:
+def unit_of(window: str) -> Unit:
+    return Unit.TOKENS if counts_tokens(window) else Unit.PICODOLLARS
+
+
+def _account(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
+    record = next((each for each in picture.records if picture.value in each.accounts), picture.records[0])
+    floor = record.floor if picture.value else 0
+    found = breakdown(record.account(picture.value), picture.limit, int(now.timestamp()), floor)
+    whose = [f"the account of {picture.value}, one of those that the limit holds for", ""] if picture.value else []
+    end = [] if picture.value else [_agreement(picture, unit)]
+    return [*whose, *_sums(found, unit, bool(picture.value)), "", *_holders(picture, found, unit, now), *end]
+
+
+def _sums(found: Breakdown, unit: Unit, valued: bool) -> list[str]:
     free = "granted to nobody"
     if found.free < 0:
         free = "below zero: the limit was lowered, or the budget only observes; nothing more is granted"
+    settled, recovered = "spent by pods that are gone", "claimed by nobody since"
+    if valued:
+        settled, recovered = "spent by sidecars that gave it up", "by all values of it, counted for each"
     parts = (
-        ("settled", found.settled, "spent by pods that are gone"),
-        ("recovered", found.recovered, "spent or held before the ledger was lost and rebuilt, claimed by nobody since"),
+        ("settled", found.settled, settled),
+        ("recovered", found.recovered, f"spent or held before the ledger was lost, {recovered}"),
         ("forfeited", found.forfeited, "held by pods that vanished without a word; counted as spent"),
         ("spent", found.spent, "by the sidecars below"),
         ("reserved", found.reserved, "by their calls under way, at the most that those can cost"),
         ("idle", found.idle, "held by them for their next calls"),
         ("free", found.free, free),
     )
-    amounts = [dollars(amount) for amount in (*(amount for _, amount, _ in parts), found.limit)]
+    amounts = [exactly(amount, unit) for amount in (*(amount for _, amount, _ in parts), found.limit)]
     places = max(len(text.partition(".")[2]) for text in amounts)
     # Points below each other, so that the column can be added up.
     amounts = [
-        f"{whole}.{fraction.ljust(places, '0')}" for whole, _, fraction in (text.partition(".") for text in amounts)
+        f"{whole}{point}{fraction.ljust(places, '0')}"
+        for whole, point, fraction in (text.partition(".") for text in amounts)
     ]
     width = max(len(text) for text in amounts)
     named = (*((name, text) for name, _, text in parts), ("limit", "the sum of the above"))
     return [f"  {name:<10}{amount:>{width}}   {text}" for amount, (name, text) in zip(amounts, named, strict=True)]
 
 
-def _holders(picture: LedgerPicture, found: Breakdown, now: datetime) -> list[str]:
+def _holders(picture: LedgerPicture, found: Breakdown, unit: Unit, now: datetime) -> list[str]:
     if not found.holdings:
         return ["no sidecar holds or has spent anything", ""]
     rows = [
         {
             "metadata": {"name": _pod(picture, holding.holder)},
-            "granted": dollars(holding.granted),
-            "spent": dollars(holding.spent),
-            "reserved": dollars(holding.reserved),
-            "idle": dollars(holding.idle),
+            "granted": exactly(holding.granted, unit),
+            "spent": exactly(holding.spent, unit),
+            "reserved": exactly(holding.reserved, unit),
+            "idle": exactly(holding.idle, unit),
             "state": holding.state,
             "heard": datetime.fromtimestamp(holding.heard_s, UTC).isoformat() if holding.heard_s else "",
             "holder": holding.holder,
@@ -178,16 +227,54 @@ def _pod(picture: LedgerPicture, holder: str) -> str:
     return picture.pods.get(uid, "(gone)" if picture.pods else "(unknown)")
 
 
-def _agreement(picture: LedgerPicture, found: Breakdown) -> str:
+def _agreement(picture: LedgerPicture, unit: Unit) -> str:
     """The ledger's word beside the status's: who reads the status reads the same money."""
     status = picture.status
     if status.window.id != picture.window:
         return f"the status is about window {status.window.id}" if status.window.id else "there is no status yet"
-    spent = found.settled + found.recovered + found.spent
-    if (status.amounts.spent, status.amounts.forfeited) == (spent, found.forfeited):
-        return f"the status says the same: {dollars(spent)} spent, {dollars(found.forfeited)} forfeited"
+    tallies = [tally(record, Bounds(picture.limit)) for record in picture.records]
+    spent, forfeited = sum(each.spent for each in tallies), sum(each.forfeited for each in tallies)
+    ledger = f"{exactly(spent, unit)} spent, {exactly(forfeited, unit)} forfeited"
+    if (status.amounts.spent, status.amounts.forfeited) == (spent, forfeited):
+        return f"the status says the same: {ledger}"
     return (
-        f"the status says {dollars(status.amounts.spent)} spent, {dollars(status.amounts.forfeited)} forfeited;"
-        f" the ledger {dollars(spent)} and {dollars(found.forfeited)}: the status is written at most every five"
-        " seconds, and the ledger stores what need not be stored at once a second later"
+        f"the status says {exactly(status.amounts.spent, unit)} spent, {exactly(status.amounts.forfeited, unit)}"
+        f" forfeited; the ledger {exactly(spent, unit)} and {exactly(forfeited, unit)}: the status is written at most"
+        " every five seconds, and the ledger stores what need not be stored at once a second later, or five"
     )
+
+
+def value_lines(records: Sequence[LedgerRecord], limit: int, unit: Unit, now: datetime) -> list[str]:
+    """A line for each value, that which used most first."""
+    found = [
+        (value, breakdown(account, limit, int(now.timestamp()), record.floor))
+        for record in records
+        for value, account in record.accounts.items()
+        if value
+    ]
+    found.sort(key=lambda each: (-each[1].used, each[0]))
+    if not found:
+        return ["no value was heard of in this window", ""]
+    rows = [
+        {
+            "metadata": {"name": value},
+            "used": f"{each.used * 100 // limit}%" if limit else "",
+            "spent": exactly(each.settled + each.recovered + each.spent, unit),
+            "forfeited": exactly(each.forfeited, unit),
+            "reserved": exactly(each.reserved, unit),
+            "idle": exactly(each.idle, unit),
+            "free": exactly(each.free, unit),
+            "sidecars": str(len(each.holdings)),
+        }
+        for value, each in found[:VALUES_SHOWN_MAX]
+    ]
+    shown = f", the {len(rows)} that used most" if len(rows) < len(found) else ""
+    rebuilt = sum(1 for record in records if record.floor)
+    lost = [f"{rebuilt} of its ledgers were lost and rebuilt: all that each had granted counts for each of its values"]
+    return [
+        f"the limit of {exactly(limit, unit)} holds for each of {len(found)} values{shown} (--value NAME tells more)",
+        "",
+        *render(VALUE_COLUMNS, rows, now).splitlines(),
+        "",
+        *(lost if rebuilt else ()),
+    ]

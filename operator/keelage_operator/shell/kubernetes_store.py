@@ -52,7 +52,7 @@ class KubernetesStore:
             items = await list_all(self._cluster, f"/apis/{GROUP}/{VERSION}/{PLURAL}")
         except (Refused, Unreachable) as error:
             raise StoreUnavailable(f"ledgers cannot be listed: {error}") from error
-        return tuple(sorted(key for item in items if (key := _key(item)) is not None))
+        return tuple(sorted(key for item in items if (key := key_of(item)) is not None))
 
     async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
         namespace, _ = _split(key)
@@ -125,7 +125,7 @@ def _name(budget: str, key: LedgerKey) -> str:
     return ledger_name(budget, key.window, key.shard if key.valued else None)
 
 
-def _key(item: Json) -> LedgerKey | None:
+def key_of(item: Json) -> LedgerKey | None:
     """None: its name is not made of its budget, window and shard, so that it cannot be the operator's."""
     metadata, budget, shard = member(item, "metadata"), str(item.get("budget")), item.get("shard", 0)
     key = LedgerKey(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -45,7 +46,7 @@ def picture(record: LedgerRecord = RECORD, limit: str = "5", status: object = No
     parsed = parse(LLMBudgetStatus, status or {})
     assert isinstance(parsed, Parsed)
     return LedgerPicture(
-        "shop/month", "2026-11", record, parse_usd(limit), parsed.value, {"uid-1": "web-1", "uid-3": "web-3"}
+        "shop/month", "2026-11", (record,), parse_usd(limit), parsed.value, {"uid-1": "web-1", "uid-3": "web-3"}
     )
 
 
@@ -55,7 +56,7 @@ def test_an_explanation_says_where_each_dollar_is() -> None:
         " epoch 3, in USD",
         "",
         "  settled   1.200000000000   spent by pods that are gone",
-        "  recovered 0.000000000000   spent or held before the ledger was lost and rebuilt, claimed by nobody since",
+        "  recovered 0.000000000000   spent or held before the ledger was lost, claimed by nobody since",
         "  forfeited 0.250000000000   held by pods that vanished without a word; counted as spent",
         "  spent     1.100000000001   by the sidecars below",
         "  reserved  0.200000000000   by their calls under way, at the most that those can cost",
@@ -115,9 +116,9 @@ def test_the_parts_add_up_to_the_limit(
             )
         },
     )
-    found = breakdown(record, limit, NOW_S)
+    found = breakdown(record.account(), limit, NOW_S)
     assert found.idle == sum(idle for _, _, idle, _ in rows)
-    lines = told(LedgerPicture("shop/month", "2026-11", record, limit, LLMBudgetStatus(), {}), NOW).splitlines()
+    lines = told(LedgerPicture("shop/month", "2026-11", (record,), limit, LLMBudgetStatus(), {}), NOW).splitlines()
     *parts, total = [Decimal(line.split()[1]) for line in lines if line.startswith("  ")]
     assert sum(parts) == total == Decimal(limit) / PICO_PER_USD
 
@@ -129,3 +130,78 @@ def test_dollars_are_exact() -> None:
         "-5.00",
         "1.50",
     ]
+
+
+def by_user(floor: int = 0, value: str = "") -> LedgerPicture:
+    one = LedgerRecord(
+        RECORD.starts_at,
+        RECORD.ends_at,
+        epoch=3,
+        floor=floor,
+        accounts={
+            "alice": Account(settled=400, rows={"uid-1.a": Row(granted=200, spent=50, reserved=30, heard_s=NOW_S - 2)}),
+            "bob": Account(settled=7),
+        },
+    )
+    two = LedgerRecord(
+        RECORD.starts_at, RECORD.ends_at, epoch=4, accounts={"carol": Account(forfeited=100, settled=900)}
+    )
+    status = parse(
+        LLMBudgetStatus, {"window": {"id": "2026-11.tokens.u"}, "amounts": {"spent": 1357, "forfeited": 100}}
+    )
+    assert isinstance(status, Parsed)
+    others = ("2026-10.tokens.u",)
+    return LedgerPicture(
+        "shop/user", "2026-11.tokens.u", (one, two), 1_000, status.value, {"uid-1": "web-1"}, others, value
+    )
+
+
+def test_a_budget_with_values_has_a_line_for_each_the_fullest_first() -> None:
+    assert told(by_user(), NOW).splitlines() == [
+        "LLMBudget shop/user, window 2026-11.tokens.u: 2026-11-01T00:00:00Z to 2026-12-01T00:00:00Z; figures of the"
+        " ledger, epoch 3, 4, in tokens",
+        "",
+        "the limit of 1000 holds for each of 3 values (--value NAME tells more)",
+        "",
+        "NAME    USED   SPENT   FORFEITED   RESERVED   IDLE   FREE   SIDECARS",
+        "carol   100%   900     100         0          0      0      0",
+        "alice   45%    450     0           30         120    400    1",
+        "bob     0%     7       0           0          0      993    0",
+        "",
+        "the status says the same: 1357 spent, 100 forfeited",
+        "other windows with a ledger: 2026-10.tokens.u (--window)",
+    ]
+
+
+def test_of_very_many_values_those_that_used_most_are_shown() -> None:
+    accounts = {f"u{number:03d}": Account(settled=number) for number in range(150)}
+    many = replace(by_user(), records=(LedgerRecord(RECORD.starts_at, RECORD.ends_at, accounts=accounts),))
+    lines = told(many, NOW).splitlines()
+    assert "each of 150 values, the 100 that used most (" in lines[2]
+    assert [line.split()[0] for line in lines if line.startswith("u")] == [f"u{149 - n:03d}" for n in range(100)]
+
+
+def test_one_value_is_explained_as_a_budget_is() -> None:
+    lines = told(by_user(value="alice"), NOW).splitlines()
+    assert lines[2:13] == [
+        "the account of alice, one of those that the limit holds for",
+        "",
+        "  settled    400   spent by sidecars that gave it up",
+        "  recovered    0   spent or held before the ledger was lost, by all values of it, counted for each",
+        "  forfeited    0   held by pods that vanished without a word; counted as spent",
+        "  spent       50   by the sidecars below",
+        "  reserved    30   by their calls under way, at the most that those can cost",
+        "  idle       120   held by them for their next calls",
+        "  free       400   granted to nobody",
+        "  limit     1000   the sum of the above",
+        "",
+    ]
+    assert lines[14].startswith("web-1")
+
+
+def test_what_was_lost_counts_for_each_value_of_its_ledger() -> None:
+    text = told(by_user(floor=300), NOW)
+    assert "1 of its ledgers were lost and rebuilt" in text
+    (alice,) = [line.split() for line in text.splitlines() if line.startswith("alice")]
+    assert alice[1:3] == ["75%", "750"]
+    assert "recovered  300" in told(by_user(floor=300, value="alice"), NOW)

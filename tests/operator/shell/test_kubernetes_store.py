@@ -14,6 +14,7 @@ from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, StoreG
 
 KEY = LedgerKey("shop/month", "2026-11-21T14Z")
 PATH = "/apis/keelage.dev/v1alpha1/namespaces/shop/llmledgers/month-2026-11-21t14z"
+HOUR: Json = {"starts_at": "2026-11-21T14:00:00Z", "ends_at": "2026-11-21T15:00:00Z"}
 RECORD = LedgerRecord(
     starts_at=datetime(2026, 11, 21, 14, tzinfo=UTC),
     ends_at=datetime(2026, 11, 21, 15, tzinfo=UTC),
@@ -87,8 +88,11 @@ async def test_in_a_namespace_that_was_deleted_nothing_can_be_kept() -> None:
     "record",
     [
         {"starts_at": "2026-11-21T14:00:00", "ends_at": "2026-11-21T15:00:00Z"},
-        {"starts_at": "2026-11-21T14:00:00Z", "ends_at": "2026-11-21T15:00:00Z", "settled": -1},
-        {"starts_at": "2026-11-21T14:00:00Z", "ends_at": "2026-11-21T15:00:00Z", "rows": {"a.1": {"granted": -1}}},
+        {"starts_at": "2026-11-21T14:00:00Z", "ends_at": "2026-11-21T15:00:00Z", "floor": -1},
+        HOUR | {"accounts": {"": {"settled": -1}}},
+        HOUR | {"accounts": {"alice": {"rows": {"a.1": {"granted": -1}}}}},
+        HOUR | {"settled": 7},
+        HOUR | {"accounts": {"": {"settled": 7, "spent_by_a_later_rule": 7}}},
     ],
 )
 async def test_a_record_that_the_operator_never_writes_is_not_believed(record: Json) -> None:
@@ -96,6 +100,20 @@ async def test_a_record_that_the_operator_never_writes_is_not_believed(record: J
     cluster.add(PATH, {"kind": "LLMLedger", "record": record})
     with pytest.raises(StoreUnreadable, match="delete the LLMLedger shop/"):
         await KubernetesStore(cluster).load(KEY)
+
+
+async def test_a_shard_has_an_object_of_its_own() -> None:
+    cluster = FakeCluster()
+    store = KubernetesStore(cluster)
+    keys = [LedgerKey("shop/user", "2026-11.tokens.uf", shard) for shard in (3, 31)]
+    for key in keys:
+        await store.create(key, RECORD)
+    home = "/apis/keelage.dev/v1alpha1/namespaces/shop/llmledgers"
+    assert [cluster.objects[f"{home}/user-2026-11.tokens.uf-{shard}"]["shard"] for shard in (3, 31)] == [3, 31]
+    assert await store.list_keys() == tuple(keys)
+    cluster.objects[f"{home}/user-2026-11.tokens.uf-3"]["shard"] = 32
+    cluster.objects[f"{home}/user-2026-11.tokens.uf-31"]["shard"] = "31"
+    assert await store.list_keys() == (), "nobody would ask for them"
 
 
 async def test_a_ledger_whose_name_says_something_else_is_not_listed() -> None:

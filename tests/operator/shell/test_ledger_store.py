@@ -7,14 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.operator.shell.fake_cluster import FakeCluster
 
+from keelage_api.sync import By
 from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.shell.kubernetes_store import KubernetesStore
-from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, MemoryStore, StoreConflict
+from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, MemoryStore, StoreConflict, StoreFull
 from keelage_operator.shell.sqlite_store import SqliteStore
 
 KEY = LedgerKey("shop/month", "2026-11")
+SHARDS = tuple(LedgerKey("shop/user", "2026-11.tokens.u", shard) for shard in (0, 3, 31))
 RECORD = LedgerRecord(
     starts_at=datetime(2026, 11, 1, tzinfo=UTC),
     ends_at=datetime(2026, 12, 1, tzinfo=UTC),
@@ -42,6 +45,37 @@ async def test_what_was_created_is_loaded_and_listed(store: LedgerStore) -> None
     assert created.record == RECORD
     assert await store.load(KEY) == created
     assert await store.list_keys() == (KEY,)
+
+
+async def test_shards_of_a_window_are_kept_apart(store: LedgerStore) -> None:
+    records = {
+        key: replace(
+            RECORD,
+            epoch=key.shard,
+            floor=7,
+            seen={"pod.1": 5},
+            shares={By.USER: {"alice": 5}, By.MODEL: {"claude-haiku-4-5": 7}},
+            accounts={"": Account(recovered=7), "alice/~0f": Account(settled=3, forfeited=2)},
+        )
+        for key in SHARDS
+    }
+    for key, record in records.items():
+        await store.create(key, record)
+    assert set(await store.list_keys()) == set(SHARDS)
+    for key, record in records.items():
+        loaded = await store.load(key)
+        assert loaded is not None
+        assert loaded.record == record
+        await store.delete(key, loaded.version)
+    assert await store.list_keys() == ()
+
+
+@pytest.mark.parametrize("store", ["sqlite", "kubernetes"], indirect=True)
+async def test_a_record_that_no_store_should_take_is_refused_before_it_is_sent(store: LedgerStore) -> None:
+    accounts = {f"{number:064d}": Account(settled=number) for number in range(15_000)}
+    with pytest.raises(StoreFull, match="shop/month 2026-11 would have"):
+        await store.create(KEY, replace(RECORD, accounts=accounts))
+    assert await store.load(KEY) is None
 
 
 async def test_a_key_is_created_once(store: LedgerStore) -> None:
