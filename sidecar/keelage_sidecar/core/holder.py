@@ -65,11 +65,11 @@ class Holder:
 
     def try_reserve(self, claims: tuple[Claim, ...], now: float) -> Hold | None:
         """A hold on all budgets and rates or on none; None: one of them cannot pay at this moment."""
-        current, promised, alone = self._current, True, self._dialogue.alone(now)
-        payers: list[tuple[Account, Claim]] = []
+        current, dialogue, promised = self._current, self._dialogue, True
+        payers: list[tuple[Account, Claim, int]] = []
         loose: list[tuple[Claim, bool]] | None = None
         for claim in claims:
-            if alone and claim.quota:
+            if claim.quota and dialogue.alone(now):
                 if not self._verdicts.fits_alone(claim, now):
                     return None
                 loose = [*(loose or ()), (claim, True)]
@@ -81,20 +81,20 @@ class Holder:
                 loose = [*(loose or ()), (claim, False)]
                 continue
             # An observed budget counts in the newest window that is known, even past its end.
-            total = account.spent + account.reserved + claim.held
+            amount = claim.amount if claim.hard else claim.held
+            total = account.spent + account.reserved + amount
             if claim.hard and (now >= account.ends_s or total > account.granted):
                 return None
             promised = promised and total <= account.promised
-            payers.append((account, claim))
-        journal, dialogue = self._journal, self._dialogue
+            payers.append((account, claim, amount))
+        journal = self._journal
         if claims and (dialogue.leaving or journal.holds_left() < len(payers)):
             return None
         if not promised and not self.declare({claim.owner: claim.held for claim in claims}):
             return None
         self.moved = True
         parts: list[tuple[Account, int, int, Unit]] = []
-        for payer, claim in payers:
-            amount = claim.held
+        for payer, claim, amount in payers:
             parts.append((payer, journal.reserve(payer.slot, amount), amount, claim.unit))
             payer.reserved += amount
             payer.holds += 1
@@ -105,7 +105,7 @@ class Holder:
                 payer.largest.now = amount
             if payer.value:
                 self._rota.changed(payer)
-            if claim.hard and not payer.hopeless and payer.free < payer.low_mark:
+            if claim.hard and payer.granted - payer.spent - payer.reserved < payer.low_mark and not payer.hopeless:
                 dialogue.hurry(payer)
         self._hold_id += 1
         self._holds[self._hold_id] = tuple(parts)

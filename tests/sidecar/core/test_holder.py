@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from keelage_api.codec import encode
-from keelage_api.proxy_config import BudgetTerms
+from keelage_api.proxy_config import BudgetTerms, Per
 from keelage_api.sync import Right, Statement
+from keelage_operator.core.ledger import Heard, LedgerRecord, apply
+from keelage_sidecar.core.account import Owner
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
@@ -19,6 +24,7 @@ from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
 MONTH = BudgetTerms("shop/month", hard=True)
 DAY = BudgetTerms("shop/day", hard=True)
 WATCHED = BudgetTerms("shop/watched", hard=False)
+USER = BudgetTerms("shop/user", hard=True, per=(Per.USER,))
 W = "2026-11"
 BOOT = b"boot of the node"
 
@@ -375,36 +381,49 @@ def test_what_the_ledger_knows_of_the_spending_is_believed() -> None:
 
 
 class HolderMachine(RuleBasedStateMachine):
-    """Any order of calls, settlements, statements, answers, losses and restarts; the ledger grants at most 1000."""
+    """Any order of calls, settlements, statements, answers, losses, idleness and restarts, against the real ledger."""
 
     def __init__(self) -> None:
         super().__init__()
         self.buffer = bytearray(blank_journal("0123456789abcdef", BOOT))
         self.holder = Holder(Journal(self.buffer, BOOT))
-        self.holder.obey((MONTH,))
+        self.holder.obey((MONTH, USER))
         self.now = 0.0
         self.holds: list[tuple[Hold, int]] = []
-        self.billed = 0
-        self.ledger_total = 0
+        self.billed: Counter[Owner] = Counter()
         self.flying: list[tuple[Statement, ...]] = []
-        self.newest = 0
+        self.records = {
+            name: LedgerRecord(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+            for name in ("shop/month", "shop/user")
+        }
 
-    @rule(amount=st.integers(0, 400))
-    def call(self, amount: int) -> None:
-        hold = self.holder.try_reserve(month(amount), self.now)
+    def claims(self, amount: int, value: str) -> tuple[Claim, ...]:
+        user = Claim("shop/user", amount, hard=True, value=value)
+        return (user,) if amount % 2 else (Claim("shop/month", amount, hard=True), user)
+
+    @rule(amount=st.integers(0, 400), value=st.sampled_from("abc"))
+    def call(self, amount: int, value: str) -> None:
+        hold = self.holder.try_reserve(self.claims(amount, value), self.now)
         if hold is not None:
             self.holds.append((hold, amount))
 
     @precondition(lambda self: self.holds)
     @rule(pick=st.integers(0, 100), share=st.integers(0, 100))
     def settle(self, pick: int, share: int) -> None:
-        hold, amount = self.holds.pop(pick % len(self.holds))
-        self.billed += amount * share // 100
+        self.settle_one(self.holds.pop(pick % len(self.holds)), share)
+
+    def settle_one(self, held: tuple[Hold, int], share: int) -> None:
+        hold, amount = held
+        self.bill(hold, amount * share // 100)
         self.holder.settle(hold, Charge(amount * share // 100))
 
-    @rule(amount=st.integers(1, 400))
-    def wait(self, amount: int) -> None:
-        self.holder.wait(month(amount), self.now + 5, self.now)
+    def bill(self, hold: Hold, amount: int) -> None:
+        for claim in hold.claims:
+            self.billed[claim.owner] += amount
+
+    @rule(amount=st.integers(1, 400), value=st.sampled_from("abc"))
+    def wait(self, amount: int, value: str) -> None:
+        self.holder.wait(self.claims(amount, value), self.now + 5, self.now)
         for _, answer in self.holder.admit(self.now):
             if isinstance(answer, Hold):
                 self.holds.append((answer, answer.claims[0].amount))
@@ -414,23 +433,21 @@ class HolderMachine(RuleBasedStateMachine):
         self.flying.append(self.holder.statements(self.now))
 
     @precondition(lambda self: self.flying)
-    @rule(pick=st.integers(0, 100), keep_flying=st.booleans(), tight=st.booleans())
-    def answer(self, pick: int, keep_flying: bool, tight: bool) -> None:
+    @rule(pick=st.integers(0, 100), keep_flying=st.booleans(), tight=st.booleans(), lost=st.booleans())
+    def answer(self, pick: int, keep_flying: bool, tight: bool, lost: bool) -> None:
         index = pick % len(self.flying)
-        told = self.flying[index] if keep_flying else self.flying.pop(index)
+        rights = self.rights(self.flying[index] if keep_flying else self.flying.pop(index))
+        if not lost:
+            self.holder.heard([replace(right, tight=tight) for right in rights], self.now)
+
+    def rights(self, told: tuple[Statement, ...]) -> list[Right]:
+        rights = []
         for statement in told:
-            if statement.seq <= self.newest:
-                continue
-            self.newest = statement.seq
-            total = max(self.ledger_total, statement.granted)
-            if statement.keep >= 0:
-                total = min(total, max(statement.keep, statement.spent + statement.reserved))
-            self.ledger_total = min(1000, total + max(statement.want, statement.min_want))
-            answer = Right(
-                "shop/month", W, statement.seq, max(total, self.ledger_total), 1e9, tight, spent=statement.spent
-            )
-            self.ledger_total = answer.granted
-            self.holder.heard([answer], self.now)
+            heard = Heard("pod.0123456789abcdef", replace(statement, window=W))
+            applied = apply(self.records[statement.budget], [heard], 1000, int(self.now))
+            self.records[statement.budget] = applied.record
+            rights += [replace(right, ends_in_s=1e9) for _, right in applied.rights]
+        return rights
 
     @rule()
     def lose(self) -> None:
@@ -442,18 +459,36 @@ class HolderMachine(RuleBasedStateMachine):
 
     @rule(boot=st.sampled_from([BOOT, NO_BOOT]))
     def restart(self, boot: bytes) -> None:
-        self.billed += sum(amount for _, amount in self.holds)
+        for hold, amount in self.holds:
+            self.bill(hold, amount)
         self.holds = []
         self.buffer = bytearray(self.buffer)
         self.holder = Holder(Journal(self.buffer, boot))
-        self.holder.obey((MONTH,))
+        self.holder.obey((MONTH, USER))
 
     @invariant()
     def spending_is_within_what_the_ledger_holds(self) -> None:
+        reserved: Counter[Owner] = Counter()
+        for hold, amount in self.holds:
+            reserved.update({claim.owner: amount for claim in hold.claims})
         for figure in self.holder.figures():
-            assert figure.spent + figure.reserved <= figure.granted <= self.ledger_total <= 1000
-            assert figure.spent >= self.billed
-            assert figure.reserved == sum(amount for _, amount in self.holds)
+            account = self.records[figure.budget].account(figure.value)
+            assert account.committed <= 1000
+            assert figure.spent + figure.reserved <= figure.granted <= account.committed
+            assert figure.reserved == reserved[figure.budget, figure.value]
+
+    def teardown(self) -> None:
+        """Nothing is charged twice, or to another value: all that was billed is settled, each where it belongs."""
+        for held in self.holds:
+            self.settle_one(held, 100)
+        self.holder.obey(())
+        for _ in range(3):
+            self.now += 1
+            self.holder.heard(self.rights(self.holder.statements(self.now)), self.now)
+        assert self.holder.figures() == ()
+        for (name, value), amount in self.billed.items():
+            account = self.records[name].account(value)
+            assert (account.used, account.committed) == (amount, amount)
 
 
 HolderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)

@@ -113,6 +113,37 @@ def test_accounts_and_holds_are_bounded_and_used_again() -> None:
     assert journal.holds_left() == HOLDS
 
 
+def test_a_value_is_read_back_and_slots_beyond_those_used_are_not_looked_at() -> None:
+    buffer, journal = open_blank()
+    slot = journal.open_account("shop/user", "2026-11.u", "alice/search")
+    assert slot == 0
+    assert journal.open_account("shop/user", "2026-11.u", "bob") == 1
+    unused = journal_bytes(2)
+    buffer[unused:] = b"\xff" * (len(buffer) - unused)
+    again = Journal(buffer)
+    found = [(entry.budget, entry.window, entry.value) for entry in again.recover()]
+    assert found == [("shop/user", "2026-11.u", "alice/search"), ("shop/user", "2026-11.u", "bob")]
+    assert again.open_account("shop/user", "2026-11.u", "carol") == 2
+
+
+@given(st.integers(0, 8))
+def test_a_kill_while_an_account_is_opened_leaves_none_or_a_whole_one(stores: int) -> None:
+    buffer, journal = open_blank()
+    used_before = journal.open_account("shop/month", "2026-11")
+    assert used_before is not None
+    journal.set_granted(used_before, 100)
+    journal.set_spent(used_before, 30)
+    journal.close_account(used_before)
+    cut(journal, stores)
+    opened = False
+    with suppress(Killed):
+        journal.open_account("shop/user", "2026-11.u", "alice")
+        journal.open_account("shop/user", "2026-11.u", "bob")
+        opened = True
+    found = [(entry.value, entry.granted, entry.spent) for entry in Journal(bytearray(buffer)).recover()]
+    assert found == [("alice", 0, 0), ("bob", 0, 0)][: 2 if opened else len(found)]
+
+
 def test_an_interrupted_settlement_goes_before_the_open_holds() -> None:
     buffer, journal = open_blank()
     slot = journal.open_account("shop/month", "2026-11")

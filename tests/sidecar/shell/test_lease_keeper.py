@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from tests.simulation.virtual_time import run
 
-from keelage_api.proxy_config import BudgetTerms
+from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_operator.core.ledger import Heard, LedgerRecord, RowState, apply
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
@@ -233,5 +233,37 @@ def test_each_exchange_tells_the_configuration_in_force() -> None:
             quiet = len(ledger.requests)
             await asyncio.sleep(20)
             assert 8 <= len(ledger.requests) - quiet <= 12
+
+    on_virtual_time(scene())
+
+
+def test_leaving_returns_what_more_values_held_than_one_exchange_tells() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+            keeper.obey((BudgetTerms("shop/user", hard=True, per=(Per.USER,)),))
+            for first in (0, 600):
+                claims = [Claim("shop/user", 10, hard=True, value=f"user-{first + number}") for number in range(600)]
+                for hold in await asyncio.gather(*(keeper.reserve((claim,), 5.0) for claim in claims)):
+                    assert isinstance(hold, Hold)
+                    keeper.settle(hold, Charge(7))
+        await keeper.leave()
+        assert all(account.committed == 7 for value, account in ledger.record.accounts.items() if value)
+        assert [request.leaving for request in ledger.requests[-3:]] == [False, False, True]
+        assert [(figure.budget, figure.granted) for figure in keeper.figures()] == []
+
+    on_virtual_time(scene())
+
+
+def test_a_call_that_waits_for_a_rate_is_served_when_no_leader_was_there_for_a_while() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        ledger.up = False
+        quota = Quota("shop/rate:chat/all:0", Unit.REQUESTS, 20, 60_000, "chat", rule="all")
+        async with Pod(ledger) as keeper:
+            keeper.obey((), (quota,))
+            claim = Claim(quota.name, 1, hard=True, unit=Unit.REQUESTS, quota=True)
+            assert isinstance(await keeper.reserve((claim,), 60.0), Hold)
+            assert 10.0 <= now() < 13.0
 
     on_virtual_time(scene())
