@@ -22,7 +22,7 @@ from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.last_will import LastWill
 from keelage_sidecar.core.local_rate import QUOTA_ALONE_S
 from keelage_sidecar.core.portfolio import Portfolio
-from keelage_sidecar.core.rota import Rota
+from keelage_sidecar.core.rota import HEARTBEAT_S, Rota
 from keelage_sidecar.core.terms import Terms
 from keelage_sidecar.core.waiting import Queue
 
@@ -51,6 +51,7 @@ class Dialogue:
         """Since when there is no answer to what was said."""
         self._obeyed = False
         self.leaving = False
+        self._left_s = NEVER
         self.eager = False
 
     def obey(self, terms: Mapping[str, Terms]) -> None:
@@ -84,9 +85,13 @@ class Dialogue:
     # Telling
 
     def statements(self, now: float, leaving: bool, will: LastWill) -> tuple[Statement, ...]:
-        self.leaving = self.leaving or leaving
+        if leaving and not self.leaving:
+            self.leaving, self._left_s = True, now
         self._pending, self.eager = {}, False
-        accounts, owners = self._rota.choose(() if self.leaving else self._unanswered(now), now)
+        if self.leaving:
+            accounts, owners = self._rota.choose((), self._left_s)
+        else:
+            accounts, owners = self._rota.choose(self._unanswered(now), now - HEARTBEAT_S)
         # What is given up goes first: once it is closed, lower numbers of this holder mean nothing where it has no row.
         accounts.sort(key=lambda account: not self._gives_up(account, now))
         told = [self._statement(account, now) for account in accounts]

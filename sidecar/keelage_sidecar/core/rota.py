@@ -58,12 +58,15 @@ class Rota:
     def plain(self) -> Iterable[Account]:
         return self._plain
 
-    def choose(self, questions: Iterable[Owner], now: float) -> tuple[list[Account], list[Owner]]:
-        """At most STATEMENTS_MAX, in turn from each cause: no cause keeps another one waiting for ever."""
+    def choose(self, questions: Iterable[Owner], told_by: float) -> tuple[list[Account], list[Owner]]:
+        """At most STATEMENTS_MAX, in turn from each cause: no cause keeps another one waiting for ever.
+
+        `told_by`: who was not told of since then is due.
+        """
         accounts: dict[Account, None] = {}
         owners: list[Owner] = []
         self.backlog = False
-        causes = (self._plain, questions, self._pressing, self._changed, self._due(now))
+        causes = (self._plain, questions, self._pressing, self._changed, self._due(told_by))
         for each in chain.from_iterable(zip_longest(*causes)):
             if each is None or each in accounts:
                 continue
@@ -87,8 +90,8 @@ class Rota:
         else:
             self._plain[account] = self._plain.pop(account)
 
-    def _due(self, now: float) -> Iterator[Account]:
+    def _due(self, told_by: float) -> Iterator[Account]:
         for account in self._valued:
-            if account.told_s > now - HEARTBEAT_S:
+            if account.told_s > told_by:
                 return
             yield account

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from keelage_api.proxy_config import BudgetTerms
+from keelage_api.proxy_config import BudgetTerms, Per
 from keelage_api.sync import Right, Statement
 from keelage_api.will import ACCOUNTS_MAX, RECORD_BYTES, Will, read_will
 from keelage_sidecar.core.claim import Charge, Claim, Hold
@@ -196,6 +196,44 @@ def test_a_reopened_account_is_bound_by_the_will_that_stands() -> None:
     holder.obey((BudgetTerms("shop/a", hard=True),))
     grant(holder, 1000, now=2.0)
     assert holder.try_reserve(claims(500), 2.0) is None
+
+
+VALUES = 40
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, VALUES - 1), st.integers(0, 300), st.integers(0, 12)), max_size=120))
+def test_of_many_values_those_named_are_never_understated(calls: list[tuple[int, int, int]]) -> None:
+    """Each step calls, or settles the oldest call, or speaks; values are named, dropped, given up and reopened."""
+    paper = Paper()
+    holder = Holder(Journal(bytearray(blank_journal("0123456789abcdef"))), paper)
+    holder.obey((BudgetTerms("shop/u", hard=True, per=(Per.USER,)),))
+    holder.will.take_key(KEY.hex())
+    now, holds = 0.0, list[tuple[Hold, int]]()
+    for number, amount, what in calls:
+        claim = Claim("shop/u", amount, True, value=f"user-{number}")
+        if what < 6:
+            if (hold := holder.try_reserve((claim,), now)) is not None:
+                holds.append((hold, amount))
+            else:
+                holder.wait((claim,), now + 1, now)
+        elif what < 9 and holds:
+            hold, bound = holds.pop(0)
+            holder.settle(hold, Charge(bound * what // 7))  # some cost more than their bound
+        else:
+            now += [0.3, 2.0, 5.0, 70.0][what - 9] if what >= 9 else 0.3
+            told = holder.statements(now)
+            holder.declare()
+            rights = [
+                Right(each.budget, W, each.seq, each.granted + each.want, 1e6, value=each.value, spent=each.spent)
+                for each in told
+            ]
+            holder.heard(rights, now)
+            holds += [(answer, answer.claims[0].amount) for _, answer in holder.admit(now) if isinstance(answer, Hold)]
+        will = paper.read()
+        for figure in holder.figures():
+            promise = will.on(figure.budget, figure.window, figure.value) if will is not None else None
+            assert promise is None or figure.spent + figure.reserved <= promise.promised
 
 
 class AnyOrder(RuleBasedStateMachine):

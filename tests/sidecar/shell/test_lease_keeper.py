@@ -56,7 +56,7 @@ class Pod:
 
     async def __aenter__(self) -> LeaseKeeper:
         loop = asyncio.get_running_loop()
-        holder = Holder(Journal(bytearray(blank_journal(self._name.ljust(16, "_")))))
+        holder = Holder(Journal(bytearray(blank_journal(self._name.ljust(16, "_"), accounts=2048))))
         self.keeper = LeaseKeeper(holder, self, loop.time)
         self.keeper.obey((BudgetTerms("shop/month", hard=True),))
         self._task = loop.create_task(self.keeper.run())
