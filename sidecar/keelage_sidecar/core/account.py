@@ -87,6 +87,8 @@ class Account:
     """Total of `spent + reserved` up to which the provider said it would serve; negative: it said nothing lately."""
     left_s: float = NEVER
     """When it said so."""
+    refill_per_s: float = 0.0
+    """How fast what the provider said to be left comes back."""
     horizon_s: float = HORIZON_S
     tight: bool = False
     hopeless: int = 0
@@ -114,6 +116,13 @@ class Account:
     @property
     def free(self) -> int:
         return self.granted - self.spent - self.reserved
+
+    def free_at(self, now_s: float) -> int:
+        """`free`, but of a provider's limit no more than it said to be left and what has come back since."""
+        if self.left_until < 0:
+            return self.free
+        refilled = int((now_s - self.left_s) * self.refill_per_s)
+        return min(self.free, self.left_until + refilled - self.spent - self.reserved)
 
     def inherit(self, before: Account) -> None:
         """The account of the window before shows what this one will need."""

@@ -80,7 +80,7 @@ def _of_rate(
             f"lower max_tokens or raise {remedy}"
         )
     elif reason is DenialReason.RATE_LIMITED:
-        free = max(0, account.free) if account is not None and account.usable(now) else 0
+        free = max(0, account.free_at(now)) if account is not None and account.usable(now) else 0
         resets_in_s = alone_s if alone_s is not None else refill_s(quota, max(0, claim.amount - free))
         text = f"{where} of {limit} has no room now: try again in {_seconds(resets_in_s)}, or raise {remedy}"
     else:

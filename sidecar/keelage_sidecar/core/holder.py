@@ -85,6 +85,8 @@ class Holder:
             total = account.spent + account.reserved + amount
             if claim.hard and (now >= account.ends_s or total > account.granted):
                 return None
+            if claim.quota and amount > account.free_at(now):
+                return None
             promised = promised and total <= account.promised
             payers.append((account, claim, amount))
         journal = self._journal
@@ -241,12 +243,12 @@ class Holder:
         return self._rota.backlog
 
     def note_left(self, name: str, left: int, now: float) -> None:
-        """A provider said how much of its limit is left, what is in flight from here not counted: for the next
-        statement on that rate."""
-        account = self._current.get((name, ""))
-        if account is not None:
+        """A provider said how much of its limit is left, what is in flight from here not counted: no more is used
+        of the lease, and the ledger hears of it with the next statement on that rate."""
+        account, terms = self._current.get((name, "")), self._portfolio.terms.get(name)
+        if account is not None and terms is not None and terms.rate is not None and terms.rate.window_ms:
             account.left_until = account.spent + account.reserved + max(0, left)
-            account.left_s = now
+            account.left_s, account.refill_per_s = now, terms.rate.limit * 1000 / terms.rate.window_ms
 
     # The last will
 

@@ -50,9 +50,10 @@ class Verdicts:
             account = self._portfolio.current.get(claim.owner)
             if account is None or not account.usable(now):
                 return self._denied(claim, DenialReason.WINDOW_UNKNOWN, now)
-            if claim.amount > account.free:
-                if claim.quota:
+            if claim.quota:
+                if claim.amount > account.free_at(now):
                     return self._denied(claim, DenialReason.RATE_LIMITED, now)
+            elif claim.amount > account.free:
                 heard = account.heard_s >= since_s
                 return self._denied(claim, DenialReason.BUDGET_EXHAUSTED if heard else DenialReason.NO_RIGHTS, now)
         return self._denied(claims[0], DenialReason.NO_RIGHTS, now)  # no slot for another hold

@@ -129,6 +129,23 @@ def test_what_the_provider_says_is_left_goes_with_the_next_statement_and_is_forg
     assert [each.left for each in holder.statements(62.0)] == [-1]
 
 
+def test_of_a_lease_no_more_is_used_than_the_provider_says_to_be_left() -> None:
+    holder = new_holder(TOKENS)
+    give(holder, 3_000, 0.0, limit=6_000)
+    running = must_hold(holder.try_reserve(claim(TOKENS, 500), 0.0))
+    holder.note_left(TOKENS.name, 200, 1.0)  # the call in flight is not in it
+    assert holder.try_reserve(claim(TOKENS, 201), 1.0) is None
+    assert isinstance(holder.wait(claim(TOKENS, 400), 2.0, 1.0), Waiter)
+    denied = must_deny(holder.admit(2.0)[0][1])
+    assert (denied.reason, denied.resets_in_s) == (DenialReason.RATE_LIMITED, 1.0)
+    # A hundred come back each second.
+    assert holder.try_reserve(claim(TOKENS, 400), 2.9) is None
+    must_hold(holder.try_reserve(claim(TOKENS, 400), 3.0))
+    holder.settle(running, Charge(input_tokens=100))
+    must_hold(holder.try_reserve(claim(TOKENS, 400), 3.0))
+    assert holder.try_reserve(claim(TOKENS, 1), 3.0) is None
+
+
 def test_without_a_leader_a_rate_is_kept_alone_after_a_while_and_leased_again_with_one() -> None:
     holder = new_holder(USERS)
     holder.statements(0.0)
