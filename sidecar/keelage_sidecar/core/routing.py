@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -178,11 +177,12 @@ class RoutingTable:
         )
 
 
-def value_of(per: Iterable[Per], facts: Facts) -> str:
+def value_of(per: tuple[Per, ...], facts: Facts) -> str:
     """Whose account a call falls under; empty where the limit holds for all together."""
+    if not per:
+        return ""
     parts = {Per.USER: facts.user, Per.FEATURE: facts.feature, Per.POD: facts.pod}
-    named = [parts[each] for each in per]
-    return account_value(named) if named else ""
+    return account_value(parts[each] for each in per)
 
 
 def _quota_claim(quota: Quota, facts: Facts, expected: Charge) -> Claim:

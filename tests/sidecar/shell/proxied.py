@@ -66,10 +66,12 @@ class FakeAccount:
     limit: int = 10**18
     spent: int = 0
     reserved: int = 0
+    elsewhere: int = 0
+    """Held by others."""
 
     @property
     def free(self) -> int:
-        return self.limit - self.spent - self.reserved
+        return self.limit - self.spent - self.reserved - self.elsewhere
 
 
 @dataclass(slots=True)
@@ -146,7 +148,7 @@ class FakePurse:
 
     def room(self, claim: Claim) -> Room:
         account = self.accounts[claim.budget, claim.value]
-        return Room(account.free, account.free)
+        return Room(account.free, account.free + account.elsewhere)
 
     def used_percent(self, name: str, value: str) -> int | None:
         return self.percent.get(f"{name} {value}".rstrip())

@@ -126,6 +126,39 @@ async def test_an_output_cap_is_lowered_to_what_the_budget_can_pay(tmp_path: Pat
         assert here.purse.spent == record.cost
 
 
+TOKENS = BudgetTerms("shop/tokens", True, unit=Unit.TOKENS, per=(Per.USER,))
+
+
+@pytest.mark.parametrize(
+    ("picodollars", "tokens", "elsewhere"),
+    [
+        (2_000_000_000, 10**9, 0),
+        (10**12, 600, 0),
+        (2_000_000_000, 600, 0),
+        (9_000_000_000, 10**9, 7_000_000_000),
+        (10**12, 2_000, 1_400),
+    ],
+)
+async def test_a_clamped_call_is_the_largest_that_every_budget_can_pay_for_now(
+    tmp_path: Path, picodollars: int, tokens: int, elsewhere: int
+) -> None:
+    """Also where others hold part of what is left, which the first attempt at it finds out."""
+    async with (
+        FakeProvider() as provider,
+        world(limited(provider, clamp_at_least=100, budgets=(BUDGET, TOKENS)), tmp_path) as here,
+    ):
+        money = here.purse.accounts[MONTH, ""] = FakeAccount(picodollars)
+        counted = here.purse.accounts["shop/tokens", "ann"] = FakeAccount(tokens)
+        (money if picodollars > elsewhere > tokens else counted).elsewhere = elsewhere
+        free = (money.free, counted.free)
+        assert (await here.post(MESSAGES, message(5_000), x_keelage_user="ann")).status == 200
+        [(claims, _)] = here.purse.settled[-1:]
+        amounts = tuple(claim.amount for claim in claims)
+        assert all(amount <= room for amount, room in zip(amounts, free, strict=True))
+        # One token more would have been too much for one of them.
+        assert amounts[0] + 5_000_000 > free[0] or amounts[1] + 1 > free[1]
+
+
 async def test_a_cap_that_was_put_in_is_clamped_too(tmp_path: Path) -> None:
     body = chat()
     del body["max_completion_tokens"]
