@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 
@@ -31,21 +30,15 @@ RESULTS_MS = 3_600_000
 class BatchKeeper:
     """One per sidecar; `run` asks about batches that nobody reads, `leave` ends it."""
 
-    def __init__(
-        self,
-        means: Means,
-        tell: Callable[[CallRecord], None],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, means: Means, tell: Callable[[CallRecord], None]) -> None:
         self._means = means
         self._tell = tell
-        self._sleep = sleep
         self.open = OpenBatches()
 
     async def run(self) -> None:
         """Look at every batch when it is due, until cancelled."""
         while True:
-            await self._sleep(TICK_S)
+            await self._means.sleep(TICK_S)
             await self.tend()
 
     async def tend(self) -> None:

@@ -183,6 +183,16 @@ class World:
     batches: BatchKeeper
     later_s: float = 0.0
     """How far the clock of the keeper of batches is ahead."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """The keeper slept without an open batch."""
+
+    async def turn_clock(self, seconds: float) -> None:
+        """The keeper's sleep: its clock is put forward, until no batch is open."""
+        self.later_s += seconds
+        if not len(self.batches.open):
+            self.settled.set()
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -283,7 +293,10 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
         sleep=no_sleep,
     )
     table = RoutingTable.build(config) if config is not None else None
-    batches = BatchKeeper(replace(means, clock=lambda: loop.time() + here.later_s), records.append)
+    batches = BatchKeeper(
+        replace(means, clock=lambda: loop.time() + here.later_s, sleep=lambda seconds: here.turn_clock(seconds)),
+        records.append,
+    )
     exchange = Exchange(
         means, lambda: here.table, records.append, batches, user="pod-user", feature="pod-feature", pod="web-1"
     )

@@ -14,8 +14,9 @@ from tests.sidecar.shell.proxied import HAIKU, IMPATIENT, KEY, MONTH, World, con
 
 from keelage_api.codec import seal
 from keelage_api.money import PICO_PER_USD
-from keelage_api.proxy_config import BudgetTerms, Per
+from keelage_api.proxy_config import BudgetTerms, Per, ProxyConfig
 from keelage_dev.provider import FakeProvider
+from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.open_batch import OPEN_MAX
 
 BATCHES = "/v1/messages/batches"
@@ -287,7 +288,7 @@ async def test_each_users_requests_are_held_on_their_own_account(tmp_path: Path)
         config = config_of([provider.url])
         budgets = (BudgetTerms("shop/month", True), BudgetTerms("shop/user", True, per=(Per.USER,)))
         config = seal(
-            type(config)("", rules=config.rules, backends=config.backends, budgets=budgets, prices=config.prices)
+            ProxyConfig("", rules=config.rules, backends=config.backends, budgets=budgets, prices=config.prices)
         )
         async with world(config, tmp_path) as here:
             requests = [
@@ -300,3 +301,29 @@ async def test_each_users_requests_are_held_on_their_own_account(tmp_path: Path)
             paid = {claims[1].value: amount for claims, amount in here.purse.settled}
             assert sum(paid.values()) == billed(provider)
             assert paid["ann"] == 2 * paid["bob"]
+
+
+async def test_a_lot_that_cannot_be_paid_gives_back_those_before_it(tmp_path: Path) -> None:
+    async with FakeProvider() as provider:
+        config = config_of([provider.url])
+        users = (BudgetTerms("shop/user", True, per=(Per.USER,)),)
+        config = seal(
+            ProxyConfig("", rules=config.rules, backends=config.backends, budgets=users, prices=config.prices)
+        )
+        async with world(config, tmp_path) as here:
+            here.purse.accounts["shop/user", "bob"].limit = 1
+            requests = [asked(user, metadata={"user_id": user}) for user in ("ann", "bob")]
+            reply = await here.post(BATCHES, {"requests": requests})
+            assert reply.status == 429
+            assert here.purse.accounts["shop/user", "ann"].reserved == 0
+            assert here.purse.accounts["shop/user", "ann"].spent == 0
+            assert provider.requests() == []
+
+
+async def test_money_is_attributed_to_the_model_the_feature_and_the_user(tmp_path: Path) -> None:
+    async with FakeProvider(batch_polls=0) as provider, world(config_of([provider.url]), tmp_path) as here:
+        body = {"requests": [asked(metadata={"user_id": "ann"})]}
+        made = (await here.post(BATCHES, body, x_keelage_feature="nightly")).json()
+        await here.ask("GET", f"{BATCHES}/{made['id']}")
+        await here.ask("GET", f"{BATCHES}/{made['id']}/results")
+        assert here.purse.spenders == [Spender(HAIKU, "nightly", "ann")]
