@@ -14,7 +14,7 @@ from tests.sidecar.shell.proxied import HAIKU, IMPATIENT, KEY, MONTH, World, con
 
 from keelage_api.codec import seal
 from keelage_api.money import PICO_PER_USD
-from keelage_api.proxy_config import BudgetTerms, Per, ProxyConfig
+from keelage_api.proxy_config import BudgetTerms, Per, ProxyConfig, Unit
 from keelage_dev.provider import FakeProvider
 from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.open_batch import OPEN_MAX
@@ -327,3 +327,22 @@ async def test_money_is_attributed_to_the_model_the_feature_and_the_user(tmp_pat
         await here.ask("GET", f"{BATCHES}/{made['id']}")
         await here.ask("GET", f"{BATCHES}/{made['id']}/results")
         assert here.purse.spenders == [Spender(HAIKU, "nightly", "ann")]
+
+
+async def test_a_budget_of_tokens_counts_them_in_full(tmp_path: Path) -> None:
+    async with FakeProvider(batch_polls=0) as provider:
+        config = config_of([provider.url])
+        tokens = (BudgetTerms("shop/tokens", True, unit=Unit.TOKENS),)
+        config = seal(
+            ProxyConfig("", rules=config.rules, backends=config.backends, budgets=tokens, prices=config.prices)
+        )
+        async with world(config, tmp_path) as here, sdk(here) as claude:
+            batch = await claude.messages.batches.create(requests=[typed(name) for name in "ab"])
+            account = here.purse.accounts["shop/tokens", ""]
+            assert account.reserved > 100
+            await claude.messages.batches.retrieve(batch.id)
+            used = 0
+            async for each in await claude.messages.batches.results(batch.id):
+                assert each.result.type == "succeeded"
+                used += each.result.message.usage.input_tokens + each.result.message.usage.output_tokens
+            assert (account.spent, account.reserved) == (used, 0)
