@@ -20,13 +20,16 @@ from kubernetes.aio import client, config
 
 from keelage_dev import cluster
 from keelage_dev.scale import meter, sidecars, stage
-from keelage_dev.scale.scenario import Scenario, many_budgets, one_budget
+from keelage_dev.scale.scenario import Scenario, many_budgets, one_budget, users
 from keelage_operator.shell.cluster import KubernetesCluster, list_all
 
 FILES_MAX = 65_536
 """A sidecar has two connections, a journal and a will."""
 CALLS_PER_S = 0.5
 """Of each sidecar: a call of three seconds every two seconds, one or two in flight."""
+USERS_SIDECARS = 20
+USERS_CALLS_PER_S = 5.0
+"""Each call is another user's, and most of them another account: what costs is to open and to close it."""
 WARM_S = 30.0
 API_S = 30.0
 """For one request: the API server is busy."""
@@ -162,6 +165,7 @@ def main() -> None:
     scenarios = (
         one_budget(options.sidecars, CALLS_PER_S),
         many_budgets(options.sidecars, 20, CALLS_PER_S),
+        users(USERS_SIDECARS, 10 * options.sidecars, USERS_CALLS_PER_S),
     )
     here = cluster.up(say)
     without_operator(here)
