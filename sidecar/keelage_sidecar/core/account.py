@@ -136,6 +136,12 @@ class Account:
     def usable(self, now_s: float) -> bool:
         return now_s < self.ends_s
 
+    def idle(self, now_s: float) -> bool:
+        """Whether a value's account is to be given up; not while the ledger is away: its lease may be needed yet."""
+        if not self.value or self.queued or now_s - self.used_s < VALUED_IDLE_S:
+            return False
+        return self.heard_s >= max(self.told_s, 0.0)
+
     @property
     def left(self) -> int:
         """Of the limit, by what was told of everybody's spending and what is spent or in flight here since."""

@@ -12,7 +12,6 @@ from keelage_sidecar.core.account import (
     ASK_AGAIN_S,
     HOPELESS_S,
     NEVER,
-    VALUED_IDLE_S,
     Account,
     Asked,
     Owner,
@@ -196,7 +195,7 @@ class Dialogue:
             return False
         if not account.usable(now) or self._portfolio.current.get(account.owner) is not account:
             return True
-        return bool(account.value) and not account.queued and now - account.used_s >= VALUED_IDLE_S
+        return account.idle(now)
 
     def _next_seq(self) -> int:
         if self.newest_seq >= self._seq_limit:

@@ -106,6 +106,29 @@ def test_a_value_with_a_call_in_flight_is_not_given_up() -> None:
     assert not told.final
 
 
+def test_a_value_keeps_its_lease_while_the_ledger_is_away_though_it_is_idle() -> None:
+    _, holder = new_holder()
+    open_accounts(holder, "alice")
+    give(holder, 100, 30.0)
+    for now in (45.1, 100.0, 160.0):
+        assert [each.final for each in holder.statements(now)] == [False]
+        holder.lost()
+    assert isinstance(holder.try_reserve(user("alice", 10), 200.0), Hold)
+
+
+def test_a_restarted_container_keeps_the_leases_of_values_until_the_ledger_answers() -> None:
+    buffer = bytearray(blank_journal("0123456789abcdef", b"boot of the node"))
+    holder = Holder(Journal(buffer, b"boot of the node"))
+    holder.obey((USER,))
+    open_accounts(holder, "alice")
+    again = Holder(Journal(bytearray(buffer), b"boot of the node"))
+    again.obey((USER,))
+    (told,) = again.statements(1.0)
+    assert (told.value, told.final) == ("alice", False)
+    again.lost()
+    assert isinstance(again.try_reserve(user("alice", 10), 1.0), Hold)
+
+
 def test_a_call_that_comes_while_its_value_is_given_up_is_served() -> None:
     _, holder = new_holder()
     open_accounts(holder, "alice")
