@@ -63,6 +63,8 @@ class Statement(msgspec.Struct, frozen=True):
     left: int = -1
     """Of a provider's limit: what the provider said to be left, less what this holder has reserved since; negative:
     nothing was said lately."""
+    queued: int = 0
+    """Of `want`, what all waiting requests need; the rest is for those that are expected."""
 
 
 class Right(msgspec.Struct, frozen=True):

@@ -168,10 +168,10 @@ def test_of_sixty_calls_at_once_twenty_pass_and_then_the_rate() -> None:
         fleet = Fleet(USERS, 3)
         await fleet.settle_in()
         began_s = now()
-        passed = await asyncio.gather(*(pod.call("alice") for pod in fleet.pods for _ in range(20)))
+        passed = await asyncio.gather(*(pod.call("alice", patience_s=0.5) for pod in fleet.pods for _ in range(20)))
         assert sum(passed) == 20
         assert fleet.denied == {DenialReason.RATE_LIMITED: 40}
-        assert now() - began_s < 1.5
+        assert now() - began_s < 0.3, "one exchange, and the call itself"
         again = await asyncio.gather(*(pod.call("bob") for pod in fleet.pods))
         assert all(again), "another user has a rate of its own"
         alice = fleet.providers["alice"]

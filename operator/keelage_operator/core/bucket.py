@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from keelage_api.account import RATE_WINDOW
 from keelage_api.proxy_config import Quota
 from keelage_api.sync import Right, Statement
-from keelage_operator.core.share import Asker, share
+from keelage_operator.core.share import pour
 
 ACTIVE_MS = 5_000
 """Twice the interval at which a sidecar speaks of what moves. Who did not for longer neither counts when it is shared
@@ -154,6 +154,13 @@ class Bucket:
             row.waiting = floor if holder not in hopeless and gifts.get(holder, 0) < floor else 0
             if not row.waiting:
                 row.since_ms = 0
+        if not self.quota.queue_wait_ms and self.level <= 0:
+            # Who got something for one call and has others waiting need not ask again for them.
+            hopeless |= {
+                holder
+                for holder, row in rows.items()
+                if asked[holder].queued > gifts.get(holder, 0) and idle <= min(idle, row.idle)
+            }
         tight = self._level < 0 or any(row.waiting > 0 for row in active)
         return {
             holder: self._right(statement, self.rows.get(holder), tight, holder in hopeless)
@@ -163,28 +170,42 @@ class Bucket:
     def _shared(
         self, asked: Mapping[str, Statement], rows: Mapping[str, Row], hopeless: set[str], active: int, now_ms: int
     ) -> dict[str, int]:
-        """Whole floors in the order of arrival: else many small calls would keep a big one waiting for ever."""
+        """First one waiting call of each holder, then what else waits, then what is expected.
+
+        In the order of arrival: else many small calls would keep a big one waiting for ever. For what is only
+        expected nobody takes more than an equal part of half of what is left, so that the others need not wait for it
+        to come back.
+        """
         free = max(0, self.level)
-        queue = [
+        absent = sorted(
             (row.since_ms, row.waiting)
             for holder, row in self.rows.items()
             if row.waiting and holder not in rows and now_ms - row.heard_ms <= WAITS_MS
-        ]
-        askers: list[Asker] = []
-        floors = 0
-        for holder, row in sorted(rows.items(), key=lambda item: (item[1].since_ms or now_ms, item[0])):
-            floor, since_ms = asked[holder].min_want, row.since_ms or now_ms
-            want = max(asked[holder].want, floor)
-            if not want or holder in hopeless:
+        )
+        kept = sum(waiting for _, waiting in absent)
+        taken = ahead = 0
+        gifts: dict[str, int] = {}
+        for since_ms, floor, holder in sorted(
+            (row.since_ms or now_ms, asked[holder].min_want, holder) for holder, row in rows.items()
+        ):
+            if holder in hopeless or not (floor or asked[holder].want):
                 continue
-            ahead = sum(waiting for since, waiting in queue if since < since_ms)
-            if ahead + floors + floor > free:
-                queue.append((since_ms, floor))
+            while absent and absent[0][0] < since_ms:
+                ahead += absent.pop(0)[1]
+            if ahead + taken + floor > free:
+                ahead += floor
+                kept += floor
             else:
-                askers.append(Asker(holder, want, floor, since_ms // 1000))
-                floors += floor
-        kept = sum(waiting for _, waiting in queue)
-        return share(max(floors, free - kept), askers, active)
+                gifts[holder] = floor
+                taken += floor
+        left = max(0, free - kept - taken)
+        for holder, more in pour(left, {each: max(0, asked[each].queued - gifts[each]) for each in gifts}).items():
+            gifts[holder] += more
+            left -= more
+        most = left // (2 * max(1, active))
+        for holder in gifts:
+            gifts[holder] += max(0, min(asked[holder].want - gifts[holder], most))
+        return gifts
 
     def _claimed(self, statement: Statement) -> Row:
         """A row for a holder that has none: it counts on what another leader granted, or this one before it fell

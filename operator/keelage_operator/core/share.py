@@ -6,7 +6,7 @@ up, and a part of one request's bound is of no use to anybody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -38,10 +38,15 @@ def share(free: int, askers: Sequence[Asker], active: int) -> dict[str, int]:
         if asker.floor <= left:
             given[asker.holder] = asker.floor
             left -= asker.floor
-    # Water-filling: in ascending order of what is missing, each may take an equal part of what is left.
-    order = sorted(given, key=lambda holder: (asks[holder] - given[holder], holder))
+    more = pour(left, {holder: asks[holder] - amount for holder, amount in given.items()})
+    return {holder: amount + more[holder] for holder, amount in given.items() if amount + more[holder]}
+
+
+def pour(free: int, asks: Mapping[str, int]) -> dict[str, int]:
+    """Max-min: in ascending order of what is asked for, each may take an equal part of what is left."""
+    given = {}
+    order = sorted(asks, key=lambda holder: (asks[holder], holder))
     for index, holder in enumerate(order):
-        part = min(asks[holder] - given[holder], left // (len(order) - index))
-        given[holder] += part
-        left -= part
-    return {holder: amount for holder, amount in given.items() if amount}
+        given[holder] = min(asks[holder], free // (len(order) - index))
+        free -= given[holder]
+    return given

@@ -113,10 +113,11 @@ class Dialogue:
             # Lowered before it is offered: from the moment it is sent the ledger may give it to somebody else.
             account.granted -= back
             self._journal.set_granted(account.slot, account.granted)
-        want = least = needed = 0
+        want = least = needed = queued = 0
         if hard:
             needed = self._first_in_need(account, now)
             least = max(0, needed - account.free) if needed else 0
+            queued = max(least, account.queued - account.free)
             want = max(least, account.queued + account.spare(now) - account.free)
             want = max(0, min(want, AMOUNT_MAX - account.granted))
         final = self._gives_up(account, now)
@@ -136,6 +137,7 @@ class Dialogue:
             keep=max(account.granted, account.spent + account.reserved),
             final=final,
             left=self._left(account, terms, now),
+            queued=min(queued, want),
         )
 
     def _gives_up(self, account: Account, now: float) -> bool:
@@ -168,13 +170,14 @@ class Dialogue:
         needed = self._queue.first_on(owner) if hard else 0
         before = self._portfolio.current.get(owner)
         spare = before.spare(now) if before is not None and hard else needed
+        queued = min(self._queue.amount_on(owner), AMOUNT_MAX) if hard else 0
         want = min(self._queue.amount_on(owner) + spare, AMOUNT_MAX)
         seq = self._next_seq()
         self._pending[seq] = Asked(owner, None, now, needed, final=False)
         if value and len(self._wanted) < ERRORS_MAX:
             # Asked until it is answered, though nobody waits any more: what was granted would else lie there unknown.
             self._wanted[owner] = None
-        return Statement(name, "", seq, want=want, min_want=needed, value=value)
+        return Statement(name, "", seq, want=want, min_want=needed, value=value, queued=queued)
 
     def _first_in_need(self, account: Account, now: float) -> int:
         """The longest waiting claim that does not fit; else the amount that was refused lately; else 0."""

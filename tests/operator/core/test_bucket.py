@@ -31,9 +31,10 @@ def word(
     final: bool = False,
     left: int = -1,
     window: str = "rate",
+    queued: int = 0,
 ) -> Statement:
     keep = max(granted, spent + reserved)
-    return Statement(NAME, window, seq, granted, spent, reserved, want, least, keep, final, left=left)
+    return Statement(NAME, window, seq, granted, spent, reserved, want, least, keep, final, left=left, queued=queued)
 
 
 def tell(bucket: Bucket, now_ms: int, **statements: Statement) -> dict[str, Right]:
@@ -52,6 +53,20 @@ def test_an_answer_names_everything_that_the_holder_must_know() -> None:
 
 def test_those_who_ask_together_get_shares_by_demand() -> None:
     assert granted(tell(bucket(), 0, a=word(1, want=40, least=1), b=word(1, want=3, least=1))) == {"a": 15, "b": 3}
+
+
+def test_calls_that_wait_come_before_calls_that_are_expected() -> None:
+    rights = tell(bucket(), 0, a=word(1, want=90, least=1, queued=50), b=word(1, want=90, least=1, queued=8))
+    assert granted(rights) == {"a": 50, "b": 8}
+    assert not any(right.exhausted for right in rights.values())
+
+
+def test_who_has_more_calls_waiting_than_there_is_hears_it_with_the_grant() -> None:
+    rights = tell(bucket(), 0, a=word(1, want=90, least=1, queued=50), b=word(1, want=90, least=1, queued=45))
+    assert granted(rights) == {"a": 30, "b": 30}
+    assert all(right.exhausted for right in rights.values())
+    (patient,) = tell(bucket(QUEUED), 0, a=word(1, want=90, least=1, queued=90)).values()
+    assert (patient.granted, patient.exhausted) == (60, False)
 
 
 def test_a_new_leader_begins_empty_and_fills_at_the_rate() -> None:

@@ -142,6 +142,14 @@ def test_the_first_wish_is_two_requests_not_the_limit() -> None:
     assert (wish.min_want, wish.want) == (10, 20)
 
 
+def test_a_wish_tells_what_waits_from_what_is_expected() -> None:
+    holder = leased(15)
+    for _ in range(3):
+        must_wait(holder.wait(month(20), 5.0, 0.0))
+    (wish,) = holder.statements(0.0)
+    assert (wish.min_want, wish.queued, wish.want) == (5, 45, 65)
+
+
 def test_a_request_waits_for_a_settlement_and_small_ones_may_pass() -> None:
     holder = leased(100)
     first = must_hold(holder.try_reserve(month(80), 0.0))
