@@ -14,17 +14,15 @@ from pathlib import Path
 from keelage_api.money import format_usd
 from keelage_api.proxy_config import Dialect, ProxyConfig
 from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.explain_limits import Limits, most
 from keelage_operator.local_folder import Folder
 from keelage_operator.local_mode import Objects, compile_folder, problems
-from keelage_sidecar.core.account import Account
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
-from keelage_sidecar.core.claim import NOTHING, DenialReason
-from keelage_sidecar.core.denial import explain
 from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
-from keelage_sidecar.shell.refusals import credential_missing, denied
+from keelage_sidecar.shell.refusals import credential_missing
 
 ANTHROPIC, CHAT, EMBEDDINGS = "/v1/messages", "/v1/chat/completions", "/v1/embeddings"
 REQUEST_ID = "explained"
@@ -80,16 +78,18 @@ def _explained(known: _Known, headers: Headers, body: bytes, path: str, guessed:
     plan = table.plan(facts)
     if isinstance(plan, Refusal):
         return [*lines, *_refused(plan, dialect)], False
-    lines += _rule(known.config, plan)
+    limits = Limits(table, known.budgets)
+    lines += [*_rule(known.config, plan), *limits.of_rule(plan, facts)]
     served = True
-    for number, candidate in enumerate(plan.candidates, 1):
-        told, refusal = _candidate(known, table, plan, facts, candidate)
+    for number in range(1, len(plan.candidates) + 1):
+        told, refusal = _candidate(known, limits, plan, number - 1, facts)
         lines += ["", f"{number}. {told[0]}", *(f"   {line}" for line in told[1:])]
         if refusal is not None:
             # A fallback is for providers that fail, not for calls that may not be made.
             lines += [f"   {line}" for line in _refused(refusal, dialect)]
             served = served and number > 1
-    return lines, served
+    above = [f"   {line}" for line in limits.thresholds(plan, facts)]
+    return ([*lines, "", "as budgets are used up:", *above] if above else lines), served
 
 
 def _path(headers: Headers, body: bytes) -> str:
@@ -124,9 +124,8 @@ def _rule(config: ProxyConfig, plan: Plan) -> list[str]:
     return lines
 
 
-def _candidate(
-    known: _Known, table: RoutingTable, plan: Plan, facts: Facts, candidate: Candidate
-) -> tuple[list[str], Refusal | None]:
+def _candidate(known: _Known, limits: Limits, plan: Plan, index: int, facts: Facts) -> tuple[list[str], Refusal | None]:
+    candidate = plan.candidates[index]
     backend = candidate.backend
     lines = [f"backend {backend.name} ({backend.endpoint}), model {candidate.model or '-'}"]
     bound = bound_of(facts, candidate, candidate.output_cap)
@@ -138,26 +137,23 @@ def _candidate(
         lines += _bound(facts, plan, candidate, bound)
     if backend.credential and backend.credential not in known.secrets:
         return lines, credential_missing(backend)
-    if not facts.endpoint.metered:
-        return [*lines, "budgets: none: the call is free"], None
-    claims = table.claims(candidate, plan.rule, facts, bound.charge if isinstance(bound, Bound) else NOTHING)
-    if not claims:
-        return [*lines, "budgets: none applies"], None
-    for claim in claims:
-        limit = known.budgets[claim.budget].limit
-        does = f"reserves {format_usd(claim.amount)}" if claim.hard else "counts what it costs (Observe)"
-        lines.append(f"budget {claim.budget}: {does} of {format_usd(limit)} USD")
-        if claim.hard and limit < claim.amount:
-            account = Account(0, claim.budget, "", told_limit=limit)
-            return lines, denied(explain(claim, DenialReason.BUDGET_TOO_SMALL, account, None, "", 0.0), 0.0)
-    return lines, None
+    lines += limits.of_backend(candidate, facts)
+    told, refusal = limits.of_budgets(plan, index, facts, bound)
+    return [*lines, *told], refusal
 
 
 def _bound(facts: Facts, plan: Plan, candidate: Candidate, bound: Bound) -> list[str]:
     """The amount, the tokens, and where each comes from."""
     price = candidate.price
-    if price is None:
+    if not facts.endpoint.metered:
         return ["bound: 0.00 USD: the call is free"]
+    window = price.context_window if price is not None else 0
+    tokens = [
+        f"  input: at most {bound.input_tokens} tokens: {_input_reason(facts, bound, window)}",
+        f"  output: at most {bound.output_tokens} tokens: {_output_reason(facts, plan, candidate, bound)}",
+    ]
+    if price is None:
+        return [f"bound: {most(bound)} for one attempt; the model has no price", *tokens]
     source = "the route's prices" if candidate.model in candidate.backend.prices else "the price book"
     rates = price.rates(bound.input_tokens)
     per_million = " and ".join(
@@ -165,9 +161,8 @@ def _bound(facts: Facts, plan: Plan, candidate: Candidate, bound: Bound) -> list
         for rate, what in ((rates.input, "input"), (rates.output, "output"))
     )
     return [
-        f"bound: at most {format_usd(bound.amount)} USD for one attempt",
-        f"  input: at most {bound.input_tokens} tokens: {_input_reason(facts, bound, price.context_window)}",
-        f"  output: at most {bound.output_tokens} tokens: {_output_reason(facts, plan, candidate, bound)}",
+        f"bound: {most(bound)} for one attempt",
+        *tokens,
         f"  price: {per_million} ({source}); input is reserved at the dearest way to bill it, cache writes included",
     ]
 

@@ -17,9 +17,10 @@ from keelage_api.v1alpha1.manifest import Malformed, Parsed, dump, parse
 from keelage_api.v1alpha1.metadata import LabelSelector, duration_ms
 
 MANIFESTS = Path(__file__).parents[1] / "cluster" / "manifests"
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = (*(ROOT / "examples").glob("*.yaml"), *(ROOT / "docs" / "examples").glob("*.yaml"))
 BAD = sorted((MANIFESTS / "bad").glob("*.yaml"))
-GOOD = sorted((*(MANIFESTS / "good").glob("*.yaml"), *EXAMPLES.glob("*.yaml")))
+GOOD = sorted((*(MANIFESTS / "good").glob("*.yaml"), *EXAMPLES))
 
 MODELS: dict[str, type[BaseModel]] = {"LLMRoute": LLMRoute, "LLMBudget": LLMBudget}
 

@@ -10,7 +10,8 @@ from tests.cluster.kube import KubectlFailed, Space
 pytestmark = pytest.mark.cluster
 
 FOLDER = Path(__file__).parent / "manifests"
-GOOD = sorted((FOLDER / "good").glob("*.yaml"))
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "examples"
+GOOD = sorted((*(FOLDER / "good").glob("*.yaml"), *DOCUMENTED.glob("*.yaml")))
 BAD = sorted((FOLDER / "bad").glob("*.yaml"))
 
 
