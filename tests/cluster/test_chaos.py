@@ -103,7 +103,7 @@ def settled(space: Space, bill: int) -> Mapping[str, Any] | None:
 
 def above(status: Mapping[str, Any], bill: int) -> int:
     """By how much more is counted than the provider bills, pico-dollars."""
-    figures = status["picodollars"]
+    figures = status["amounts"]
     return int(figures["spent"] + figures["forfeited"] - bill)
 
 
@@ -146,7 +146,7 @@ def test_whatever_is_killed_stopped_or_cut_off_the_bill_stays_below_the_limit_an
     bill = bill_of(provider)
     status = space.kube.until("all to be settled", lambda: settled(space, bill), 120)
 
-    figures, tally = status["picodollars"], crowd.tally
+    figures, tally = status["amounts"], crowd.tally
     counted = bill + above(status, bill)
     largest = max((refused.needed for refused in tally.exhausted), default=0)
     free = [free_at(refused.at_s, watcher.samples, limit_pico) for refused in tally.exhausted]

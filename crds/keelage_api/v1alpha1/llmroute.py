@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from keelage_api.proxy_config import OnClientDisconnect, Per, Provider
+from keelage_api.proxy_config import OnClientDisconnect, Provider
 from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
-from keelage_api.v1alpha1.llmbudget import TOKENS_MAX
 from keelage_api.v1alpha1.metadata import (
     Condition,
     Duration,
@@ -24,17 +23,9 @@ from keelage_api.v1alpha1.metadata import (
     Word,
     duration_ms,
 )
+from keelage_api.v1alpha1.rate import RATE_LIMITS_MAX, BackendLimits, RateLimit
 
 KIND = "LLMRoute"
-
-RATE_MAX = 1_000_000
-"""Requests in a minute or at one time: far above what providers sell."""
-RATE_TOKENS_MAX = 1_000_000_000
-"""Tokens in a minute, or in the window of a rate limit."""
-QUEUE_WAIT_MAX = "5m"
-RATE_WINDOW_MAX = "1h"
-RATE_LIMITS_MAX = 8
-"""Of one rule: each call reserves on all of them."""
 
 DEFAULT_ENDPOINTS = {
     Provider.ANTHROPIC: "https://api.anthropic.com",
@@ -82,45 +73,6 @@ class BackendTimeouts(Part):
     """Between two pieces of an answer."""
     request: Duration = "10m"
     """The whole call, retries not included."""
-
-
-@constrained(
-    Constraint["Queue"](
-        cel=f"duration(self.maxWait) <= duration('{QUEUE_WAIT_MAX}')",
-        message=f"maxWait must not be longer than {QUEUE_WAIT_MAX}: a call that waits holds a connection of the"
-        " application",
-        holds=lambda part: duration_ms(part.max_wait) <= duration_ms(QUEUE_WAIT_MAX),
-        field=".maxWait",
-    )
-)
-class Queue(Part):
-    """Where calls wait that do not fit a provider's limit now; then the tier's next model is tried."""
-
-    depth: Annotated[int, Field(ge=0, le=10_000)] = 100
-    """Calls that may wait, in each sidecar; 0: none."""
-    max_wait: Duration = "5s"
-    """For how long each may."""
-
-
-class BackendLimits(Part):
-    """What the provider allows, over all sidecars together: kept by keelage, so that it need not be refused there.
-
-    Each refills continuously, as the providers' own limits do; what is left out is not limited. What the provider says
-    to be left is believed where it is less.
-    """
-
-    requests_per_minute: Annotated[int, Field(ge=1, le=RATE_MAX)] | None = None
-    """Attempts."""
-    input_tokens_per_minute: Annotated[int, Field(ge=1, le=RATE_TOKENS_MAX)] | None = None
-    """Without those that are read from a prompt cache."""
-    output_tokens_per_minute: Annotated[int, Field(ge=1, le=RATE_TOKENS_MAX)] | None = None
-    """As they are generated."""
-    tokens_per_day: Annotated[int, Field(ge=1, le=TOKENS_MAX, json_schema_extra={"format": "int64"})] | None = None
-    """Input and output together, in any 24 hours."""
-    concurrent_requests: Annotated[int, Field(ge=1, le=RATE_MAX)] | None = None
-    """In flight at one time."""
-    queue: Queue = Queue()
-    """Where calls wait that do not fit now."""
 
 
 class PriceOverride(Part):
@@ -290,34 +242,6 @@ class Output(Part):
     clamp_at_least: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Where a budget cannot pay for a call's whole cap, the cap is lowered to what it can pay for, but never below
     this. Left out: such a call goes to the budget's Downgrade tier or is refused."""
-
-
-@constrained(
-    Constraint["RateLimit"](
-        cel="has(self.requests) != has(self.tokens)",
-        message="write either requests or tokens, as in {requests: 20, window: 60s}: a limit counts in one unit; for"
-        " both write two entries",
-        holds=lambda part: (part.requests is None) != (part.tokens is None),
-    ),
-    Constraint["RateLimit"](
-        cel=f"duration(self.window) >= duration('1s') && duration(self.window) <= duration('{RATE_WINDOW_MAX}')",
-        message=f"window must be from 1s to {RATE_WINDOW_MAX}: for longer ones use an LLMBudget with per",
-        holds=lambda part: 1_000 <= duration_ms(part.window) <= duration_ms(RATE_WINDOW_MAX),
-        field=".window",
-    ),
-)
-class RateLimit(Part):
-    """How many calls or tokens in how long, over all sidecars together. What is beyond is refused with 429 and
-    Retry-After."""
-
-    per: Per | None = None
-    """For each user, feature or pod of its own; left out: for all calls of the rule together."""
-    requests: Annotated[int, Field(ge=1, le=RATE_MAX)] | None = None
-    """Calls; attempts of one call count once."""
-    tokens: Annotated[int, Field(ge=1, le=RATE_TOKENS_MAX)] | None = None
-    """Input and output together, cached ones too."""
-    window: Duration = "60s"
-    """In which so much is refilled, continuously: 20 in 60s gives one call back every three seconds."""
 
 
 class RouteRule(Part):

@@ -97,6 +97,7 @@ ANNOUNCED: Mapping[tuple[str, ConditionStatus], EventType] = {
     ("Accepted", ConditionStatus.FALSE): EventType.WARNING,
     ("Accepted", ConditionStatus.TRUE): EventType.NORMAL,
     ("ResolvedRefs", ConditionStatus.FALSE): EventType.WARNING,
+    ("Reachable", ConditionStatus.FALSE): EventType.WARNING,
     ("Exhausted", ConditionStatus.TRUE): EventType.WARNING,
     ("Exhausted", ConditionStatus.FALSE): EventType.NORMAL,
 }

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from keelage_api.money import parse_usd
 from keelage_api.proxy_config import BudgetTerms, Downgrade, Per, Unit
-from keelage_api.v1alpha1.llmbudget import Do, Enforcement, Limit, LLMBudgetSpec, Overdraft
+from keelage_api.v1alpha1.limit import Limit, Overdraft
+from keelage_api.v1alpha1.llmbudget import Do, Enforcement, LLMBudgetSpec
 from keelage_api.v1alpha1.metadata import LabelSelector
 from keelage_api.window import Every
 from keelage_operator.core.shard import SHARDS

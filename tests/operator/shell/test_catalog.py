@@ -132,6 +132,13 @@ def test_checkpoints_are_what_statuses_say() -> None:
     assert catalog.checkpoints() == {"shop/month": Checkpoint("2026-11", 7)}
 
 
+def test_a_checkpoint_of_values_names_each_shard() -> None:
+    status = {"window": {"id": "2026-11.u"}, "amounts": {"committed": 7, "shards": [3, 0, 4]}}
+    catalog = catalog_with(seen(Kind.BUDGET, "user", {**budget(), "status": status}, version=1))
+
+    assert catalog.checkpoints() == {"shop/user": Checkpoint("2026-11.u", 7, (3, 0, 4))}
+
+
 def test_credentials_are_those_of_the_pods_routes() -> None:
     catalog = catalog_with(seen(Kind.ROUTE, "assistant", route(), version=1))
 

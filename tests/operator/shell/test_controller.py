@@ -334,3 +334,25 @@ async def test_a_status_that_the_schema_refuses_does_not_hold_up_the_others(monk
     await shop.run_once()
     assert shop.status("llmbudgets", "month")["state"] == "Active"
     assert shop.applier.status_refusals > 0
+
+
+async def test_a_threshold_is_posted_and_counted_once_by_whoever_wrote_the_status() -> None:
+    cluster, time = stocked(), VirtualTime()
+    warned = budget()
+    warned["spec"]["thresholds"] = [{"percent": 50}]  # type: ignore[index] # a spec is an object
+    cluster.add(f"{API}/llmbudgets/month", warned)
+    shop = Shop(cluster, time)
+    shop.accounts.spent["shop/month"] = "3"
+    shop.measures.budgets(lambda: shop.accounts.budgets, shop.accounts.figures)
+    await shop.run_once()
+    await time.advance(60)
+    await shop.run_once()
+
+    labels = {"namespace": "shop", "budget": "month", "percent": "50", "do": "Warn"}
+    assert shop.measures.registry.get_sample_value("keelage_budget_threshold_total", labels) == 1
+    assert shop.events().count(("month", "BudgetThreshold")) == 1
+
+    successor = Shop(cluster, time, shop.accounts)
+    successor.measures.budgets(lambda: shop.accounts.budgets, shop.accounts.figures)
+    await successor.run_once()
+    assert successor.measures.registry.get_sample_value("keelage_budget_threshold_total", labels) is None
