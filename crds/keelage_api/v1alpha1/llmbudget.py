@@ -242,7 +242,7 @@ class ValuesStatus(Observed):
     count: int = 0
     """Values that were heard of in this window."""
     exhausted: int = 0
-    """Those that have nothing left."""
+    """Those that have used 99% or more, overdraft included."""
     top: Annotated[tuple[ValueSpent, ...], Field(max_length=TOP_MAX)] = ()
     """Those that spent most, the greatest first."""
 

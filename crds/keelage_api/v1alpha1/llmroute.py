@@ -149,7 +149,8 @@ class Backend(Part):
     timeouts: BackendTimeouts = BackendTimeouts()
     """Limits for each step of a call."""
     limits: BackendLimits = BackendLimits()
-    """The provider's own limits for this key."""
+    """The provider's own limits for this key, over all sidecars. They refill continuously; what is left out is not
+    limited. Backends of other LLMRoutes count for themselves: where several use one key, divide its limits."""
     prices: Annotated[tuple[PriceOverride, ...], Field(max_length=64), ListMap("model")] = ()
     """Prices of models that the price book does not have, or has differently."""
 

@@ -180,8 +180,8 @@ def _exhausted(compiled: CompiledBudget, figures: LedgerFigures | None, exhauste
             "Exhausted",
             False,
             "ValuesExhausted",
-            f"{figures.values_exhausted} of {figures.values} values of {per} have nothing left until {resets}; the"
-            " others go on",
+            f"{figures.values_exhausted} of {figures.values} values of {per} have next to nothing left until"
+            f" {resets}; the others go on",
         )
     if not exhausted:
         return verdict("Exhausted", False, "WithinLimit", f"the window ends at {resets}")

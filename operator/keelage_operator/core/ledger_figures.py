@@ -14,6 +14,8 @@ from keelage_operator.core.ledger_row import SILENT_AFTER_S, Row, RowState
 
 TOP_MAX = 10
 """Names in a list of the greatest."""
+FULL = 99
+"""Percent of its cap with which a value counts as exhausted: the rest is seldom enough for one more call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class LedgerFigures:
     values: int = 0
     """Accounts that there are; 0: the limit holds for all calls together."""
     values_exhausted: int = 0
-    """Those of them that have nothing left, overdraft included."""
+    """Those of them that have next to nothing left, overdraft included."""
     top: tuple[tuple[str, int], ...] = ()
     """The values that spent most, with what they spent; at most TOP_MAX, the greatest first."""
     fullest: int = 0
@@ -156,7 +158,7 @@ def tally(record: LedgerRecord, bounds: Bounds) -> Tally:
         if value:
             values += 1
             each.append((value, counted))
-            exhausted += floor + used >= cap
+            exhausted += (floor + used) * 100 >= cap * FULL
             percent = (floor + used) * 100 // bounds.limit if bounds.limit > 0 else 100
             fullest = max(fullest, percent)
             highest[bisect_right(bounds.thresholds, percent)] += 1

@@ -132,7 +132,7 @@ def test_a_limit_of_each_user_shows_the_sum_and_the_fullest() -> None:
     assert condition(status, "Exhausted") == (
         "False",
         "ValuesExhausted",
-        f"1 of 3 values of User have nothing left until {ENDS}; the others go on",
+        f"1 of 3 values of User have next to nothing left until {ENDS}; the others go on",
     )
 
 

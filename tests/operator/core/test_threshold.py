@@ -12,7 +12,8 @@ from keelage_api.money import parse_usd
 from keelage_api.v1alpha1.llmbudget import Do, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_operator.core.budget_status import budget_status
-from keelage_operator.core.ledger_figures import LedgerFigures
+from keelage_operator.core.ledger import Account, LedgerRecord
+from keelage_operator.core.ledger_figures import Bounds, LedgerFigures, figures, tally
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.threshold import Passing, message, passings, reached
 
@@ -113,3 +114,18 @@ def test_the_text_about_values_names_how_many_and_the_greatest() -> None:
         "95% of 5.00 USD/User are used by 1 of 2 values, most by alice (100%) since 2026-11-01T00:00:00Z; calls use"
         " tier fast from here on; the window ends at 2026-12-01T00:00:00Z"
     )
+
+
+def test_values_are_counted_by_the_thresholds_that_they_have_reached() -> None:
+    accounts = {name: Account(settled=used) for name, used in (("a", 79), ("b", 80), ("c", 94), ("d", 95), ("e", 130))}
+    record = LedgerRecord(starts_at=NONE.window.starts_at, ends_at=NONE.window.ends_at, accounts=accounts)
+    bounds = Bounds(100, thresholds=(80, 95))
+    found = figures(NONE.window, bounds, [tally(record, bounds), tally(record, bounds)], now_s=0)
+    assert found.passed == {80: 8, 95: 4}
+    assert (found.values, found.values_exhausted, found.fullest) == (10, 2, 130)
+
+
+def test_a_value_with_less_than_a_hundredth_of_its_cap_left_counts_as_exhausted() -> None:
+    accounts = {"a": Account(settled=118, forfeited=1), "b": Account(settled=118), "": Account()}
+    record = LedgerRecord(starts_at=NONE.window.starts_at, ends_at=NONE.window.ends_at, accounts=accounts)
+    assert tally(record, Bounds(100, overdraft=20)).values_exhausted == 1
