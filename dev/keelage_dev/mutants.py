@@ -33,6 +33,8 @@ RESERVATION = "sidecar/keelage_sidecar/shell/reservation.py"
 ATTEMPT = "sidecar/keelage_sidecar/shell/attempt.py"
 
 OF_LEDGER = ("tests/operator/core/test_ledger.py",)
+OF_VALUES = ("tests/operator/core/test_ledger_values.py",)
+OF_SHARDS = ("tests/operator/shell/test_ledger_shards.py",)
 OF_PAGE = ("tests/operator/shell/test_ledger_book.py",)
 OF_HOLDER = ("tests/sidecar/core/test_holder.py",)
 OF_JOURNAL = ("tests/sidecar/core/test_journal_format.py",)
@@ -129,6 +131,55 @@ MUTANTS = (
         "        if not promised and not self.declare(",
         "        if False and not self.declare(",
         OF_WILL + OF_HOLDER,
+    ),
+    Mutant(
+        "a late word about a row that was folded is void",
+        LEDGER,
+        "if not self._void(account, heard) and not self._refused(account, heard)]",
+        "if not self._refused(account, heard)]",
+        OF_VALUES,
+    ),
+    Mutant(
+        "a goodbye that is said again is counted once",
+        LEDGER,
+        "            account = self._returned(account, heard)\n",
+        "            pass\n",
+        OF_VALUES,
+    ),
+    Mutant(
+        "a row that comes back leaves the sum it was folded into",
+        LEDGER,
+        "return replace(account, settled=account.settled - back, rows=rows)",
+        "return replace(account, rows=rows)",
+        OF_VALUES,
+    ),
+    Mutant(
+        "a shard that was lost counts in each of its accounts",
+        LEDGER,
+        "Around(self._record.floor, learning)",
+        "Around(0, learning)",
+        OF_VALUES + OF_SHARDS,
+    ),
+    Mutant(
+        "an account of a value is stored before its holder has one",
+        LEDGER,
+        "any(holder not in rows for holder in answered.account.rows)",
+        "False",
+        OF_VALUES,
+    ),
+    Mutant(
+        "a lowered limit is recalled",
+        LEDGER_ACCOUNT,
+        "(row.waiting > 0 or (free < 0 and row.idle > 0))",
+        "row.waiting > 0",
+        OF_VALUES,
+    ),
+    Mutant(
+        "a ledger counts one unit for one kind of value",
+        "operator/keelage_operator/core/shard.py",
+        "    return f\"{calendar_id}{counted}{f'.{letters}' if letters else ''}\"\n",
+        "    return calendar_id\n",
+        OF_SHARDS,
     ),
     Mutant(
         "a request gets its floor or nothing",

@@ -321,7 +321,9 @@ class LedgerBook:
             self._attribution.keep_only({name: self._window(terms).id for name, terms in self._budgets.items()})
             reload = self._clock() >= reload_s
             reload_s = self._clock() + RELOAD_S if reload else reload_s
-            await asyncio.gather(*(self._tidied(page, reload, slots) for page in list(self._pages.values())))
+            # Chosen first: of a thousand budgets with 32 ledgers each most need nothing.
+            untidy = [page for page in self._pages.values() if page.to_flush(reload) or self._is_over(page)]
+            await asyncio.gather(*(self._tidied(page, reload, slots) for page in untidy))
 
     async def _tidied(self, page: LedgerPage, reload: bool, slots: asyncio.Semaphore) -> None:
         async with slots:
@@ -338,10 +340,15 @@ class LedgerBook:
                 LOG.exception("ledger %s cannot be tidied", page.key)
 
     async def _drop(self, key: LedgerKey, page: LedgerPage) -> None:
-        record, version = page.record, page.version
-        if record is not None and version is not None and record.ends_at + KEPT < self._wall() and closed(record):
+        version = page.version
+        if version is not None and self._is_over(page):
             await self._store.delete(key, version)
             self._pages.pop(key, None)
+
+    def _is_over(self, page: LedgerPage) -> bool:
+        """Whether nobody can spend under it any more, and it was kept for long enough."""
+        record = page.record
+        return record is not None and record.ends_at + KEPT < self._wall() and closed(record)
 
     # What a page asks of the book
 

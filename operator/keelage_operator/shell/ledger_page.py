@@ -134,9 +134,12 @@ class LedgerPage:
 
         LedgerUnavailable.
         """
-        later = self._dirty and asyncio.get_running_loop().time() >= self._wrote_s + LATER * self._pace_s()
-        if (later or self._doubtful or (reload and self.record is None)) and self._task is None:
+        if self.to_flush(reload):
             await self._ask(None, None)
+
+    def to_flush(self, reload: bool = False) -> bool:
+        later = self._dirty and asyncio.get_running_loop().time() >= self._wrote_s + LATER * self._pace_s()
+        return (later or self._doubtful or (reload and self.record is None)) and self._task is None
 
     def tally(self, bounds: Bounds) -> Tally | None:
         """The sums over the record; None where it is not known. Added up once for each record."""
