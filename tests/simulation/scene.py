@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from keelage_api.proxy_config import Per, Unit
 from keelage_api.window import Every
 from keelage_operator.core.terms import BudgetInForce
+from keelage_sidecar.shell.reservation import BUDGET_WAIT_S
 
 PODS_MAX = 6
 BOUND_MAX = 150
 """The largest request: pico-dollars, and tokens too."""
 RATIOS = (20, 50, 100, 200)
 """Of calm worlds: the limit is so many of the largest requests for each sidecar."""
-LASTS_S = 900
+LASTS_S = 3600
 """In a world that loses a node, the limit would pay for so many seconds of its calls at least."""
 
 
@@ -81,8 +82,8 @@ def _calm(chance: random.Random) -> Scene:
         Kind.CALM,
         (budget("hour", pods * ratio * BOUND_MAX),),
         pods,
-        pauses_s=(0.05, 0.1),
-        patience_s=(5.0, 5.0),
+        pauses_s=(0.1, 0.2, 0.4),
+        patience_s=(BUDGET_WAIT_S, BUDGET_WAIT_S),
         users=1,
         ratio=ratio,
     )
@@ -91,7 +92,14 @@ def _calm(chance: random.Random) -> Scene:
 def _node_lost(chance: random.Random) -> Scene:
     pods, pause_s = chance.randint(1, 5), chance.choice([0.1, 0.3])
     limit = int(pods * LASTS_S / pause_s * BOUND_MAX / 4)  # a call costs a quarter of the largest, on average
-    return Scene(Kind.NODE_LOST, (budget("hour", limit),), pods, pauses_s=(pause_s,), patience_s=(5.0, 5.0), users=1)
+    return Scene(
+        Kind.NODE_LOST,
+        (budget("hour", limit),),
+        pods,
+        pauses_s=(pause_s,),
+        patience_s=(BUDGET_WAIT_S, BUDGET_WAIT_S),
+        users=1,
+    )
 
 
 def _faulty(chance: random.Random) -> Scene:

@@ -11,6 +11,10 @@ from keelage_api.proxy_config import Unit
 
 HORIZON_S = 15.0
 """A lease covers the spending of this long: a few times the interval between statements."""
+LEASE_MIN_S = 8.0
+"""What is free covers so long even where that is more than a LEASE_PARTS-th of the limit."""
+LEASE_PARTS = 200
+"""No more than half a percent of the limit is free at one sidecar, so that little is lost with a node."""
 PERIOD_S = 30.0
 """Peaks are remembered for one to two periods."""
 IDLE_S = 600.0
@@ -106,6 +110,7 @@ class Account:
     used_s: float = NEVER
     rate: float = 0.0
     """Spending per second, smoothed over ten."""
+    _began_s: float = NEVER
     _rated_s: float = NEVER
     _rated_spent: int = 0
     owner: Owner = field(init=False)
@@ -164,10 +169,11 @@ class Account:
         """Bring the rate and the peaks up to date; once per statement."""
         elapsed = now_s - self._rated_s
         if self._rated_s == NEVER:
-            self._rated_s, self._rated_spent = now_s, self.spent
+            self._began_s, self._rated_s, self._rated_spent = now_s, now_s, self.spent
         elif elapsed > 0.1:
             sample = (self.spent - self._rated_spent) / elapsed
-            self.rate += (sample - self.rate) * elapsed / (elapsed + 10.0)
+            # In the beginning the mean of all so far: a rate that rises from zero would ask for too little.
+            self.rate += (sample - self.rate) * elapsed / (elapsed + min(10.0, self._rated_s - self._began_s))
             self._rated_s, self._rated_spent = now_s, self.spent
         self.largest.turn(now_s)
         self.busiest.turn(now_s)
@@ -191,7 +197,10 @@ class Account:
         largest = self.largest.value
         if idle_s > PERIOD_S:
             return largest
-        return max(int(self.rate * self.horizon_s), largest * (self.busiest.value + 1))
+        wish = max(int(self.rate * self.horizon_s), largest * (self.busiest.value + 1))
+        if self.told_limit <= 0 or self.is_rate:
+            return wish
+        return min(wish, max(self.told_limit // LEASE_PARTS, int(self.rate * LEASE_MIN_S), 2 * largest))
 
     def speak_by(self, spoke_s: float, now_s: float) -> float:
         """When the ledger should hear of this account again, if it was told of it last at `spoke_s`."""
@@ -203,17 +212,22 @@ class Account:
             return min(self.ends_s, spoke_s + ASK_AGAIN_S)
         return self.ends_s
 
-    def to_give_back(self, now_s: float) -> int:
+    def to_give_back(self, needed: int, now_s: float) -> int:
         """What is free and not needed; with slack, so that a lease does not breathe with each call.
+
+        `needed`: a call of that amount waits here or was refused; 0: none. While money is short, what does not
+        suffice for it goes back too: the fragments of all together may suffice for whoever has waited longest.
 
         Nothing while the last statement is not answered: what was offered is gone, and while the ledger is
         away there is nobody to get it back from.
         """
         if self.heard_s < max(self.told_s, 0.0):
             return 0
-        needed = self.queued + self.spare(now_s)
-        surplus = self.free - needed
-        return surplus if surplus > 0 and (self.tight or surplus > needed) else 0
+        if self.tight and needed > self.free:
+            return max(0, self.free)
+        kept = self.queued + self.spare(now_s)
+        surplus = self.free - kept
+        return surplus if surplus > 0 and (self.tight or surplus > kept) else 0
 
 
 @dataclass(frozen=True, slots=True)

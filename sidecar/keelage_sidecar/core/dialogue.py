@@ -108,14 +108,14 @@ class Dialogue:
         past = self.leaving or self._past(account, now)
         terms = self._portfolio.terms.get(account.budget)
         hard = not past and terms is not None and terms.hard
-        back = account.to_give_back(now) if hard else max(0, account.free)
+        needed = self._first_in_need(account, now) if hard else 0
+        back = account.to_give_back(needed, now) if hard else max(0, account.free)
         if back:
             # Lowered before it is offered: from the moment it is sent the ledger may give it to somebody else.
             account.granted -= back
             self._journal.set_granted(account.slot, account.granted)
-        want = least = needed = queued = 0
+        want = least = queued = 0
         if hard:
-            needed = self._first_in_need(account, now)
             least = max(0, needed - account.free) if needed else 0
             queued = max(least, account.queued - account.free)
             want = max(least, account.queued + account.spare(now) - account.free)
