@@ -157,6 +157,19 @@ def test_an_interrupted_settlement_goes_before_the_open_holds() -> None:
     assert spent_in(buffer) == {("shop/month", "2026-11"): 153}
 
 
+@pytest.mark.parametrize("stores", range(4))
+def test_a_reservation_that_is_interrupted_counts_nothing_of_the_slots_last_hold(stores: int) -> None:
+    buffer, journal = open_blank()
+    dear, cheap = journal.open_account("shop/month", "2026-11"), journal.open_account("shop/day", "2026-11-21")
+    assert dear is not None
+    assert cheap is not None
+    journal.settle(journal.reserve(dear, 900), dear, 900)
+    cut(journal, stores)
+    with suppress(Killed):
+        journal.reserve(cheap, 7)
+    assert spent_in(buffer)["shop/day", "2026-11-21"] == (7 if stores == 3 else 0)
+
+
 ACCOUNT_NAMES = [("shop/month", "2026-11"), ("shop/day", "2026-11-21")]
 Step = tuple[str, int, int]
 STEPS = st.lists(
