@@ -202,7 +202,7 @@ class Bucket:
         for holder, more in pour(left, {each: max(0, asked[each].queued - gifts[each]) for each in gifts}).items():
             gifts[holder] += more
             left -= more
-        most = left // (2 * max(1, active))
+        most = left // (2 * max(1, active, len(gifts)))
         for holder in gifts:
             gifts[holder] += max(0, min(asked[holder].want - gifts[holder], most))
         return gifts

@@ -47,6 +47,8 @@ class QuotaFigures:
     """Statements that were told that a call does not fit now."""
     values: int = 0
     """Buckets that are not full, or leased from."""
+    held: int = 0
+    """Leased and not used, as far as is known."""
 
 
 @dataclass(slots=True)
@@ -173,8 +175,14 @@ class QuotaBook:
         """By quota in force; empty if this replica does not lead."""
         if not self._leading:
             return {}
-        values = Counter(name for name, _ in self._buckets)
-        return {name: replace(self._figures.get(name, QuotaFigures()), values=values[name]) for name in self._quotas}
+        values, held = Counter[str](), Counter[str]()
+        for (name, _), bucket in self._buckets.items():
+            values[name] += 1
+            held[name] += bucket.leased
+        return {
+            name: replace(self._figures.get(name, QuotaFigures()), values=values[name], held=held[name])
+            for name in self._quotas
+        }
 
     def _hear(self, uid: str, holder: str, statement: Statement, gathering: _Gathering, now_ms: int) -> bool:
         key = statement.budget, statement.value

@@ -26,9 +26,13 @@ class QuotaMeasures(Collector):
         values = GaugeMetricFamily(
             "keelage_quota_values", "Values of `per` that have used the quota within its window.", labels=labels
         )
+        held = GaugeMetricFamily(
+            "keelage_quota_held", "Leased and not used, as far as is known, in the quota's unit.", labels=labels
+        )
         for name, found in self._figures().items():
             label = [*name.split("/", 1)]
             leased.add_metric(label, found.leased)
             refused.add_metric(label, found.refusals)
             values.add_metric(label, found.values)
-        yield from (leased, refused, values)
+            held.add_metric(label, found.held)
+        yield from (leased, refused, values, held)

@@ -61,6 +61,15 @@ def test_calls_that_wait_come_before_calls_that_are_expected() -> None:
     assert not any(right.exhausted for right in rights.values())
 
 
+def test_a_leader_that_stood_still_between_hearing_and_granting_grants_no_more_than_there_is() -> None:
+    it = bucket()
+    asked = {holder: word(1, want=40) for holder in ("a", "b", "c")}
+    for holder, statement in asked.items():
+        it.hear(holder, statement, 0)
+    assert sum(granted(it.grant(asked, 60_000)).values()) <= 30
+    assert it.level + it.leased == 60
+
+
 def test_who_has_more_calls_waiting_than_there_is_hears_it_with_the_grant() -> None:
     rights = tell(bucket(), 0, a=word(1, want=90, least=1, queued=50), b=word(1, want=90, least=1, queued=45))
     assert granted(rights) == {"a": 30, "b": 30}
@@ -375,7 +384,17 @@ class World:
             return []
         if not self.bucket.hear(it.name, statement, self.now_ms):
             return []
-        return list(self.bucket.grant({it.name: statement}, self.now_ms).values())
+        asked = {it.name: statement}
+        if self.chance.random() < 0.2:  # another one with it, and the leader stands still before it answers
+            other = self.chance.choice(self.sidecars)
+            if other is not it and other.open:
+                told = other.say(self.chance.choice([0, 5, 60]), 0, final=False)
+                if self.bucket.hear(other.name, told, self.now_ms):
+                    asked[other.name] = told
+            self.pass_time(self.chance.choice([30, 10_000]))
+        rights = self.bucket.grant(asked, self.now_ms)
+        self.answers += [(each, rights[each.name]) for each in self.sidecars if each is not it and each.name in rights]
+        return [rights[it.name]]
 
     def answer(self, _: Sidecar) -> None:
         if self.answers:

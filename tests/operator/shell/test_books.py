@@ -127,6 +127,7 @@ def test_metrics_name_the_quotas_and_no_values() -> None:
         assert f"keelage_quota_leased_total{label} 5.0\n" in told
         assert f"keelage_quota_refusals_total{label} 0.0\n" in told
         assert f"keelage_quota_values{label} 1.0\n" in told
+        assert f"keelage_quota_held{label} 5.0\n" in told
         await leader.books.stop_leading()
 
     on_virtual_time(scene())

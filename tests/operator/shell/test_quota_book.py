@@ -260,6 +260,6 @@ def test_figures_count_grants_and_refusals_by_quota() -> None:
         book = leading()
         await tell(book, word(1, 5), word(2, 3, "bob"))
         await tell(book, word(3, 40, granted=5, spent=20))
-        assert book.figures() == {USERS.name: QuotaFigures(8, 1, values=2), BACKEND.name: QuotaFigures()}
+        assert book.figures() == {USERS.name: QuotaFigures(8, 1, values=2, held=3), BACKEND.name: QuotaFigures()}
 
     on_virtual_time(scene())
