@@ -12,6 +12,8 @@ from tests.simulation.world import simulate
 
 CHUNK = 10
 """Worlds that a process lives through at once."""
+TOLD = 1000
+"""Worlds between two lines of figures."""
 
 
 def live(seeds: range) -> Tally | str:
@@ -36,6 +38,8 @@ def main(worlds: int, seed: int) -> int:
                 pool.shutdown(cancel_futures=True)
                 return 1
             total.add(outcome)
+            if total.worlds % TOLD == 0 and total.worlds < worlds:
+                print(f"seed {seed}, {total.line()}", flush=True)
     print(f"seed {seed}, {total.line()}")
     return 0 if total.overrun == 0 else 1
 

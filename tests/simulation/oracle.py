@@ -6,6 +6,8 @@ For every hard budget, window and value:
   what was billed;
 - I2: at each holder spent + reserved <= granted <= what the stored ledger holds for it;
 - the provider's bill is within the cap.
+
+For every rate: in any stretch of time no more than the limit and what refilled is used, over all sidecars.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from collections.abc import Callable, Iterable
 from tests.simulation.store import FailingStore
 from tests.simulation.virtual_time import running
 
+from keelage_api.proxy_config import Quota, Unit
 from keelage_operator.core.ledger import LedgerRecord
 from keelage_operator.core.shard import home_of
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.ledger_store import LedgerKey
+from keelage_sidecar.core.claim import Claim
 from keelage_sidecar.core.holder import Holder
 
 Place = tuple[str, str, str]
 """Budget, window, value."""
+ROUNDED = 1e-6
 LATE_S = 2.0
 """A grant that was computed under a cap may be stored so long after another one came into force."""
 
@@ -55,6 +60,32 @@ class Caps:
         return found
 
 
+class Rates:
+    """What of each quota and value is used, against a bucket that nobody leases from."""
+
+    def __init__(self, quotas: Iterable[Quota]) -> None:
+        self._quotas = {quota.name: quota for quota in quotas}
+        self._levels: dict[tuple[str, str], tuple[float, float]] = {}
+        """The level, and when it was that."""
+        self._flying: Counter[tuple[str, str]] = Counter()
+
+    def begins(self, name: str, value: str, amount: int) -> str:
+        """A call got its hold; what is wrong with it, empty: nothing."""
+        quota, key = self._quotas[name], (name, value)
+        if quota.unit is Unit.CONCURRENT:
+            self._flying[key] += amount
+            return f"{self._flying[key]} at a time under {quota}" if self._flying[key] > quota.limit else ""
+        now_s = running().true_s
+        level, then_s = self._levels.get(key, (float(quota.limit), now_s))
+        level = min(float(quota.limit), level + (now_s - then_s) * quota.limit * 1000 / quota.window_ms) - amount
+        self._levels[key] = (level, now_s)
+        return f"{-level:.2f} too many under {quota} for {value!r}" if level < -ROUNDED else ""
+
+    def ends(self, name: str, value: str, amount: int) -> None:
+        if self._quotas[name].unit is Unit.CONCURRENT:
+            self._flying[(name, value)] -= amount
+
+
 class Oracle:
     def __init__(self, budgets: Iterable[BudgetInForce], deletes: bool) -> None:
         """`deletes`: ledgers vanish in this world, so that a holder may count on what no ledger holds."""
@@ -62,6 +93,7 @@ class Oracle:
         self._deletes = deletes
         self._seen: dict[Place, object] = {}
         self.caps = Caps()
+        self.rates = Rates(())
         self.billed: Counter[Place] = Counter()
         self.writes = 0
         self.failures: list[BaseException] = []
@@ -111,6 +143,12 @@ class Oracle:
         for place in places:
             if place[0] in self._hard:
                 self._check(uid, holder, place)
+
+    def begins(self, claims: Iterable[Claim]) -> None:
+        """A call got its hold on these rates."""
+        for claim in claims:
+            wrong = self.rates.begins(claim.budget, claim.value, claim.amount)
+            self._require(not wrong, wrong)
 
     def bill(self, place: Place, cost: int) -> None:
         """The provider bills a call."""

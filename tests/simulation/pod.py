@@ -8,17 +8,19 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec.structs import replace
 from tests.simulation.oracle import Oracle, Place
-from tests.simulation.scene import BOUND_MAX, Scene
+from tests.simulation.scene import BOUND_MAX, Scene, lull
 from tests.simulation.virtual_time import Process, running
 
-from keelage_api.account import account_value
-from keelage_api.proxy_config import Per, Unit
+from keelage_api.account import account_value, is_quota
+from keelage_api.proxy_config import Per, Quota, Unit
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
+from keelage_operator.shell.quota_book import QuotaBook
 from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
@@ -57,6 +59,7 @@ class Surroundings(Protocol):
     oracle: Oracle
     random: random.Random
     books: list[LedgerBook]
+    quotas: list[QuotaBook]
     wills: WillKeys
 
     def unlucky(self, chance: float) -> bool: ...
@@ -73,6 +76,7 @@ class Flight:
     """A call at the provider, which bills it when it ends, whatever has become of the pod."""
 
     payers: tuple[tuple[Place, int], ...]
+    rates: tuple[Claim, ...]
     oracle: Oracle
     billed: bool = False
 
@@ -81,6 +85,8 @@ class Flight:
             self.billed = True
             for place, cost in self.payers:
                 self.oracle.bill(place, cost)
+            for claim in self.rates:
+                self.oracle.rates.ends(claim.budget, claim.value, claim.amount)
 
 
 class Pod:
@@ -115,7 +121,7 @@ class Pod:
         self._message = Message(self.world)
         self.holder = Holder(Journal(buffer, self._boot), self._message)
         self.keeper = LeaseKeeper(self.holder, self, running().time)
-        self.keeper.obey(tuple(each.terms for each in self.world.scene.budgets))
+        self.keeper.obey(tuple(each.terms for each in self.world.scene.budgets), self.world.scene.quotas)
         self._spawn(self.keeper.run())
         self._spawn(self._work())
 
@@ -165,7 +171,7 @@ class Pod:
     async def _work(self) -> None:
         chance = self.world.random
         while True:
-            await asyncio.sleep(chance.expovariate(1 / self._pause_s))
+            await asyncio.sleep(chance.expovariate(1 / self._pause_s) + lull(self.world.scene, running().true_s))
             if self.quiet:
                 return
             self._calls += 1
@@ -182,7 +188,8 @@ class Pod:
         world, chance, clock = self.world, self.world.random, running().time
         budgets = chance.sample(world.scene.budgets, chance.randint(1, len(world.scene.budgets)))
         parts = {Per.USER: f"user-{int(chance.random() ** 2 * world.scene.users)}", Per.POD: self.identity.name}
-        claims = tuple(claim_on(each, parts, bound, bound_tokens) for each in budgets)
+        rates = tuple(rate_on(each, parts) for each in world.scene.quotas)
+        claims = tuple(claim_on(each, parts, bound, bound_tokens) for each in budgets) + rates
         began_s = clock()
         hold = await self.keeper.reserve(claims, chance.uniform(*world.scene.patience_s))
         world.answered(hold, clock() - began_s)
@@ -192,8 +199,11 @@ class Pod:
         charge = Charge(picodollars=int(bound * share), tokens=int(bound_tokens * share), requests=1)
         # An observed budget that no window is known of yet does not count the call.
         units = {claim.budget: claim.unit for claim in claims}
-        payers = tuple((place, charge.of(units[place[0]])) for place in self.holder.payers(hold))
-        flight = Flight(payers, world.oracle)
+        payers = tuple(
+            (place, charge.of(units[place[0]])) for place in self.holder.payers(hold) if not is_quota(place[0])
+        )
+        flight = Flight(payers, rates, world.oracle)
+        world.oracle.begins(rates)
         self._flights.add(flight)
         world.oracle.held(self.identity.uid, self.holder, [place for place, _ in payers])
         lasts_s = chance.expovariate(1.0) if chance.random() >= world.scene.batches else chance.uniform(3.0, 20.0)
@@ -244,14 +254,23 @@ class Pod:
     async def _deliver(self, request: SyncRequest) -> SyncReply:
         if not self.world.exists(self):
             raise LedgerUnreachable("the token of a deleted pod is refused")
-        leading = [book for book in self.world.books if book.leading]
+        leading = [number for number, book in enumerate(self.world.books) if book.leading]
         if not leading:
             raise LedgerUnreachable("nobody leads")
+        ledgers = tuple(each for each in request.statements if not is_quota(each.budget))
+        rates = tuple(each for each in request.statements if is_quota(each.budget))
+        number = self.world.random.choice(leading)
         try:
-            rights = await self.world.random.choice(leading).sync(self.identity, request)
+            rights = await self.world.books[number].sync(self.identity, replace(request, statements=ledgers))
+            if rates:
+                rights += await self.world.quotas[number].sync(self.identity, request.incarnation, rates)
         except LedgerUnavailable as error:
             raise LedgerUnreachable(str(error)) from error
         return SyncReply(rights, will_key=self.world.wills.key_of(f"{self.identity.uid}.{request.incarnation}"))
+
+
+def rate_on(quota: Quota, parts: Mapping[Per, str]) -> Claim:
+    return Claim(quota.name, 1, True, account_value(parts[per] for per in quota.per), quota.unit, quota=True)
 
 
 def claim_on(terms: BudgetInForce, parts: Mapping[Per, str], bound: int, bound_tokens: int) -> Claim:

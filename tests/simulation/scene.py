@@ -6,9 +6,10 @@ import enum
 import random
 from dataclasses import dataclass
 
-from keelage_api.proxy_config import Per, Unit
+from keelage_api.proxy_config import Per, Quota, Unit
 from keelage_api.window import Every
 from keelage_operator.core.terms import BudgetInForce
+from keelage_sidecar.core.account import VALUED_IDLE_S
 from keelage_sidecar.shell.reservation import BUDGET_WAIT_S
 
 PODS_MAX = 6
@@ -27,6 +28,9 @@ class Kind(enum.StrEnum):
     """Nothing goes wrong, until the first call is refused: shows how much of a limit can be used."""
     NODE_LOST = "node lost"
     """Nothing goes wrong but that one node ends without a word: shows what is forfeited then."""
+    RATES = "rates"
+    """Rates beside a budget, with everything going wrong but leaders that do not answer: then each sidecar keeps a
+    rate for itself, and nothing is promised over all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,13 @@ class Scene:
     """Of a calm world: one of RATIOS."""
     life_s: float = 0.0
     """Of a faulty world."""
+    lull_s: tuple[float, float] = (0.0, 0.0)
+    """Nobody calls and nothing goes wrong between these: accounts of values are given up meanwhile."""
     drift: float = 0.0
     """A pod's clock runs by so much faster or slower at most."""
     batches: float = 0.0
     """Chance that a call lasts like a batch."""
+    quotas: tuple[Quota, ...] = ()
     events: tuple[str, ...] = ()
     """What happens in a faulty world, by chance; one that stands here twice happens twice as often."""
 
@@ -65,13 +72,20 @@ def budget(
     return BudgetInForce(f"shop/{name}", "u", limit, every, "UTC", hard, unit=unit, per=per, overdraft=overdraft)
 
 
+def lull(scene: Scene, now_s: float) -> float:
+    """For how long nothing happens yet."""
+    return scene.lull_s[1] - now_s if scene.lull_s[0] <= now_s < scene.lull_s[1] else 0.0
+
+
 def draw(chance: random.Random) -> Scene:
-    kind = chance.choices(list(Kind), weights=(86, 10, 4))[0]
+    kind = chance.choices(list(Kind), weights=(80, 10, 4, 6))[0]
     match kind:
         case Kind.CALM:
             return _calm(chance)
         case Kind.NODE_LOST:
             return _node_lost(chance)
+        case Kind.RATES:
+            return _rates(chance)
         case Kind.FAULTY:
             return _faulty(chance)
 
@@ -102,6 +116,24 @@ def _node_lost(chance: random.Random) -> Scene:
     )
 
 
+def _rates(chance: random.Random) -> Scene:
+    route, per = "shop/assistant", chance.choice([(), (Per.USER,)])
+    calls = Quota("shop/rate:assistant/all:0", Unit.REQUESTS, chance.choice([5, 20]), 4_000, route, "all", per=per)
+    lanes = Quota("shop/limit:assistant/anthropic:concurrentRequests", Unit.CONCURRENT, 6, 0, route)
+    return Scene(
+        Kind.RATES,
+        (budget("hour", 100_000),),
+        chance.randint(1, 5),
+        pauses_s=(0.1, 0.3, 1.0),
+        patience_s=(0.0, 3.0),
+        users=2,
+        life_s=15.0,
+        drift=chance.choice([0.0, 0.01]),
+        quotas=(calls, lanes) if chance.random() < 0.5 else (calls,),
+        events=("crash", "journal", "gone", "leaves", "pod", "leader", "leader"),
+    )
+
+
 def _faulty(chance: random.Random) -> Scene:
     limit = chance.choice([300, 1000, 5000])
     others = [
@@ -116,6 +148,7 @@ def _faulty(chance: random.Random) -> Scene:
     # Ledgers are deleted in worlds whose window stays, since a status tells of the current one only.
     special = ("delete",) if deletes else ("roll", "back")
     usual = ("crash", "crash", "journal", "gone", "leaves", "pod", "leader", "two", "none", "limit", "stop")
+    calls_pause = chance.random() < 0.04
     return Scene(
         Kind.FAULTY,
         (budget("hour", limit), *(each for each in others if chance.random() < 0.3)),
@@ -123,7 +156,8 @@ def _faulty(chance: random.Random) -> Scene:
         pauses_s=(0.1, 0.3, 1.0),
         patience_s=(0.0, 3.0),
         users=chance.choice([2, 10, 100]),
-        life_s=10.0,
+        life_s=85.0 if calls_pause else 10.0,
+        lull_s=(6.0, 6.0 + VALUED_IDLE_S + 10.0) if calls_pause else (0.0, 0.0),
         drift=chance.choice([0.0, 0.0, 0.05]),
         batches=chance.choice([0.0, 0.0, 0.1]),
         events=usual + special,

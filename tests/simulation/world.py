@@ -14,9 +14,9 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from tests.simulation.oracle import Oracle
+from tests.simulation.oracle import Oracle, Rates
 from tests.simulation.pod import Pod
-from tests.simulation.scene import PODS_MAX, Kind, draw
+from tests.simulation.scene import PODS_MAX, Kind, draw, lull
 from tests.simulation.store import FailingStore
 from tests.simulation.tally import Tally
 from tests.simulation.virtual_time import run, running
@@ -27,6 +27,7 @@ from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
 from keelage_operator.shell.ledger_store import LedgerKey
+from keelage_operator.shell.quota_book import QuotaBook
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
 
 CALM_S = 300.0
@@ -48,7 +49,7 @@ class World:
         self.scene = draw(self.random)
         self.tally = Tally(worlds=1)
         self.tally.counts[f"{self.scene.kind} worlds"] = 1
-        self.faults = self.scene.kind is Kind.FAULTY
+        self.faults = self.scene.kind in (Kind.FAULTY, Kind.RATES)
         self.deletes = "delete" in self.scene.events
         self.budgets = {each.name: each for each in self.scene.budgets}
         self.oracle = Oracle(self.scene.budgets, self.deletes)
@@ -105,6 +106,10 @@ class World:
         self.books.append(LedgerBook(self.store, lambda: self._wall(1), clock))
         for book in self.books:
             book.read_will = self.wills.read
+        self.quotas = [QuotaBook(clock), QuotaBook(clock)]
+        for quotas in self.quotas:
+            quotas.set_quotas({quota.name: quota for quota in self.scene.quotas})
+        self.oracle.rates = Rates(self.scene.quotas)
         self.set_budgets(*self.scene.budgets)
         await self.lead(self.random.randrange(2))
         for _ in range(self.scene.pods):
@@ -114,9 +119,9 @@ class World:
                 await self._until_refused()
             case Kind.NODE_LOST:
                 await self._until_node_lost()
-            case Kind.FAULTY:
+            case Kind.FAULTY | Kind.RATES:
                 while clock() < self.scene.life_s:
-                    await asyncio.sleep(self.random.expovariate(1.5))
+                    await asyncio.sleep(self.random.expovariate(1.5) + lull(self.scene, clock()))
                     await self.happen()
                     self.oracle.raise_failures()
         self.tally.seconds = clock()
@@ -160,11 +165,19 @@ class World:
             await self.books[number].lead()
         except LedgerUnavailable:
             return
+        self.quotas[number].lead()
         await self.sweep(self.books[number])
+
+    async def stop_leading(self, number: int) -> None:
+        self.quotas[number].stop_leading()
+        await self.books[number].stop_leading()
 
     async def sweep(self, book: LedgerBook) -> None:
         """As the operator does from its list of pods."""
         alive = {pod.identity.uid for pod in self.pods}
+        for quotas in self.quotas:
+            for uid in sorted(quotas.pods() - alive):
+                quotas.pod_gone(uid)
         for uid in sorted(book.pods() - alive):
             try:
                 await book.pod_gone(uid, self._left_behind.get(uid, ""))
@@ -198,14 +211,14 @@ class World:
                 self.add_pod()
             case "leader":
                 new = chance.randrange(2)
-                await self.books[1 - new].stop_leading()
+                await self.stop_leading(1 - new)
                 await self.lead(new)
             case "two":
                 for number in range(2):
                     await self.lead(number)
             case "none":
-                for book in self.books:
-                    await book.stop_leading()
+                for number in range(2):
+                    await self.stop_leading(number)
             case "limit":
                 budget = chance.choice(list(self.budgets.values()))
                 self.set_budgets(replace(budget, limit=chance.choice([100, 300, 1000, 3000])))
@@ -248,8 +261,8 @@ class World:
         for pod in self.pods:
             pod.process.go_on()
         self.offset_s = [max(self.offset_s)] * 2
-        await self.books[0].stop_leading()
-        await self.books[1].stop_leading()
+        for number in range(2):
+            await self.stop_leading(number)
         await self.lead(0)
         for pod in list(self.pods):
             await pod.stop_calls()
@@ -268,7 +281,7 @@ class World:
             if pod not in self.leaving:
                 await pod.leave()
         for number in range(2):
-            await self.books[number].stop_leading()
+            await self.stop_leading(number)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
