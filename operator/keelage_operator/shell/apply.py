@@ -26,6 +26,12 @@ STATUS_EVERY_S = 5.0
 FIGURES_AFTER_S = 1.0
 """Figures wait this long even if no write was made lately: spending comes in bursts."""
 
+FIGURES_PER_S = 20
+"""Statuses of which only figures differ, of the whole cluster: a thousand budgets that are spent from at once would
+else cost 200 writes a second, more than a small API server bears. Theirs are then a minute old."""
+FIGURES_BURST_S = 2.0
+"""So long may the writes of one moment be ahead of that rate."""
+
 PACED_MAX = 100_000
 """Objects whose last write is remembered; far more than a cluster has. Forgetting one costs an early write."""
 
@@ -45,6 +51,8 @@ class Applier:
         self._written_s: dict[str, float] = {}
         self._noticed_s: dict[str, float] = {}
         """When figures were first found to differ; by uid."""
+        self._booked_s = 0.0
+        """Until then the writes that were made use up their rate."""
         self.status_writes = 0
         self.status_refusals = 0
         self.on_passing: Callable[[Target, Passing], None] = _ignore
@@ -55,13 +63,14 @@ class Applier:
 
         Raises Refused or Unreachable; what was written until then stays written.
         """
-        later: list[float] = []
-        put_off = {
-            action.target.uid: wait_s
-            for action in actions
-            if isinstance(action, StatusPatch) and (wait_s := self._wait_s(action)) > 0
-        }
-        later.extend(put_off.values())
+        put_off: dict[str, float] = {}
+        for action in actions:
+            if isinstance(action, StatusPatch):
+                wait_s = self._wait_s(action)
+                if wait_s > 0:
+                    put_off[action.target.uid] = wait_s
+                elif not action.turned:
+                    self._booked_s = max(self._booked_s, self._clock()) + 1 / FIGURES_PER_S
         for action in actions:
             if action.target.uid in put_off:
                 continue
@@ -72,13 +81,14 @@ class Applier:
                     await self._event(action)
                 case _:
                     assert_never(action)
-        return min(later) if later else None
+        return min(put_off.values()) if put_off else None
 
     def _wait_s(self, patch: StatusPatch) -> float:
         now_s, uid = self._clock(), patch.target.uid
         due_s = self._written_s[uid] + STATUS_EVERY_S if uid in self._written_s else now_s
         if not patch.turned:
             due_s = max(due_s, self._noticed_s.setdefault(uid, now_s) + FIGURES_AFTER_S)
+            due_s = max(due_s, self._booked_s - FIGURES_BURST_S)
         return due_s - now_s
 
     async def _status(self, patch: StatusPatch) -> None:

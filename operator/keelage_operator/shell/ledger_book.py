@@ -24,7 +24,7 @@ from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.shard import has_values, home_of, names_a_ledger
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.windows import Windows
-from keelage_operator.shell.ledger_page import GATHER_S, Burial, LedgerGone, LedgerPage, LedgerUnavailable
+from keelage_operator.shell.ledger_page import GATHER_S, Burial, LedgerGone, LedgerPage, LedgerUnavailable, untidy
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreUnavailable
 from keelage_operator.shell.ledger_view import LedgerView
 
@@ -321,9 +321,8 @@ class LedgerBook:
             self._attribution.keep_only({name: self._window(terms).id for name, terms in self._budgets.items()})
             reload = self._clock() >= reload_s
             reload_s = self._clock() + RELOAD_S if reload else reload_s
-            # Chosen first: of a thousand budgets with 32 ledgers each most need nothing.
-            untidy = [page for page in self._pages.values() if page.to_flush(reload) or self._is_over(page)]
-            await asyncio.gather(*(self._tidied(page, reload, slots) for page in untidy))
+            found = untidy(self._pages.values(), reload, self._is_over)
+            await asyncio.gather(*(self._tidied(page, reload, slots) for page in found))
 
     async def _tidied(self, page: LedgerPage, reload: bool, slots: asyncio.Semaphore) -> None:
         async with slots:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,11 +29,15 @@ from keelage_operator.shell.ledger_store import (
 GATHER_S = 0.05
 """Statements of so long go into one write: at most twenty writes per second and ledger."""
 PACE_MAX_S = 0.5
-"""Between writes of a ledger with many values: 300 of them are 50 KiB, and 100 KiB per second are enough for etcd."""
+"""Between writes of a large ledger: 300 values or holders are 50 KiB, and 100 KiB per second are enough for etcd, which
+keeps each of them for five minutes."""
 PACE_S = PACE_MAX_S / 300
-"""The same, for each value."""
+"""The same, for each value or holder."""
 LATER = 10
 """What need not be stored before it is answered waits for so many paces: half a second, or five."""
+FLUSHES_MAX = 30
+"""Of what was not urgent, in one look: of a thousand ledgers that are spent from, each would else be written every
+second, which is more than a small API server bears. What is stored later is only who spent how much of its lease."""
 CONFLICTS_MAX = 5
 """Writes in a row that somebody else was ahead of; only a second leader or a person writes here."""
 
@@ -120,6 +124,16 @@ class LedgerPage:
     def version(self) -> str | None:
         """Of the stored state, where it is known."""
         return None if self._dirty or self._doubtful or self._task is not None else self._version
+
+    @property
+    def dirty(self) -> bool:
+        """Something is to be stored that was not urgent."""
+        return self._dirty
+
+    @property
+    def wrote_s(self) -> float:
+        """When it was stored last, on the loop's clock."""
+        return self._wrote_s
 
     async def hear(self, heard: Heard) -> Right | None:
         """The answer to a statement; None: a newer one was heard before. LedgerUnavailable."""
@@ -312,9 +326,10 @@ class LedgerPage:
 
     def _pace_s(self) -> float:
         """Between two writes: longer, the more there is to write."""
-        if not self.key.valued or self.record is None:
+        if self.record is None:
             return self._gather_s
-        return max(self._gather_s, min(PACE_MAX_S, PACE_S * len(self.record.accounts)))
+        rows = sum(len(account.rows) for account in self.record.accounts.values())
+        return max(self._gather_s, min(PACE_MAX_S, PACE_S * max(rows, len(self.record.accounts))))
 
     def _forget(self) -> None:
         """The stored state is not known: load it before anything else is said."""
@@ -339,3 +354,11 @@ def _buried(record: LedgerRecord, burials: Sequence[Burial]) -> LedgerRecord:
         if burial.shares and burial.uid in there:
             after = replace(after, shares=kept(after.shares, burial.shares))
     return after
+
+
+def untidy(pages: Iterable[LedgerPage], reload: bool, over: Callable[[LedgerPage], bool]) -> list[LedgerPage]:
+    """Those to be looked after now: of a thousand budgets with 32 ledgers each most need nothing. Of those that only
+    have something to store, the longest waiting."""
+    found = [page for page in pages if page.to_flush(reload) or over(page)]
+    later = sorted((page for page in found if page.dirty), key=lambda page: page.wrote_s)
+    return [page for page in found if not page.dirty] + later[:FLUSHES_MAX]

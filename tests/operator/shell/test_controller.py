@@ -13,7 +13,7 @@ from tests.operator.shell.virtual_time import VirtualTime
 from keelage_api.sync import Statement, SyncRequest
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speaker
-from keelage_operator.shell.apply import STATUS_EVERY_S
+from keelage_operator.shell.apply import FIGURES_BURST_S, FIGURES_PER_S, STATUS_EVERY_S
 from keelage_operator.shell.catalog import Kind
 from keelage_operator.shell.cluster import Json, PatchKind, Refused, Unreachable, member
 from keelage_operator.shell.controller import HEARING_S, RESYNC_S, SECOND_LOOK_S
@@ -105,6 +105,27 @@ async def test_figures_are_written_at_most_every_five_seconds() -> None:
     await time.advance(again_s)
     assert await shop.controller.reconcile("shop") is None
     assert shop.status("llmbudgets", "month")["spent"] == "1.99"
+
+
+async def test_figures_of_many_budgets_are_written_at_the_rate_of_the_whole_cluster() -> None:
+    cluster, time, names = FakeCluster(), VirtualTime(), [f"month-{number}" for number in range(200)]
+    for name in names:
+        cluster.add(f"{API}/llmbudgets/{name}", budget())
+    shop = Shop(cluster, time)
+    await shop.run_once()
+    await time.advance(60)
+    before = len(writes(cluster))
+    for name in names:
+        shop.accounts.spent[f"shop/{name}"] = "1.50"
+    elapsed_s = 0.0
+    while (again_s := await shop.controller.reconcile("shop")) is not None:
+        assert len(writes(cluster)) - before <= FIGURES_PER_S * (elapsed_s + FIGURES_BURST_S) + 1
+        await time.advance(again_s)
+        elapsed_s += again_s
+
+    assert len(writes(cluster)) - before == len(names)
+    assert {shop.status("llmbudgets", name)["spent"] for name in names} == {"1.50"}
+    assert len(names) / FIGURES_PER_S - FIGURES_BURST_S - 1 <= elapsed_s <= len(names) / FIGURES_PER_S
 
 
 async def test_a_budget_that_runs_out_says_so_at_once() -> None:

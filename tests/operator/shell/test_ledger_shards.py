@@ -22,8 +22,8 @@ from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.shard import SHARDS, has_values, ledger_window
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell import ledger_store
-from keelage_operator.shell.ledger_book import LedgerBook
-from keelage_operator.shell.ledger_page import PACE_MAX_S
+from keelage_operator.shell.ledger_book import TIDY_S, LedgerBook
+from keelage_operator.shell.ledger_page import FLUSHES_MAX, PACE_MAX_S
 from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, check_size
 from keelage_operator.shell.ledger_view import SHOWN_S
 
@@ -251,6 +251,44 @@ def test_a_hot_shard_is_written_twice_a_second_and_a_quiet_one_at_once() -> None
         elapsed = asyncio.get_running_loop().time() - began
         assert len(here.store.writes) <= elapsed / PACE_MAX_S + 1
         assert len(here.store.writes) == 39, "each of them for all who asked"
+        await here.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_ledger_of_many_holders_is_written_twice_a_second() -> None:
+    async def scene() -> None:
+        here = Scene(replace(BUDGET, per=(), limit=10**6))
+        await here.book.lead()
+        pods = [PodIdentity("shop", f"p-{number}", f"p{number}") for number in range(300)]
+        await asyncio.gather(*(here.tell(wish(1, "", 1), pod=pod) for pod in pods))
+        here.store.writes.clear()
+        began = asyncio.get_running_loop().time()
+        for turn in range(2, 7):
+            await asyncio.gather(*(here.tell(wish(turn, "", 1), pod=pod) for pod in pods))
+        assert asyncio.get_running_loop().time() - began >= 4 * PACE_MAX_S
+        assert len(here.store.writes) == 5, "each of them for all who asked"
+        await here.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_of_a_thousand_ledgers_a_few_are_stored_in_a_second_and_each_in_its_turn() -> None:
+    async def scene() -> None:
+        here = Scene()
+        names = [f"shop/day-{number}" for number in range(200)]
+        here.book.set_budgets({name: replace(BUDGET, name=name, per=(), limit=10**6) for name in names}, {})
+        await here.book.lead()
+        for turn, want in ((1, 60), (2, 0)):
+            if turn == 2:
+                here.store.writes.clear()
+            told = (Statement(name, "", turn, 0, turn - 1, 0, want, want) for name in names)
+            await asyncio.gather(*(here.tell(statement) for statement in told))
+        assert here.store.writes == [], "nothing of it was urgent"
+        await asyncio.sleep(2.5 * TIDY_S)
+        assert 0 < len(here.store.writes) <= 3 * FLUSHES_MAX
+        await asyncio.sleep(len(names) / FLUSHES_MAX * TIDY_S)
+        assert sorted(key.budget for _, key in here.store.writes) == sorted(names)
         await here.book.stop_leading()
 
     on_virtual_time(scene())
