@@ -26,7 +26,7 @@ pytestmark = pytest.mark.cluster
 PODS = 20
 CALL_USD = 0.0003
 """What a call costs: 40 tokens out, and its prompt."""
-SHARE = 0.3
+SHARE = 0.15
 """Of what the calls would cost, the limit pays for so much: the rest of the time is spent at the limit."""
 SAMPLE_S = 2.0
 CUT_MAX = 2 * 10**9

@@ -19,7 +19,8 @@ from tests.cluster.processes import process_of
 
 PORT = 4000
 """Of the sidecar, on the pod's loopback."""
-CALL_S = 60.0
+CALL_S = 45.0
+"""Above the 30 s for which a sidecar may be stopped."""
 PACE_S = 1.0
 """Between two calls of one caller, on average."""
 HOT = 3
@@ -86,6 +87,7 @@ class Crowd:
         self.tally = Tally()
         self._seed = seed
         self._pods: dict[str, _Pod] = {}
+        self._leaving: list[_Pod] = []
 
     @property
     def uids(self) -> tuple[str, ...]:
@@ -109,11 +111,13 @@ class Crowd:
             caller.start()
 
     def _leave(self, uid: str) -> None:
+        """Nobody waits here: a connection of a pod whose network was taken down says nothing until its time is over."""
         pod = self._pods.pop(uid)
         pod.left.set()
-        for caller in pod.callers:
-            caller.join(CALL_S + 10)
-        pod.network.close()
+        self._leaving.append(pod)
+        for each in [each for each in self._leaving if not any(caller.is_alive() for caller in each.callers)]:
+            each.network.close()
+            self._leaving.remove(each)
 
     def disperse(self) -> None:
         """No call is made any more; returns when all are answered or lost."""
@@ -121,6 +125,11 @@ class Crowd:
             pod.left.set()
         for uid in self.uids:
             self._leave(uid)
+        for pod in self._leaving:
+            for caller in pod.callers:
+                caller.join()
+            pod.network.close()
+        self._leaving.clear()
 
     def _call_on(self, uid: str, pod: _Pod, number: int) -> None:
         dice = random.Random(f"{self._seed} {uid} {number}")
