@@ -36,8 +36,8 @@ WARM_S = 5.0
 """In a calm world: by then every sidecar has its first lease and knows its rate."""
 NODE_LOST_S = (15.0, 40.0)
 """When a node is lost where nothing else happens."""
-HEAL_S = 12.0
-"""Longer than a rebuilt ledger waits for claims, and than a statement takes to come."""
+HEAL_S = 20.0
+"""Longer than a rebuilt ledger waits for claims, and than every value of a holder takes to be told again."""
 STOPPED_MAX_S = 30.0
 """For SIGSTOP."""
 START = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)

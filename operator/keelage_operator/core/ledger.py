@@ -48,6 +48,8 @@ __all__ = [
 
 LEARNING_S = 6
 """Three times the interval at which an idle sidecar speaks."""
+BURIED_MAX = 32
+"""More than vanish while a message is on its way; a pod that is gone has no valid token for longer than that."""
 VALUES_MAX = 4096
 """In one object: with names of 64 characters and a row each it comes to 1 MiB, and there are 32 of them."""
 
@@ -65,6 +67,9 @@ class LedgerRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     in each of them, since nobody knows whose it was."""
     seen: dict[str, int] = {}
     """By holder whose rows were folded: statements up to that number are void where it has no row."""
+    buried: tuple[str, ...] = ()
+    """Uids of the pods whose rows were closed last: another leader may hear a belated word of theirs, and must not
+    open a row that would count twice what is counted already."""
     shares: dict[By, dict[str, int]] = {}
     """What was spent by pods that are gone, by name: the greatest. For people, not for rights."""
     accounts: dict[str, Account] = {}
@@ -154,8 +159,10 @@ class _Hearing:
         self._urgent = self._urgent or answered.urgent
 
     def _void(self, account: Account, heard: Heard) -> bool:
-        """Whether it is a late word about a row that was folded."""
-        return heard.holder not in account.rows and heard.statement.seq <= self._seen.get(heard.holder, 0)
+        """Whether it is a late word about a row that was folded, or of a pod that is gone."""
+        if heard.holder in account.rows:
+            return False
+        return heard.statement.seq <= self._seen.get(heard.holder, 0) or pod_of(heard.holder) in self._record.buried
 
     def _returned(self, account: Account, heard: Heard) -> Account:
         """The holder speaks again of what was folded, since the answer to its goodbye was lost: it gets its row
@@ -238,7 +245,9 @@ def pods_gone(record: LedgerRecord, gone: dict[str, Evidence | None]) -> LedgerR
         accounts[""] = replace(nobody, recovered=max(0, nobody.recovered - claimed))
     if seen == record.seen and accounts == record.accounts:
         return record
-    return replace(record, accounts=accounts, seen=seen)
+    held = pods(record)
+    buried = (*record.buried, *(uid for uid in gone if uid in held))[-BURIED_MAX:]
+    return replace(record, accounts=accounts, seen=seen, buried=buried)
 
 
 def committed(record: LedgerRecord) -> int:

@@ -170,6 +170,14 @@ def test_a_pod_that_is_gone_without_a_word_forfeits_what_it_did_not_tell() -> No
     assert pods_gone(record, {"a": None}) is record
 
 
+def test_a_belated_word_of_a_pod_that_is_gone_opens_no_row_whoever_hears_it() -> None:
+    first = hear(BLANK, says("a.1", 1, want=100)).record
+    record = pods_gone(first, {"a": None})
+    again = hear(record, says("a.1", 2, granted=100, spent=30, keep=100))
+    assert again.rights == ()
+    assert committed(again.record) == committed(record) == 100
+
+
 def test_evidence_returns_what_a_vanished_pod_did_not_spend_unless_the_pod_spoke_after_it() -> None:
     first = hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=10)).record
     told = hear(first, says("a.1", 5, granted=100, spent=30, keep=100)).record
