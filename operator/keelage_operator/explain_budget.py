@@ -15,7 +15,7 @@ from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_api.v1alpha1.metadata import GROUP, VERSION
 from keelage_operator.core.breakdown import LedgerPicture
-from keelage_operator.core.shard import has_values
+from keelage_operator.core.shard import has_values, kind_of, ledger_window
 from keelage_operator.core.terms import in_force
 from keelage_operator.local_mode import LEDGER_FILE, OBJECTS_FILE, POD, Objects
 from keelage_operator.shell.cluster import Cluster, Refused, list_all, member
@@ -111,12 +111,21 @@ async def _picture(
             f"LLMBudget {budget} has not heard of {asked.value} in window {wanted}: leave --value out to see of whom"
         )
     others = tuple(each for each in windows if each != wanted)
-    return LedgerPicture(budget, wanted, records, _cap(status, wanted, raw), status, pods, others, asked.value)
+    limit, overdraft = _limit(status, wanted, raw)
+    return LedgerPicture(budget, wanted, records, limit, status, pods, others, asked.value, overdraft)
 
 
-def _cap(status: LLMBudgetStatus, window: str, raw: Mapping[str, object]) -> int:
-    """In force, as the status says; before there is one, as the spec says. Overdraft included."""
+def _limit(status: LLMBudgetStatus, window: str, raw: Mapping[str, object]) -> tuple[int | None, int]:
+    """In force, as the status says; before there is one, as the spec says. With the overdraft that it includes.
+
+    None: the window is of a time when the budget counted something else, or for somebody else.
+    """
     if status.window.id == window and status.amounts.limit:
-        return status.amounts.limit + status.amounts.overdraft
+        return status.amounts.limit + status.amounts.overdraft, status.amounts.overdraft
     spec = parse(LLMBudgetSpec, status.last_accepted or member(raw, "spec"))
-    return in_force("", "", spec.value).cap if isinstance(spec, Parsed) else 0
+    if not isinstance(spec, Parsed):
+        return None, 0
+    terms = in_force("", "", spec.value)
+    if ledger_window("", terms.unit, terms.per) != kind_of(window):
+        return None, 0
+    return terms.cap, terms.overdraft

@@ -56,6 +56,17 @@ async def test_local_mode_is_explained_from_its_files(tmp_path: Path) -> None:
     assert picture.pods == {"local": "local"}
 
 
+async def test_a_limit_in_tokens_is_not_held_against_a_ledger_of_dollars(tmp_path: Path) -> None:
+    state = await spent_state(tmp_path)
+    window = (await of_state(state, Question("shop-month"))).window
+    objects = json.loads((state / "objects.json").read_text())
+    budget = objects["LLMBudget/shop-month"]
+    budget["spec"]["limit"] = budget["status"]["lastAccepted"]["limit"] = {"tokens": 5000}
+    budget["status"]["window"]["id"] = f"{window}.tokens"
+    (state / "objects.json").write_text(json.dumps(objects))
+    assert (await of_state(state, Question("shop-month", window))).limit is None
+
+
 async def test_a_budget_that_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(NothingToExplain, match="keelage run -f DIR"):
         await of_state(tmp_path, Question("shop-month"))

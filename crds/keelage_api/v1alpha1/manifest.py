@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -45,10 +45,19 @@ def parse(model: type[M], raw: object, at: str = "") -> Parsed[M] | Malformed:
         # Through JSON, since only there strict mode takes lists for tuples and strings for enumerations.
         return Parsed(model.model_validate_json(msgspec.json.encode(raw)))
     except ValidationError as error:
-        problems = tuple(dict.fromkeys(_text(detail, at) for detail in error.errors(include_url=False)))
+        details = error.errors(include_url=False)
+        problems = tuple(dict.fromkeys(_text(detail, at) for detail in details if not _follows(detail, details)))
         return Malformed(problems[:PROBLEMS_MAX])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return Malformed((f"{at or 'manifest'}: cannot be written as JSON: {error}",))
+
+
+def _follows(detail: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is too short only for pydantic, which does not count items that are bad themselves."""
+    at = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > len(at) and other["loc"][: len(at)] == at for other in others
+    )
 
 
 def dump(value: BaseModel) -> dict[str, object]:

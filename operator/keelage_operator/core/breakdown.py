@@ -1,11 +1,11 @@
 """Where each dollar or token of a budget is, from its ledgers alone. Pure; amounts in the budget's unit.
 
-settled + recovered + forfeited + spent + reserved + idle + free == limit
+settled + recovered + forfeited + spent + reserved + idle + free == limit, overdraft included
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from keelage_api.money import PICO_PER_USD
 from keelage_api.proxy_config import Unit
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
 from keelage_api.v1alpha1.schema import Column
-from keelage_operator.core.budget_figures import instant
+from keelage_operator.core.budget_figures import instant, used
 from keelage_operator.core.ledger import Account, LedgerRecord, Row, RowState
 from keelage_operator.core.ledger_figures import Bounds, tally
 from keelage_operator.core.ledger_row import SILENT_AFTER_S
@@ -41,6 +41,7 @@ VALUE_COLUMNS = (
     Column("Free", ".free"),
     Column("Sidecars", ".sidecars"),
 )
+_NO_LIMIT = "the budget has another unit or another per now, and grants nothing here any more"
 VALUES_SHOWN_MAX = 100
 """There may be ten thousand."""
 
@@ -54,8 +55,9 @@ class LedgerPicture:
     window: str
     records: tuple[LedgerRecord, ...]
     """One, or those of the shards that there are."""
-    limit: int
-    """Of each value, where there are values; overdraft included."""
+    limit: int | None
+    """Of each value, where there are values; overdraft included. None: of a window that counted in another unit or
+    for somebody else than the budget does now; what its limit was is not kept."""
     status: LLMBudgetStatus
     pods: Mapping[str, str]
     """Name by uid, of those that are known."""
@@ -63,6 +65,8 @@ class LedgerPicture:
     """Other windows that have a ledger."""
     value: str = ""
     """Whose account is to be explained, of a budget with values; empty: all of them."""
+    overdraft: int = 0
+    """The part of `limit` that is declared as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,8 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    limit: int
+    limit: int | None
+    """None: not known."""
     settled: int
     recovered: int
     forfeited: int
@@ -110,12 +115,18 @@ class Breakdown:
         return self.settled + self.recovered + self.forfeited + self.spent
 
     @property
+    def taken(self) -> int:
+        """Spent, counted as spent, or granted."""
+        return self.used + self.reserved + self.idle
+
+    @property
     def free(self) -> int:
-        """Granted to nobody; negative after the limit was lowered, or where a budget only observes."""
-        return self.limit - self.settled - self.recovered - self.forfeited - self.spent - self.reserved - self.idle
+        """Granted to nobody; negative after the limit was lowered, or where a budget only observes. Without a limit
+        nothing is granted any more."""
+        return self.limit - self.taken if self.limit is not None else 0
 
 
-def breakdown(account: Account, limit: int, now_s: int, floor: int = 0) -> Breakdown:
+def breakdown(account: Account, limit: int | None, now_s: int, floor: int = 0) -> Breakdown:
     """The account's sums and rows at the unix second `now_s`; `floor` counts in each account of its ledger."""
     holdings = [
         Holding(holder, row.granted, row.spent, row.reserved, _state(row, now_s), row.heard_s)
@@ -154,7 +165,7 @@ def told(picture: LedgerPicture, now: datetime) -> str:
         "",
     ]
     if has_values(picture.window) and not picture.value:
-        lines += [*value_lines(picture.records, picture.limit, unit, now), _agreement(picture, unit)]
+        lines += [*value_lines(picture, unit, now), _agreement(picture, unit)]
     else:
         lines += _account(picture, unit, now)
     if picture.others:
@@ -172,15 +183,15 @@ def _account(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
     found = breakdown(record.account(picture.value), picture.limit, int(now.timestamp()), floor)
     whose = [f"the account of {picture.value}, one of those that the limit holds for", ""] if picture.value else []
     end = [] if picture.value else [_agreement(picture, unit)]
-    return [*whose, *_sums(found, unit, bool(picture.value)), "", *_holders(picture, found, unit, now), *end]
+    return [*whose, *_sums(found, unit, picture), "", *_holders(picture, found, unit, now), *end]
 
 
-def _sums(found: Breakdown, unit: Unit, valued: bool) -> list[str]:
+def _sums(found: Breakdown, unit: Unit, picture: LedgerPicture) -> list[str]:
     free = "granted to nobody"
     if found.free < 0:
         free = "below zero: the limit was lowered, or the budget only observes; nothing more is granted"
     settled, recovered = "spent by pods that are gone", "claimed by nobody since"
-    if valued:
+    if picture.value:
         settled, recovered = "spent by sidecars that gave it up", "by all values of it, counted for each"
     parts = (
         ("settled", found.settled, settled),
@@ -189,9 +200,10 @@ def _sums(found: Breakdown, unit: Unit, valued: bool) -> list[str]:
         ("spent", found.spent, "by the sidecars below"),
         ("reserved", found.reserved, "by their calls under way, at the most that those can cost"),
         ("idle", found.idle, "held by them for their next calls"),
-        ("free", found.free, free),
+        *((("free", found.free, free),) if found.limit is not None else ()),
+        _total(found, unit, picture.overdraft),
     )
-    amounts = [exactly(amount, unit) for amount in (*(amount for _, amount, _ in parts), found.limit)]
+    amounts = [exactly(amount, unit) for _, amount, _ in parts]
     places = max(len(text.partition(".")[2]) for text in amounts)
     # Points below each other, so that the column can be added up.
     amounts = [
@@ -199,8 +211,14 @@ def _sums(found: Breakdown, unit: Unit, valued: bool) -> list[str]:
         for whole, point, fraction in (text.partition(".") for text in amounts)
     ]
     width = max(len(text) for text in amounts)
-    named = (*((name, text) for name, _, text in parts), ("limit", "the sum of the above"))
-    return [f"  {name:<10}{amount:>{width}}   {text}" for amount, (name, text) in zip(amounts, named, strict=True)]
+    return [f"  {name:<10}{amount:>{width}}   {text}" for amount, (name, _, text) in zip(amounts, parts, strict=True)]
+
+
+def _total(found: Breakdown, unit: Unit, overdraft: int) -> tuple[str, int, str]:
+    if found.limit is None:
+        return ("sum", found.taken, f"of the above; {_NO_LIMIT}")
+    beyond = f"; {exactly(overdraft, unit)} of it is overdraft" if overdraft else ""
+    return ("limit", found.limit, f"the sum of the above{beyond}")
 
 
 def _holders(picture: LedgerPicture, found: Breakdown, unit: Unit, now: datetime) -> list[str]:
@@ -232,7 +250,7 @@ def _agreement(picture: LedgerPicture, unit: Unit) -> str:
     status = picture.status
     if status.window.id != picture.window:
         return f"the status is about window {status.window.id}" if status.window.id else "there is no status yet"
-    tallies = [tally(record, Bounds(picture.limit)) for record in picture.records]
+    tallies = [tally(record, Bounds(picture.limit or 0)) for record in picture.records]
     spent, forfeited = sum(each.spent for each in tallies), sum(each.forfeited for each in tallies)
     ledger = f"{exactly(spent, unit)} spent, {exactly(forfeited, unit)} forfeited"
     if (status.amounts.spent, status.amounts.forfeited) == (spent, forfeited):
@@ -244,8 +262,9 @@ def _agreement(picture: LedgerPicture, unit: Unit) -> str:
     )
 
 
-def value_lines(records: Sequence[LedgerRecord], limit: int, unit: Unit, now: datetime) -> list[str]:
+def value_lines(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
     """A line for each value, that which used most first."""
+    records, limit = picture.records, picture.limit
     found = [
         (value, breakdown(account, limit, int(now.timestamp()), record.floor))
         for record in records
@@ -258,12 +277,12 @@ def value_lines(records: Sequence[LedgerRecord], limit: int, unit: Unit, now: da
     rows = [
         {
             "metadata": {"name": value},
-            "used": f"{each.used * 100 // limit}%" if limit else "",
+            "used": f"{used(each.used, limit - picture.overdraft)}%" if limit is not None else "",
             "spent": exactly(each.settled + each.recovered + each.spent, unit),
             "forfeited": exactly(each.forfeited, unit),
             "reserved": exactly(each.reserved, unit),
             "idle": exactly(each.idle, unit),
-            "free": exactly(each.free, unit),
+            "free": exactly(each.free, unit) if limit is not None else "",
             "sidecars": str(len(each.holdings)),
         }
         for value, each in found[:VALUES_SHOWN_MAX]
@@ -271,8 +290,13 @@ def value_lines(records: Sequence[LedgerRecord], limit: int, unit: Unit, now: da
     shown = f", the {len(rows)} that used most" if len(rows) < len(found) else ""
     rebuilt = sum(1 for record in records if record.floor)
     lost = [f"{rebuilt} of its ledgers were lost and rebuilt: all that each had granted counts for each of its values"]
+    if limit is None:
+        told = f"{_NO_LIMIT}: it has {len(found)} values"
+    else:
+        beyond = f", {exactly(picture.overdraft, unit)} of it overdraft," if picture.overdraft else ""
+        told = f"the limit of {exactly(limit, unit)}{beyond} holds for each of {len(found)} values"
     return [
-        f"the limit of {exactly(limit, unit)} holds for each of {len(found)} values{shown} (--value NAME tells more)",
+        f"{told}{shown} (--value NAME tells more)",
         "",
         *render(VALUE_COLUMNS, rows, now).splitlines(),
         "",

@@ -270,7 +270,3 @@ class Bucket:
             limit=self.quota.limit,
             value=statement.value,
         )
-
-
-def _waits(row: Row, now_ms: int) -> bool:
-    return now_ms - row.heard_ms <= WAITS_MS

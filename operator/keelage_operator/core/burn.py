@@ -1,4 +1,4 @@
-"""How fast a budget is spent, from what was reported, and where that leads. Pure; amounts in pico-dollars.
+"""How fast a budget is spent, from what was reported, and where that leads. Pure; amounts in the budget's unit.
 
 The rate is a mean over past time in which the moment t seconds ago has the weight
 exp(-t / FADE_S). What is shown holds still while the truth is near it: a rate that fades
@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from keelage_api.window import Window
 
 FADE_S = 600.0
 """Ten minutes: a pause between two batches does not look like an end, a new release shows within minutes."""
@@ -29,7 +31,7 @@ DIGITS = 3
 class Burn:
     """What was seen of one budget up to a moment; the caller keeps it, over the ends of windows too."""
 
-    window: str
+    window: Window
     spent: int
     """Total of that window."""
     at_s: float
@@ -54,11 +56,16 @@ class Outlook:
     """When nothing is left; None: not in this window."""
 
 
-def burned(before: Burn | None, window: str, spent: int, at_s: float) -> Burn:
-    """Go on to the moment `at_s` with that total. What was spent meanwhile is spread evenly over the time between."""
-    if before is None:
+def burned(before: Burn | None, window: Window, spent: int, at_s: float) -> Burn:
+    """Go on to the moment `at_s` with that total. What was spent meanwhile is spread evenly over the time between.
+
+    A window that does not follow the one before is that of a budget whose limit has another unit, or holds for
+    somebody else, than before: what is counted there is nothing new, and maybe not of the same kind.
+    """
+    same = before is not None and window.id == before.window.id
+    if before is None or not (same or window.starts_at >= before.window.ends_at):
         return Burn(window, spent, at_s)
-    added = spent - before.spent if window == before.window else spent
+    added = spent - before.spent if same else spent
     elapsed_s = at_s - before.at_s
     if elapsed_s < TICK_S:
         return before  # counted at the next look

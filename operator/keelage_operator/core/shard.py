@@ -31,6 +31,12 @@ def ledger_window(calendar_id: str, unit: Unit, per: Iterable[Per]) -> str:
     return f"{calendar_id}{counted}{f'.{letters}' if letters else ''}"
 
 
+def kind_of(window: str) -> str:
+    """What `ledger_window` adds to the calendar's id: `.tokens.uf`; empty for dollars of all calls together."""
+    _, dot, kind = window.partition(".")
+    return dot + kind
+
+
 def counts_tokens(window: str) -> bool:
     """Whether amounts in a ledger of that window are tokens and not pico-dollars."""
     return _TOKENS in window

@@ -87,7 +87,7 @@ class LedgerView:
         # The record keeps the bounds that it was opened with; another time zone moves them.
         total = figures(window, bounds, tallies, self._now_s())
         if not guessed:  # a checkpoint counts what is leased as spent: not for the rate
-            self._burns[terms.name] = burned(self._burns.get(terms.name), window.id, total.spent, self._clock())
+            self._burns[terms.name] = burned(self._burns.get(terms.name), window, total.spent, self._clock())
         burn = self._burns.get(terms.name)
         kept = [record.shares for record in records if record.shares]
         return dataclasses.replace(

@@ -199,6 +199,28 @@ def test_one_value_is_explained_as_a_budget_is() -> None:
     assert lines[14].startswith("web-1")
 
 
+def test_an_overdraft_is_told_as_a_part_of_what_may_be_granted_and_percent_are_of_the_limit() -> None:
+    text = told(replace(by_user(), overdraft=200), NOW)
+    assert "the limit of 1000, 200 of it overdraft, holds for each of 3 values" in text
+    assert "carol   125%" in text
+    text = told(replace(by_user(value="alice"), overdraft=200), NOW)
+    assert "  limit     1000   the sum of the above; 200 of it is overdraft" in text
+
+
+def test_a_window_in_another_unit_has_a_sum_and_no_limit() -> None:
+    lines = told(replace(picture(), limit=None), NOW).splitlines()
+    assert not [line for line in lines if "free" in line or "limit" in line]
+    assert lines[8:10] == [
+        "  sum       3.250000000000   of the above; the budget has another unit or another per now, and grants nothing"
+        " here any more",
+        "",
+    ]
+    lines = told(replace(by_user(), limit=None), NOW).splitlines()
+    assert lines[2].startswith("the budget has another unit or another per now")
+    assert "3 values" in lines[2]
+    assert lines[5].split() == ["carol", "900", "100", "0", "0", "0"]
+
+
 def test_what_was_lost_counts_for_each_value_of_its_ledger() -> None:
     text = told(by_user(floor=300), NOW)
     assert "1 of its ledgers were lost and rebuilt" in text

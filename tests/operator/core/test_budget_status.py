@@ -202,12 +202,12 @@ def test_status_is_not_written_for_a_rate_that_fades() -> None:
 
 def test_a_budget_that_nobody_spends_any_more_is_seldom_written() -> None:
     """Half an hour at 18 USD/h, then two hours of nothing, looked at every twenty seconds."""
-    burn, at = burned(None, "2026-11", 0, 0.0), datetime.fromisoformat(NOW)
+    burn, at = burned(None, FIGURES.window, 0, 0.0), datetime.fromisoformat(NOW)
     for second in range(2, 1802, 2):
-        burn = burned(burn, "2026-11", second * parse_usd("0.005"), second)
+        burn = burned(burn, FIGURES.window, second * parse_usd("0.005"), second)
     old, writes = LLMBudgetStatus(), 0
     for second in range(1800, 1800 + 2 * 3600, 20):
-        burn = burned(burn, "2026-11", burn.spent, second)
+        burn = burned(burn, FIGURES.window, burn.spent, second)
         figures = dataclasses.replace(FIGURES, spent=burn.spent, burn=rate_of(burn))
         now = instant(at + timedelta(seconds=second))
         status = budget_status(old, budget(), figures, now)

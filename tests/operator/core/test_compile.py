@@ -159,6 +159,12 @@ def test_bad_spec_leaves_the_last_accepted_one_in_force() -> None:
     )
 
 
+def test_a_list_whose_item_is_bad_is_not_called_too_short() -> None:
+    bad = route(rules=[{"name": "chat", "select": [{"tier": "fast"}], "output": {"maxTokens": 0}}])
+    (problem,) = compiled([bad]).routes["assistant"].problems
+    assert problem.message == ("spec.rules[0].output.maxTokens: Invalid value: 0: should be greater than or equal to 1")
+
+
 def test_bad_budget_leaves_the_last_accepted_one_in_force() -> None:
     bad = budget(amount="lots")
     bad["status"] = {"lastAccepted": {"limit": {"amount": "2"}}}
