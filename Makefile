@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help bench check test simulate search mutants test-sdk test-cluster demo demo-down try generate lock chaos scale
+.PHONY: help bench check test simulate worlds search mutants test-sdk test-cluster demo demo-down try generate lock chaos scale
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,13 +30,16 @@ check: .venv/READY ## format, lint, types, import contracts, generated files, un
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/pytest -q -n 2 -m "not cluster and not sdk" tests
 
-test: check test-sdk test-cluster ## everything, unit to cluster; brings up what it needs, takes it down again
+test: check worlds test-sdk test-cluster ## everything, unit to cluster; brings up what it needs, takes it down again
 
-simulate: .venv/READY ## the money in worlds where everything goes wrong: WORLDS=1000 SEED=0
-	@$(PY) -m tests.simulation $(or $(WORLDS),1000) $(or $(SEED),0)
+simulate: .venv/READY ## the money in worlds where everything goes wrong: WORLDS=1000 SEED=0 KIND=faulty|calm|node lost|rates
+	@$(PY) -m tests.simulation $(or $(WORLDS),1000) $(or $(SEED),0) $(if $(KIND),"$(KIND)")
 
-search: .venv/READY ## every order of events in a small scope: LIMIT=2 FAULTS=1 STATES=5000000
-	@$(PY) -m tests.simulation.search $(or $(LIMIT),2) $(or $(FAULTS),1) $(or $(STATES),5000000)
+worlds: .venv/READY ## 2,000 such worlds, in three minutes
+	@$(PY) -m tests.simulation 2000 10000
+
+search: .venv/READY ## every order of events in small scopes; one of your own: SCOPE="HOLDERS LIMIT FAULTS WORDS VALUED"
+	@$(PY) -m tests.simulation.search $(SCOPE)
 
 mutants: .venv/READY ## take away the guards of the money one by one: a test must fail each time
 	@$(PY) -m keelage_dev.mutants

@@ -33,6 +33,10 @@ class Kind(enum.StrEnum):
     rate for itself, and nothing is promised over all of them."""
 
 
+SHARES = {Kind.FAULTY: 80, Kind.CALM: 10, Kind.NODE_LOST: 4, Kind.RATES: 6}
+"""Of a hundred worlds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     kind: Kind
@@ -77,8 +81,10 @@ def lull(scene: Scene, now_s: float) -> float:
     return scene.lull_s[1] - now_s if scene.lull_s[0] <= now_s < scene.lull_s[1] else 0.0
 
 
-def draw(chance: random.Random) -> Scene:
-    kind = chance.choices(list(Kind), weights=(80, 10, 4, 6))[0]
+def draw(chance: random.Random, kind: Kind | None = None) -> Scene:
+    """`kind` None: by chance."""
+    if kind is None:
+        kind = chance.choices(list(SHARES), weights=list(SHARES.values()))[0]
     match kind:
         case Kind.CALM:
             return _calm(chance)

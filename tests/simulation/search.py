@@ -1,39 +1,74 @@
-"""`python -m tests.simulation.search LIMIT FAULTS`: every order of events in a small scope, none left out.
+"""`python -m tests.simulation.search`: every order of events in small scopes, none left out.
 
-Two holders share a limit of a few units; each speaks so many times, calls cost nothing or their bound of one
-unit. The ledger is the real `apply` and `pods_gone`; a holder is its rules in five numbers, since the real one
-carries a journal of a quarter of a mebibyte. A fault is a message doubled or an answer lost after its write, a
-crash with or without the journal, or a pod that vanishes; messages of different holders overtake each other
-without one. In every state:
+One scope of your own: `... search HOLDERS LIMIT FAULTS WORDS VALUED [STATES]`.
+
+Holders share a limit of a few units; each speaks so many times, calls cost nothing or their bound of one unit. The
+ledger is the real `apply` and `pods_gone`; a holder is its rules in a few numbers. A fault is a message doubled or an
+answer lost after its write, a crash with or without the journal, or a pod that vanishes; messages of different
+holders overtake each other without one. In a ledger with values a holder says goodbye, its row is folded, and it asks
+again. In every state:
 
 - I1: what the record has committed is within the limit;
 - I2: at each holder spent + reserved <= granted <= granted in its row;
 - what the provider billed, and may still bill, is within what is committed.
+
+States that differ only in which pod is which are one; of two that differ only in what was billed, the one with the
+greater bill breaks whatever the other would.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 from keelage_api.sync import Right, Statement
-from keelage_operator.core.ledger import Account, Heard, LedgerRecord, Row, apply, committed, pods_gone
+from keelage_operator.core.ledger import Account, Heard, LedgerRecord, Row, RowState, apply, pods_gone
 
-WORDS_MAX = 2
-"""Statements of one holder."""
-BUDGET, WINDOW = "b", "w"
+BUDGET, WINDOW = "shop/b", "2026-11"
 NOW_S = 1
-_BLANK = LedgerRecord(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+_MONTH = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Small:
-    """A holder: `pod` of two, its incarnation, and what its journal tells."""
+class Told(NamedTuple):
+    """A right on its way."""
 
-    pod: int
+    life: int
+    seq: int
+    granted: int
+    spent: int
+
+
+class Said(NamedTuple):
+    """A statement on its way."""
+
+    life: int
+    seq: int
+    granted: int
+    spent: int
+    reserved: int
+    want: int
+    final: bool
+
+
+class Kept(NamedTuple):
+    """A row of the ledger."""
+
+    life: int
+    granted: int
+    spent: int
+    reserved: int
+    seq: int
+    state: RowState
+
+
+class Pod(NamedTuple):
+    """A holder, what its journal tells, what the ledger knows of it, and its messages."""
+
+    there: bool = True
     life: int = 1
     granted: int = 0
     spent: int = 0
@@ -41,180 +76,296 @@ class Small:
     seq: int = 0
     newest: int = 0
     """Whose answer counts; 0: none is awaited."""
-    there: bool = True
+    leaving: bool = False
+    """It has said goodbye on this account, and reserves nothing before that is answered."""
+    rows: tuple[Kept, ...] = ()
+    seen: tuple[tuple[int, int], ...] = ()
+    """Life and number of rows that were folded."""
+    said: tuple[Said, ...] = ()
+    told: tuple[Told, ...] = ()
 
-    @property
-    def name(self) -> str:
-        return f"{self.pod}.{self.life}"
+
+class State(NamedTuple):
+    settled: int
+    forfeited: int
+    faults: int
+    """Left."""
+    pods: tuple[Pod, ...]
+    billed: int
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    rows: tuple[tuple[str, Row], ...]
-    settled: int
-    forfeited: int
-    holders: tuple[Small, ...]
-    asked: frozenset[Heard]
-    told: frozenset[tuple[str, Right]]
-    billed: int
+class Scope:
+    holders: int
+    limit: int
     faults: int
-    """Left."""
+    words: int = 2
+    """Statements of one holder."""
+    valued: bool = False
 
-    def record(self) -> LedgerRecord:
-        return LedgerRecord(
-            _BLANK.starts_at,
-            _BLANK.ends_at,
-            accounts={"": Account(self.settled, self.forfeited, rows=dict(self.rows))},
-        )
+    @property
+    def value(self) -> str:
+        return "v" if self.valued else ""
 
-    def with_record(self, record: LedgerRecord) -> State:
-        account = record.account()
-        return replace(
-            self,
-            rows=tuple(sorted(account.rows.items())),
-            settled=account.settled,
-            forfeited=account.forfeited,
-        )
-
-    def with_holder(self, holder: Small) -> State:
-        return replace(self, holders=tuple(holder if each.pod == holder.pod else each for each in self.holders))
+    def first(self) -> State:
+        return State(0, 0, self.faults, (Pod(),) * self.holders, 0)
 
 
-def broken(state: State, limit: int) -> str:
+def broken(state: State, scope: Scope) -> str:
     """What does not hold in it; empty: all does."""
-    record = state.record()
-    if committed(record) > limit:
-        return f"I1: {committed(record)} of {limit}"
-    flying = sum(holder.reserved for holder in state.holders)
-    if state.billed + flying > committed(record):
-        return f"billed {state.billed}, in flight {flying}, counted {committed(record)}"
-    for holder in state.holders:
-        row = record.account().rows.get(holder.name, Row())
-        if holder.there and not holder.spent + holder.reserved <= holder.granted <= row.granted:
-            return f"I2: {holder} in {row}"
+    committed = state.settled + state.forfeited + sum(row.granted for pod in state.pods for row in pod.rows)
+    if committed > scope.limit:
+        return f"I1: {committed} of {scope.limit}"
+    flying = sum(pod.reserved for pod in state.pods)
+    if state.billed + flying > committed:
+        return f"billed {state.billed}, in flight {flying}, counted {committed}"
+    for pod in state.pods:
+        if pod.there and not pod.spent + pod.reserved <= pod.granted <= _held(pod):
+            return f"I2: {pod}"
     return ""
 
 
-def following(state: State, limit: int) -> Iterator[tuple[str, State]]:
-    """Every event that can come next."""
-    for holder in state.holders:
-        if holder.there:
-            yield from _of_holder(state, holder)
-    for heard in state.asked:
-        yield from _of_ledger(state, heard, limit)
-    for answer in state.told:
-        name, right = answer
-        heard_of = replace(state, told=state.told - {answer})
-        for holder in state.holders:
-            if holder.there and holder.name == name and holder.newest == right.seq:
-                granted = max(right.granted, min(holder.granted, holder.spent + holder.reserved))
-                heard_of = heard_of.with_holder(replace(holder, granted=granted, newest=0))
-        yield f"{name} hears {right.granted}", heard_of
+def _held(pod: Pod) -> int:
+    """What the ledger holds for the living incarnation; one that was folded has what it spent, and no more."""
+    for row in pod.rows:
+        if row.life == pod.life:
+            return row.granted
+    return pod.spent if any(life == pod.life for life, _ in pod.seen) else 0
 
 
-def _of_holder(state: State, holder: Small) -> Iterator[tuple[str, State]]:
-    name, free = holder.name, holder.granted - holder.spent - holder.reserved
-    if free > 0:
-        yield f"{name} reserves", state.with_holder(replace(holder, reserved=holder.reserved + 1))
-    if holder.reserved:
-        for cost in (0, 1):
-            done = replace(holder, reserved=holder.reserved - 1, spent=holder.spent + cost)
-            yield f"{name} settles {cost}", replace(state.with_holder(done), billed=state.billed + cost)
-    if holder.seq < WORDS_MAX:
-        for back, want in ((0, 2), (free, 0)):
-            spoken = replace(holder, granted=holder.granted - back, seq=holder.seq + 1, newest=holder.seq + 1)
-            statement = Statement(
-                BUDGET,
-                WINDOW,
-                spoken.seq,
-                spoken.granted,
-                spoken.spent,
-                spoken.reserved,
-                want,
-                min(want, 1),
-                spoken.granted,
-            )
-            said = replace(state.with_holder(spoken), asked=state.asked | {Heard(name, statement)})
-            yield f"{name} gives back {back} and wants {want}", said
-    if state.faults:
-        dead = replace(state, faults=state.faults - 1, billed=state.billed + holder.reserved)
-        kept = replace(holder, spent=holder.spent + holder.reserved, reserved=0, newest=0)
-        yield f"{name} crashes", dead.with_holder(kept)
-        if holder.life == 1:
-            yield f"{name} loses its journal", dead.with_holder(Small(holder.pod, holder.life + 1))
-        gone = replace(holder, there=False, reserved=0)
-        left = dead.with_holder(gone).with_record(pods_gone(state.record(), {str(holder.pod): None}))
+class Search:
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self._heard: dict[tuple[object, ...], tuple[State, Told | None, bool]] = {}
+        """What the ledger makes of a statement: the same for thousands of states."""
+
+    def following(self, state: State) -> Iterator[tuple[str, State]]:
+        """Every event that can come next."""
+        before = None
+        for index, pod in enumerate(state.pods):
+            if pod == before:
+                continue  # equal pods have equal futures
+            before = pod
+            if pod.there:
+                yield from self._of_holder(state, index, pod)
+                yield from self._hearing(state, index, pod)
+            for said in pod.said:
+                yield from self._of_ledger(state, index, pod, said)
+
+    def _of_holder(self, state: State, index: int, pod: Pod) -> Iterator[tuple[str, State]]:
+        name, free = f"{index}.{pod.life}", pod.granted - pod.spent - pod.reserved
+        if free > 0 and not pod.leaving:
+            yield f"{name} reserves", _with(state, index, pod._replace(reserved=pod.reserved + 1))
+        if pod.reserved:
+            for cost in (0, 1):
+                done = pod._replace(reserved=pod.reserved - 1, spent=pod.spent + cost)
+                yield f"{name} settles {cost}", _with(state, index, done)._replace(billed=state.billed + cost)
+        if pod.seq < self.scope.words:
+            for back, want in ((0, 2), (free, 0)):
+                yield f"{name} gives back {back} and wants {want}", _with(state, index, _spoken(pod, back, want))
+            if self.scope.valued and not pod.reserved:
+                yield f"{name} says goodbye", _with(state, index, _spoken(pod, free, 0, final=True))
+        if state.faults:
+            yield from self._fates(state, index, pod, name)
+
+    def _fates(self, state: State, index: int, pod: Pod, name: str) -> Iterator[tuple[str, State]]:
+        dead = state._replace(faults=state.faults - 1, billed=state.billed + pod.reserved)
+        kept = pod._replace(spent=pod.spent + pod.reserved, reserved=0, newest=0, leaving=False)
+        yield f"{name} crashes", _with(dead, index, kept)
+        if pod.life == 1:
+            blank = Pod(life=2, rows=pod.rows, seen=pod.seen, said=pod.said)
+            yield f"{name} loses its journal", _with(dead, index, blank)
         # The token of a deleted pod is refused: nothing that it said arrives any more.
-        others = frozenset(heard for heard in left.asked if not heard.holder.startswith(f"{holder.pod}."))
-        yield f"{name} vanishes", replace(left, asked=others)
+        left = _with(dead, index, pod._replace(there=False, reserved=0, said=(), told=()))
+        record = pods_gone(self._record(left), {str(index): None})
+        yield f"{name} vanishes", self._with_record(left, record)
 
+    def _hearing(self, state: State, index: int, pod: Pod) -> Iterator[tuple[str, State]]:
+        for told in pod.told:
+            spent = max(pod.spent, told.spent)
+            granted = max(told.granted, told.spent, min(pod.granted, spent + pod.reserved))
+            after = pod._replace(granted=granted, spent=spent, newest=0)
+            if pod.leaving:
+                after = pod._replace(granted=0, spent=0, newest=0, leaving=False)
+            yield f"{index}.{pod.life} hears {told.granted}", _with(state, index, after)
 
-def _of_ledger(state: State, heard: Heard, limit: int) -> Iterator[tuple[str, State]]:
-    applied = apply(state.record(), (heard,), limit, NOW_S)
-    stored = state.with_record(applied.record)
-    rest = replace(stored, asked=state.asked - {heard})
-    answers = frozenset(applied.rights)
-    yield f"{heard.holder} is heard", replace(rest, told=state.told | answers)
-    if not applied.urgent:
-        # Answered, and the leader died before it stored what need not have been stored.
-        yield (
-            f"{heard.holder} is heard by a leader that dies",
-            replace(
-                state,
-                asked=state.asked - {heard},
-                told=state.told | answers,
-            ),
+    def _of_ledger(self, state: State, index: int, pod: Pod, said: Said) -> Iterator[tuple[str, State]]:
+        name = f"{index}.{said.life}"
+        stored, told, urgent = self._hear(state, index, said)
+        stored = stored._replace(billed=state.billed)
+        answers = (told,) if told is not None else ()
+        there = stored.pods[index]
+        rest = _without(there, said)
+        yield f"{name} is heard", _with(stored, index, rest._replace(told=rest.told + answers))
+        if not urgent:
+            # Answered, and the leader died before it stored what need not have been stored.
+            lost = _without(pod, said)
+            dies = _with(state, index, lost._replace(told=lost.told + answers))
+            yield f"{name} is heard by a leader that dies", dies
+        if state.faults:
+            spent = stored._replace(faults=state.faults - 1)
+            yield f"{name} is heard twice", _with(spent, index, there._replace(told=there.told + answers))
+            yield f"{name} is not answered", _with(spent, index, rest)
+
+    def _hear(self, state: State, index: int, said: Said) -> tuple[State, Told | None, bool]:
+        key = (state.settled, state.forfeited, index, said, *((pod.rows, pod.seen) for pod in state.pods))
+        found = self._heard.get(key)
+        if found is None:
+            applied = apply(self._record(state), (self._statement(index, said),), self.scope.limit, NOW_S)
+            right = next((right for _, right in applied.rights), None)
+            after = self._with_record(state, applied.record)
+            found = self._heard[key] = (after, _told(said.life, right), applied.urgent)
+            return found
+        known, told, urgent = found
+        pods = tuple(
+            pod._replace(rows=then.rows, seen=then.seen) for pod, then in zip(state.pods, known.pods, strict=True)
         )
-    if state.faults:
-        spent = state.faults - 1
-        yield f"{heard.holder} is heard twice", replace(stored, told=state.told | answers, faults=spent)
-        yield f"{heard.holder} is not answered", replace(rest, faults=spent)
+        return State(known.settled, known.forfeited, state.faults, pods, state.billed), told, urgent
+
+    def _statement(self, index: int, said: Said) -> Heard:
+        statement = Statement(
+            BUDGET,
+            WINDOW,
+            said.seq,
+            said.granted,
+            said.spent,
+            said.reserved,
+            said.want,
+            min(said.want, 1),
+            max(said.granted, said.spent + said.reserved),
+            said.final,
+            self.scope.value,
+        )
+        return Heard(f"{index}.{said.life}", statement)
+
+    def _record(self, state: State) -> LedgerRecord:
+        rows = {
+            f"{index}.{row.life}": Row(row.granted, row.spent, row.reserved, row.seq, state=row.state)
+            for index, pod in enumerate(state.pods)
+            for row in pod.rows
+        }
+        seen = {f"{index}.{life}": seq for index, pod in enumerate(state.pods) for life, seq in pod.seen}
+        accounts = {self.scope.value: Account(state.settled, state.forfeited, rows=rows)}
+        return LedgerRecord(*_MONTH, seen=seen, accounts=accounts)
+
+    def _with_record(self, state: State, record: LedgerRecord) -> State:
+        account = record.account(self.scope.value)
+        rows: list[list[Kept]] = [[] for _ in state.pods]
+        seen: list[list[tuple[int, int]]] = [[] for _ in state.pods]
+        # Times, and who waits, change who gets something and not how much there is.
+        for holder, row in account.rows.items():
+            index, _, life = holder.partition(".")
+            rows[int(index)].append(Kept(int(life), row.granted, row.spent, row.reserved, row.seq, row.state))
+        for holder, seq in record.seen.items():
+            index, _, life = holder.partition(".")
+            seen[int(index)].append((int(life), seq))
+        pods = tuple(
+            pod._replace(rows=tuple(sorted(rows[index])), seen=tuple(sorted(seen[index])))
+            for index, pod in enumerate(state.pods)
+        )
+        return state._replace(settled=account.settled, forfeited=account.forfeited, pods=pods)
 
 
-def search(limit: int, faults: int, states_max: int) -> tuple[int, bool]:
+def _spoken(pod: Pod, back: int, want: int, final: bool = False) -> Pod:
+    seq, granted = pod.seq + 1, pod.granted - back
+    said = Said(pod.life, seq, granted, pod.spent, pod.reserved, want, final)
+    return pod._replace(granted=granted, seq=seq, newest=seq, leaving=final, said=(*pod.said, said))
+
+
+def _told(life: int, right: Right | None) -> Told | None:
+    return Told(life, right.seq, right.granted, right.spent) if right is not None else None
+
+
+def _without(pod: Pod, said: Said) -> Pod:
+    return pod._replace(said=tuple(each for each in pod.said if each != said))
+
+
+def _with(state: State, index: int, pod: Pod) -> State:
+    return state._replace(pods=(*state.pods[:index], pod, *state.pods[index + 1 :]))
+
+
+def canonical(state: State) -> State:
+    """Without messages that would change nothing, and with the pods in one order."""
+    return state._replace(pods=tuple(sorted(map(_tidy, state.pods))))
+
+
+@lru_cache(maxsize=1 << 18)
+def _tidy(pod: Pod) -> Pod:
+    if not pod.said and not pod.told:
+        return pod
+    seen = dict(pod.seen)
+    heard = {**seen, **{row.life: row.seq for row in pod.rows}}
+    said = {each for each in pod.said if each.seq > heard.get(each.life, 0)}
+    told = {each for each in pod.told if pod.there and each.life == pod.life and each.seq == pod.newest}
+    return pod._replace(said=tuple(sorted(said)), told=tuple(sorted(told)))
+
+
+def search(scope: Scope, states_max: int) -> tuple[int, bool]:
     """The number of states, and whether they are all. AssertionError: the shortest way to one that is broken."""
-    first = State((), 0, 0, (Small(1), Small(2)), frozenset(), frozenset(), 0, faults)
+    worst: dict[int, int] = {}
+    """By digest of a state without its bill: the greatest bill that it was reached with."""
+    level, finder = [canonical(scope.first())], Search(scope)
+    while level:
+        following: list[State] = []
+        for state in level:
+            for _, after in finder.following(state):
+                after = canonical(after)
+                digest = hash(after[:4])
+                if worst.get(digest, -1) >= after.billed:
+                    continue
+                wrong = broken(after, scope)
+                assert not wrong, f"{wrong} after: {'; '.join(_way(scope, after))}"
+                worst[digest] = after.billed
+                following.append(after)
+            if len(worst) >= states_max:
+                return len(worst), False
+        level = following
+    return len(worst), True
+
+
+def _way(scope: Scope, wanted: State) -> list[str]:
+    """The events that lead to it, found once more: that many ways are not kept for a failure that never comes."""
+    first = canonical(scope.first())
     came: dict[State, tuple[State, str] | None] = {first: None}
-    queue = deque([first])
-    while queue and len(came) < states_max:
-        state = queue.popleft()
-        for event, after in following(state, limit):
-            after = _pruned(after)
-            if after in came:
-                continue
-            came[after] = (state, event)
-            wrong = broken(after, limit)
-            assert not wrong, f"{wrong} after: {'; '.join(_way(came, after))}"
-            queue.append(after)
-    return len(came), not queue
-
-
-def _pruned(state: State) -> State:
-    """Without messages that would change nothing: answers that are void, statements that were heard."""
-    awaited = {(holder.name, holder.newest) for holder in state.holders if holder.there}
-    heard = {name: row.seq for name, row in state.rows}
-    return replace(
-        state,
-        asked=frozenset(each for each in state.asked if each.statement.seq > heard.get(each.holder, 0)),
-        told=frozenset(each for each in state.told if (each[0], each[1].seq) in awaited),
-    )
-
-
-def _way(came: dict[State, tuple[State, str] | None], state: State) -> list[str]:
+    level, finder = [first], Search(scope)
+    while wanted not in came:
+        reached: list[State] = []
+        for state in level:
+            for event, after in finder.following(state):
+                after = canonical(after)
+                if after not in came:
+                    came[after] = (state, event)
+                    reached.append(after)
+        level = reached
     events: list[str] = []
+    state = wanted
     while (step := came[state]) is not None:
         state, event = step
         events.append(event)
     return events[::-1]
 
 
-def main(limit: int, faults: int, states_max: int) -> int:
-    states, all_of_them = search(limit, faults, states_max)
-    print(
-        f"limit {limit}, {faults} faults: {states} states, {'all' if all_of_them else 'not all'}; every promise holds"
-    )
+STATES_MAX = 10_000_000
+"""A hundred bytes each, and the states of the newest level whole."""
+SCOPES: tuple[Scope, ...] = (
+    Scope(holders=2, limit=4, faults=0),
+    Scope(holders=2, limit=2, faults=1),
+    Scope(holders=2, limit=2, faults=1, valued=True),
+)
+"""What `make search` searches to the end."""
+
+
+def main(scopes: tuple[Scope, ...], states_max: int) -> int:
+    for scope in scopes:
+        states, all_of_them = search(scope, states_max)
+        print(f"{scope}: {states} states, {'all' if all_of_them else 'not all'}; every promise holds", flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if sys.argv[3:] else 5_000_000))
+    if sys.argv[1:]:
+        holders, limit, faults, words, valued = (int(word) for word in sys.argv[1:6])
+        chosen: tuple[Scope, ...] = (Scope(holders, limit, faults, words, bool(valued)),)
+    else:
+        chosen = SCOPES
+    sys.exit(main(chosen, int(sys.argv[6]) if sys.argv[6:] else STATES_MAX))

@@ -44,9 +44,9 @@ START = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
 
 
 class World:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, kind: Kind | None = None) -> None:
         self.random = random.Random(seed)
-        self.scene = draw(self.random)
+        self.scene = draw(self.random, kind)
         self.tally = Tally(worlds=1)
         self.tally.counts[f"{self.scene.kind} worlds"] = 1
         self.faults = self.scene.kind in (Kind.FAULTY, Kind.RATES)
@@ -323,9 +323,9 @@ class World:
         return terms.cap - record.floor - account.used - lost
 
 
-def simulate(seed: int) -> Tally:
+def simulate(seed: int, kind: Kind | None = None) -> Tally:
     """Live through the world of that seed; what happened in it. AssertionError names the seed."""
-    world = World(seed)
+    world = World(seed, kind)
     try:
         run(world.live())
     except BaseException as error:

@@ -176,7 +176,7 @@ class _Hearing:
         row = self.rows.get(holder)
         if row is not None and statement.seq <= row.seq:
             return
-        if row is None or row.state is RowState.SUSPECT:
+        if row is None or row.state is not RowState.OUTSTANDING:
             self._succeed(holder)
         row = row or Row()
         spent = max(row.spent, statement.spent)

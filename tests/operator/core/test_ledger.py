@@ -199,6 +199,14 @@ def test_a_new_incarnation_makes_the_old_one_suspect_until_it_speaks_again() -> 
     assert hear(second, says("a.1", 2, granted=100, keep=0)).record.account().rows["a.1"].state is RowState.OUTSTANDING
 
 
+def test_an_incarnation_that_said_goodbye_and_speaks_again_succeeds_the_one_it_had_followed() -> None:
+    left = hear(BLANK, says("a.2", 1, want=10), says("a.2", 2, final=True)).record
+    belated = hear(left, says("a.1", 7, want=100)).record
+    assert belated.account().rows["a.1"].state is RowState.OUTSTANDING
+    again = hear(belated, says("a.2", 3, want=10)).record
+    assert again.account().rows["a.1"].state is RowState.SUSPECT
+
+
 def test_spending_without_a_right_is_counted_even_above_the_limit() -> None:
     applied = hear(BLANK, says("a.1", 1, spent=1500, reserved=20), limit=1000)
     assert committed(applied.record) == 1520

@@ -1,0 +1,209 @@
+"""The guards of the money in the sidecar: `keelage_dev.mutants` takes them away one by one."""
+
+from __future__ import annotations
+
+from keelage_dev.mutant import WORLDS, Mutant
+
+HOLDER = "sidecar/keelage_sidecar/core/holder.py"
+DIALOGUE = "sidecar/keelage_sidecar/core/dialogue.py"
+ACCOUNT = "sidecar/keelage_sidecar/core/account.py"
+JOURNAL = "sidecar/keelage_sidecar/core/journal_format.py"
+ROUTING = "sidecar/keelage_sidecar/core/routing.py"
+CLAMP = "sidecar/keelage_sidecar/core/clamp.py"
+SETTLEMENT = "sidecar/keelage_sidecar/core/settlement.py"
+RESERVATION = "sidecar/keelage_sidecar/shell/reservation.py"
+ATTEMPT = "sidecar/keelage_sidecar/shell/attempt.py"
+
+OF_HOLDER = ("tests/sidecar/core/test_holder.py",)
+OF_JOURNAL = ("tests/sidecar/core/test_journal_format.py",)
+OF_WILL = ("tests/api/test_will.py", "tests/sidecar/core/test_last_will.py", "tests/operator/shell/test_last_wills.py")
+OF_PATH = ("tests/sidecar/shell/test_reservation.py", "tests/sidecar/shell/test_exchange.py")
+OF_QUESTIONS = ("tests/sidecar/core/test_questions.py",)
+OF_ACCOUNT = ("tests/sidecar/core/test_account.py",)
+
+GUARDS = (
+    Mutant(
+        "the last will is written before more is reserved than it says",
+        HOLDER,
+        "        if not promised and not self.declare(",
+        "        if False and not self.declare(",
+        OF_WILL + OF_HOLDER,
+    ),
+    Mutant(
+        "spent and reserved stay within what was granted",
+        HOLDER,
+        "if claim.hard and (now >= account.ends_s or total > account.granted):",
+        "if claim.hard and now >= account.ends_s:",
+        OF_HOLDER,
+    ),
+    Mutant(
+        "rights end with their window",
+        HOLDER,
+        "if claim.hard and (now >= account.ends_s or total > account.granted):",
+        "if claim.hard and total > account.granted:",
+        OF_HOLDER,
+    ),
+    Mutant(
+        "the window's end counts from the sending",
+        DIALOGUE,
+        "account.ends_s = asked.sent_s + right.ends_in_s",
+        "account.ends_s = now + right.ends_in_s",
+        OF_HOLDER,
+    ),
+    Mutant(
+        "answers to older statements are void",
+        DIALOGUE,
+        "        self._pending, self.eager = {}, False\n",
+        "        self.eager = False\n",
+        OF_HOLDER + WORLDS,
+    ),
+    Mutant(
+        "what is offered is not spent any more",
+        DIALOGUE,
+        "            account.granted -= back\n",
+        "            account.granted -= 0\n",
+        OF_HOLDER + WORLDS,
+    ),
+    Mutant(
+        "what is offered is out of the journal first",
+        DIALOGUE,
+        "            account.granted -= back\n            self._journal.set_granted(account.slot, account.granted)\n",
+        "            account.granted -= back\n",
+        OF_HOLDER + WORLDS,
+    ),
+    Mutant(
+        "a call is charged to the account that admitted it",
+        HOLDER,
+        "self._journal.settle(slot, account.slot, account.spent)",
+        "self._journal.settle(slot, account.slot, amount)",
+        OF_HOLDER + WORLDS,
+    ),
+    Mutant(
+        "numbers of statements rise over restarts",
+        DIALOGUE,
+        "self.newest_seq = self._seq_limit = journal.seq_limit",
+        "self.newest_seq = self._seq_limit = 0",
+        OF_HOLDER + WORLDS,
+    ),
+    Mutant(
+        "nothing is offered while nobody answers",
+        ACCOUNT,
+        "if self.heard_s < max(self.told_s, 0.0):",
+        "if False:",
+        OF_HOLDER,
+    ),
+    Mutant(
+        "a hold is in the journal with its amount first",
+        JOURNAL,
+        "        words[at + 1] = amount\n        words[at + 2] = 0\n"
+        "        words[at] = account + 1  # last: from here on the hold counts\n",
+        "        words[at] = account + 1\n        words[at + 1] = amount\n        words[at + 2] = 0\n",
+        OF_JOURNAL,
+    ),
+    Mutant(
+        "a settlement is announced before it frees the hold",
+        JOURNAL,
+        "        words[at + 2] = spent + 1\n"
+        "        words[_ACCOUNTS_WORD + account * _ACCOUNT_WORDS + 2] = spent\n        words[at] = 0\n",
+        "        words[at] = 0\n        words[_ACCOUNTS_WORD + account * _ACCOUNT_WORDS + 2] = spent\n",
+        OF_JOURNAL,
+    ),
+    Mutant(
+        "open holds of a killed container are spent",
+        JOURNAL,
+        "words[_account(account) + 2] = max(words[_account(account) + 2], words[_hold(slot) + 2] - 1)",
+        "pass",
+        OF_JOURNAL,
+    ),
+    Mutant(
+        "a journal of an earlier boot is not believed",
+        JOURNAL,
+        "if NO_BOOT not in (boot, written_in) and boot != written_in:",
+        "if False:",
+        OF_JOURNAL,
+    ),
+    Mutant(
+        "a window's end is believed only on the clock that measured it",
+        JOURNAL,
+        "self._same_clock = boot == written_in != NO_BOOT",
+        "self._same_clock = True",
+        OF_JOURNAL,
+    ),
+    Mutant(
+        "each value has an account of its own",
+        ROUTING,
+        "value_of(terms.per, facts), terms.unit)",
+        '"", terms.unit)',
+        ("tests/sidecar/core/test_routing.py",),
+    ),
+    Mutant(
+        "a budget in tokens is claimed in tokens",
+        ROUTING,
+        "Claim(terms.name, most.of(terms.unit), terms.hard,",
+        "Claim(terms.name, most.picodollars, terms.hard,",
+        ("tests/sidecar/core/test_routing.py",),
+    ),
+    Mutant(
+        "a clamped call fits its budgets",
+        CLAMP,
+        "return isinstance(bound, Bound) and fits(bound.charge)",
+        "return isinstance(bound, Bound)",
+        ("tests/sidecar/core/test_clamp.py",),
+    ),
+    Mutant(
+        "what is sent has the cap that was paid for",
+        ATTEMPT,
+        "outgoing(facts, candidate, reserved.output_cap,",
+        "outgoing(facts, candidate, candidate.output_cap,",
+        OF_PATH,
+    ),
+    Mutant(
+        "a cut stream is charged its whole cap",
+        SETTLEMENT,
+        "output_tokens=max(usage.output_tokens, bound.output_tokens)",
+        "output_tokens=usage.output_tokens",
+        ("tests/sidecar/core/test_settlement.py",),
+    ),
+    Mutant(
+        "an attempt without evidence is charged its bound",
+        SETTLEMENT,
+        "return Settlement(most or Charge(requests=1), uncertain=True)",
+        "return Settlement(Charge(requests=1), uncertain=True)",
+        ("tests/sidecar/core/test_settlement.py",),
+    ),
+    Mutant(
+        "a call that money refuses gives its room back",
+        RESERVATION,
+        "            for hold in room:\n                means.purse.settle(hold, NOTHING)\n",
+        "            pass\n",
+        OF_PATH,
+    ),
+    Mutant(
+        "a queue has its depth",
+        RESERVATION,
+        "elif queues[backend] < depth:",
+        "elif True:",
+        OF_PATH,
+    ),
+    Mutant(
+        "a question about a value is asked until it is answered",
+        DIALOGUE,
+        "if value and len(self._wanted) < ERRORS_MAX:",
+        "if False:",
+        OF_QUESTIONS,
+    ),
+    Mutant(
+        "a lease is a small part of its limit",
+        ACCOUNT,
+        "return min(wish, max(self.told_limit // LEASE_PARTS, int(self.rate * LEASE_MIN_S), 2 * largest))",
+        "return wish",
+        OF_ACCOUNT,
+    ),
+    Mutant(
+        "fragments go back while money is short",
+        ACCOUNT,
+        "if self.tight and needed > self.free:",
+        "if False:",
+        OF_ACCOUNT,
+    ),
+)
