@@ -92,9 +92,6 @@ class Oracle:
         self._hard = {each.name for each in budgets if each.hard}
         self._deletes = deletes
         self._seen: dict[Place, Account] = {}
-        self._twice: Counter[Place] = Counter()
-        """Counted twice: of two leaders at a time one had buried a pod when the other heard its last word. Too much is
-        kept then, never too little."""
         self.caps = Caps()
         self.rates = Rates(())
         self.billed: Counter[Place] = Counter()
@@ -131,13 +128,11 @@ class Oracle:
         most = self.caps.most(key.budget, key.window, running().true_s)
         for value, account in record.accounts.items():
             place = (key.budget, key.window, value)
-            seen = self._seen.get(place)
-            if seen is account or key.valued is not bool(value):
+            if self._seen.get(place) is account or key.valued is not bool(value):
                 continue
             self._seen[place] = account
             total = account.committed
-            self._twice[place] += sum(row.granted for holder, row in account.rows.items() if self._buried(holder, seen))
-            self._require(total <= most + self._twice[place], f"I1 in {place}: {total} of {most}")
+            self._require(total <= most, f"I1 in {place}: {total} of {most}")
             counted = total + (record.floor if value else 0)
             self._require(counted >= self.billed[place], f"{place}: billed {self.billed[place]}, counted {counted}")
             for uid, holder in self.holders():
@@ -185,11 +180,6 @@ class Oracle:
         # A goodbye was heard and the row folded, but the answer was lost: the holder has nothing left to reserve.
         granted = row.granted if row is not None else held.spent if name in record.seen else 0
         self._require(held.granted <= granted, f"{uid} counts on {held.granted} in {place}, the ledger holds {granted}")
-
-    def _buried(self, holder: str, seen: Account | None) -> bool:
-        """Whether the row of a dead pod has come (again)."""
-        uid = holder.partition(".")[0]
-        return all(uid != living for living, _ in self.holders()) and (seen is None or holder not in seen.rows)
 
     def _require(self, holds: bool, text: str) -> None:
         if not holds:

@@ -18,11 +18,13 @@ greater bill breaks whatever the other would.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from keelage_api.sync import Right, Statement
@@ -81,6 +83,8 @@ class Pod(NamedTuple):
     rows: tuple[Kept, ...] = ()
     seen: tuple[tuple[int, int], ...] = ()
     """Life and number of rows that were folded."""
+    buried: bool = False
+    """The ledger knows that the pod is gone."""
     said: tuple[Said, ...] = ()
     told: tuple[Told, ...] = ()
 
@@ -175,8 +179,8 @@ class Search:
         if pod.life == 1:
             blank = Pod(life=2, rows=pod.rows, seen=pod.seen, said=pod.said)
             yield f"{name} loses its journal", _with(dead, index, blank)
-        # The token of a deleted pod is refused: nothing that it said arrives any more.
-        left = _with(dead, index, pod._replace(there=False, reserved=0, said=(), told=()))
+        # What it said may still be on its way to another leader.
+        left = _with(dead, index, pod._replace(there=False, reserved=0, told=()))
         record = pods_gone(self._record(left), {str(index): None})
         yield f"{name} vanishes", self._with_record(left, record)
 
@@ -208,7 +212,7 @@ class Search:
             yield f"{name} is not answered", _with(spent, index, rest)
 
     def _hear(self, state: State, index: int, said: Said) -> tuple[State, Told | None, bool]:
-        key = (state.settled, state.forfeited, index, said, *((pod.rows, pod.seen) for pod in state.pods))
+        key = (state.settled, state.forfeited, index, said, *((pod.rows, pod.seen, pod.buried) for pod in state.pods))
         found = self._heard.get(key)
         if found is None:
             applied = apply(self._record(state), (self._statement(index, said),), self.scope.limit, NOW_S)
@@ -246,7 +250,8 @@ class Search:
         }
         seen = {f"{index}.{life}": seq for index, pod in enumerate(state.pods) for life, seq in pod.seen}
         accounts = {self.scope.value: Account(state.settled, state.forfeited, rows=rows)}
-        return LedgerRecord(*_MONTH, seen=seen, accounts=accounts)
+        buried = tuple(str(index) for index, pod in enumerate(state.pods) if pod.buried)
+        return LedgerRecord(*_MONTH, seen=seen, buried=buried, accounts=accounts)
 
     def _with_record(self, state: State, record: LedgerRecord) -> State:
         account = record.account(self.scope.value)
@@ -260,7 +265,9 @@ class Search:
             index, _, life = holder.partition(".")
             seen[int(index)].append((int(life), seq))
         pods = tuple(
-            pod._replace(rows=tuple(sorted(rows[index])), seen=tuple(sorted(seen[index])))
+            pod._replace(
+                rows=tuple(sorted(rows[index])), seen=tuple(sorted(seen[index])), buried=str(index) in record.buried
+            )
             for index, pod in enumerate(state.pods)
         )
         return state._replace(settled=account.settled, forfeited=account.forfeited, pods=pods)
@@ -348,17 +355,21 @@ def _way(scope: Scope, wanted: State) -> list[str]:
 STATES_MAX = 10_000_000
 """A hundred bytes each, and the states of the newest level whole."""
 SCOPES: tuple[Scope, ...] = (
-    Scope(holders=2, limit=4, faults=0),
+    Scope(holders=2, limit=2, faults=1, valued=True),  # the longest first: they run beside each other
     Scope(holders=2, limit=2, faults=1),
-    Scope(holders=2, limit=2, faults=1, valued=True),
+    Scope(holders=3, limit=2, faults=0),
+    Scope(holders=2, limit=4, faults=0, valued=True),
+    Scope(holders=2, limit=4, faults=0),
 )
 """What `make search` searches to the end."""
 
 
 def main(scopes: tuple[Scope, ...], states_max: int) -> int:
-    for scope in scopes:
-        states, all_of_them = search(scope, states_max)
-        print(f"{scope}: {states} states, {'all' if all_of_them else 'not all'}; every promise holds", flush=True)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for scope, (states, whole) in zip(
+            scopes, pool.map(partial(search, states_max=states_max), scopes), strict=True
+        ):
+            print(f"{scope}: {states} states, {'all' if whole else 'not all'}; every promise holds", flush=True)
     return 0
 
 
