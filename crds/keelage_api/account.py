@@ -10,10 +10,14 @@ import re
 from collections.abc import Iterable
 from hashlib import sha256
 
+from keelage_api.proxy_config import Per, Unit
+
 PART_MAX = 64
 RATE_WINDOW = "rate"
 """Window id of every account of a quota: it has no beginning and no end."""
 _QUOTA = ("rate:", "limit:")
+_TOKENS = "tokens"
+_LETTERS = {Per.USER: "u", Per.FEATURE: "f", Per.POD: "p"}
 _PLAIN = re.compile(r"[A-Za-z0-9_.@:+=-]{1,64}")
 
 
@@ -29,6 +33,25 @@ def account_value(parts: Iterable[str]) -> str:
 def is_quota(name: str) -> bool:
     """Whether a statement's `budget` names a quota (`proxy_config.Quota.name`); no budget's name has a colon."""
     return name.partition("/")[2].startswith(_QUOTA)
+
+
+def window_kind(unit: Unit, per: Iterable[Per]) -> str:
+    """What a budget's window id ends in after a point, where it counts tokens or holds per something: `tokens.uf`.
+
+    So amounts of one kind are never taken for those of another, also while a budget changes from one to the other.
+    """
+    letters = "".join(_LETTERS[each] for each in per)
+    return ".".join(part for part in (_TOKENS if unit is Unit.TOKENS else "", letters) if part)
+
+
+def kind_of(window: str) -> str:
+    """The kind of the budget's window with that id."""
+    return window.partition(".")[2]
+
+
+def counts_tokens(window: str) -> bool:
+    """Whether amounts in a budget's window with that id are tokens and not pico-dollars."""
+    return kind_of(window).partition(".")[0] == _TOKENS
 
 
 def _plain(part: str) -> str:

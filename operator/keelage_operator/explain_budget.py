@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from keelage_api.account import kind_of, window_kind
 from keelage_api.errors import KeelageError
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_api.v1alpha1.metadata import GROUP, VERSION
 from keelage_operator.core.breakdown import LedgerPicture
-from keelage_operator.core.shard import has_values, kind_of, ledger_window
+from keelage_operator.core.shard import has_values
 from keelage_operator.core.terms import in_force
 from keelage_operator.local_mode import LEDGER_FILE, OBJECTS_FILE, POD, Objects
 from keelage_operator.shell.cluster import Cluster, Refused, list_all, member
@@ -126,6 +127,6 @@ def _limit(status: LLMBudgetStatus, window: str, raw: Mapping[str, object]) -> t
     if not isinstance(spec, Parsed):
         return None, 0
     terms = in_force("", "", spec.value)
-    if ledger_window("", terms.unit, terms.per) != kind_of(window):
+    if window_kind(terms.unit, terms.per) != kind_of(window):
         return None, 0
     return terms.cap, terms.overdraft

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from keelage_api.account import counts_tokens
 from keelage_api.amount import unit_name
 from keelage_api.money import PICO_PER_USD
 from keelage_api.proxy_config import Unit
@@ -18,7 +19,7 @@ from keelage_operator.core.budget_figures import instant, used
 from keelage_operator.core.ledger import Account, LedgerRecord, Row, RowState
 from keelage_operator.core.ledger_figures import Bounds, tally
 from keelage_operator.core.ledger_row import SILENT_AFTER_S
-from keelage_operator.core.shard import counts_tokens, has_values
+from keelage_operator.core.shard import has_values
 from keelage_operator.core.table import render
 
 COLUMNS = (

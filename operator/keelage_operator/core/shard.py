@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from keelage_api.account import shard_of
+from keelage_api.account import shard_of, window_kind
 from keelage_api.proxy_config import Per, Unit
 from keelage_api.sync import Statement
 
 SHARDS = 32
 """Objects per window of a budget with values: 10,000 users are 313 accounts in each, some 50 KiB."""
 
-_TOKENS = ".tokens"
-_LETTERS = {Per.USER: "u", Per.FEATURE: "f", Per.POD: "p"}
 _BUDGET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _WINDOW = re.compile(r"|\d{4}-[0-9TWZ-]{2,16}([.]tokens)?([.][ufp]{1,3})?")
 _VALUE = re.compile(r"[A-Za-z0-9_.@:+=~/-]{0,200}")
@@ -26,20 +24,8 @@ _VALUED = re.compile(r"[.][ufp]{1,3}$")
 
 def ledger_window(calendar_id: str, unit: Unit, per: Iterable[Per]) -> str:
     """The id of a budget's window: `2026-11`, `2026-11.tokens`, `2026-11.u`, `2026-11.tokens.uf`."""
-    letters = "".join(_LETTERS[each] for each in per)
-    counted = _TOKENS if unit is Unit.TOKENS else ""
-    return f"{calendar_id}{counted}{f'.{letters}' if letters else ''}"
-
-
-def kind_of(window: str) -> str:
-    """What `ledger_window` adds to the calendar's id: `.tokens.uf`; empty for dollars of all calls together."""
-    _, dot, kind = window.partition(".")
-    return dot + kind
-
-
-def counts_tokens(window: str) -> bool:
-    """Whether amounts in a ledger of that window are tokens and not pico-dollars."""
-    return _TOKENS in window
+    kind = window_kind(unit, per)
+    return f"{calendar_id}.{kind}" if kind else calendar_id
 
 
 def has_values(window: str) -> bool:

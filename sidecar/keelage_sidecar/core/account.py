@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from keelage_api.account import RATE_WINDOW, counts_tokens
 from keelage_api.proxy_config import Unit
 
 HORIZON_S = 15.0
@@ -21,8 +22,6 @@ IDLE_S = 600.0
 """After so long without a call even the money for one is given back."""
 VALUED_IDLE_S = 60.0
 """After so long without a call an account of a value is released and forgotten: there may be very many."""
-RATE_WINDOW = "rate"
-"""Window id of every rate: it refills and never ends."""
 HOPELESS_S = 30.0
 """For so long after a refusal the ledger is asked whether that much could be served again."""
 ASK_AGAIN_S = 0.25
@@ -30,6 +29,8 @@ ASK_AGAIN_S = 0.25
 TIGHT_S = 0.5
 """Between statements while somebody lacks money."""
 NEVER = float("-inf")
+ENDED = 0.0
+"""End of rights that are over, and known to be."""
 UNPROMISED = 1 << 63
 """More than any total: no last will names the account, so there is nothing that it must not exceed."""
 
@@ -114,9 +115,12 @@ class Account:
     _rated_s: float = NEVER
     _rated_spent: int = 0
     owner: Owner = field(init=False)
+    unit: Unit = field(init=False)
+    """Of all amounts; of a rate once its terms are known."""
 
     def __post_init__(self) -> None:
         self.owner = (self.budget, self.value)
+        self.unit = Unit.TOKENS if counts_tokens(self.window) else Unit.PICODOLLARS
 
     @property
     def free(self) -> int:

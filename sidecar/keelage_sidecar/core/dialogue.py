@@ -246,8 +246,9 @@ class Dialogue:
 
     def _open(self, right: Right, now: float) -> Account | None:
         """An account of the window that the ledger named."""
-        if self.leaving or right.budget not in self._portfolio.terms:
-            return None
+        terms = self._portfolio.terms.get(right.budget)
+        if self.leaving or terms is None or not terms.fits(right.window):
+            return None  # it may count something else by now, of which the configuration will tell
         account = self._portfolio.open(right)
         if account is None:
             text = (

@@ -75,7 +75,7 @@ class Holder:
                 loose = [*(loose or ()), (claim, True)]
                 continue
             account = current.get((claim.budget, claim.value))
-            if account is None:
+            if account is None or account.unit is not claim.unit:
                 if claim.hard:
                     return None
                 loose = [*(loose or ()), (claim, False)]
@@ -154,7 +154,7 @@ class Holder:
                 self._verdicts.settle_alone(claim, claim.held - amount)
                 continue
             account = self._current.get(claim.owner)
-            if account is None:
+            if account is None or account.unit is not claim.unit:
                 continue
             account.spent = min(account.spent + amount, AMOUNT_MAX)
             self._journal.set_spent(account.slot, account.spent)

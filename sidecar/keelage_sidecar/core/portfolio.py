@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from keelage_api.proxy_config import Unit
 from keelage_api.sync import Right
-from keelage_sidecar.core.account import HORIZON_S, Account, AccountFigures, Owner
+from keelage_sidecar.core.account import ENDED, HORIZON_S, Account, AccountFigures, Owner
 from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.last_will import LastWill
 from keelage_sidecar.core.rota import Rota
@@ -42,12 +41,15 @@ class Portfolio:
 
     def obey(self, terms: Mapping[str, Terms]) -> None:
         """From now on these count."""
-        self.terms = dict(terms)
+        before, self.terms = self.terms, dict(terms)
         self.current = {}
         for account in self._accounts.values():
-            if account.value and account.budget not in self.terms:
-                self._rota.changed(account)
+            now, former = self.terms.get(account.budget), before.get(account.budget)
+            if account.is_rate and now is not None and former is not None and now.unit is not former.unit:
+                account.ends_s = ENDED  # its window does not say what it counts
             self.elect(account)
+            if account.value and self.current.get(account.owner) is not account:
+                self._rota.changed(account)
 
     def open(self, right: Right) -> Account | None:
         """The account that the ledger named; None: the journal has no room for it."""
@@ -72,9 +74,14 @@ class Portfolio:
 
     def elect(self, account: Account) -> None:
         """Its end is known, or another one than before."""
-        if account.budget in self.terms:
-            siblings = self._siblings.get(account.owner)
-            self.current[account.owner] = max(siblings, key=_lasting) if siblings else account
+        terms = self.terms.get(account.budget)
+        if terms is None:
+            return
+        siblings = self._siblings.get(account.owner, (account,))
+        lasting = max((each for each in siblings if terms.fits(each.window)), key=_lasting, default=None)
+        if lasting is not None:
+            lasting.unit = terms.unit
+            self.current[account.owner] = lasting
 
     def close(self, account: Account) -> None:
         """Forget it, if nothing is in flight: the ledger has released it."""
@@ -95,9 +102,7 @@ class Portfolio:
 
     def figures(self) -> Iterator[AccountFigures]:
         for it in self._accounts.values():
-            terms = self.terms.get(it.budget)
-            unit = terms.unit if terms is not None else Unit.PICODOLLARS
-            yield AccountFigures(it.budget, it.window, it.granted, it.spent, it.reserved, it.value, unit)
+            yield AccountFigures(it.budget, it.window, it.granted, it.spent, it.reserved, it.value, it.unit)
 
 
 def _lasting(account: Account) -> tuple[float, str]:

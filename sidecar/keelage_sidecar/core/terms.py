@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keelage_api.account import RATE_WINDOW, kind_of, window_kind
 from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
 
 
@@ -21,6 +22,12 @@ class Terms:
     @property
     def valued(self) -> bool:
         return bool(self.per)
+
+    def fits(self, window: str) -> bool:
+        """Whether amounts in that window are of these terms: a budget may have counted something else before."""
+        if self.rate is not None:
+            return window == RATE_WINDOW
+        return kind_of(window) == window_kind(self.unit, self.per)
 
     @staticmethod
     def of_budget(budget: BudgetTerms) -> Terms:

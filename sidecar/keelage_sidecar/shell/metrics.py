@@ -17,8 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from keelage_api.account import RATE_WINDOW
 from keelage_api.proxy_config import Dialect, Unit
-from keelage_sidecar.core.account import RATE_WINDOW
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.log_line import CallRecord
 

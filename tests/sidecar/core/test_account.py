@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keelage_sidecar.core.account import LEASE_PARTS, RATE_WINDOW, Account
+from keelage_api.account import RATE_WINDOW
+from keelage_sidecar.core.account import LEASE_PARTS, Account
 
 
 def busy(limit: int, window: str = "2026-11") -> Account:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from keelage_api.account import RATE_WINDOW
 from keelage_api.proxy_config import Per, Quota, Unit
 from keelage_api.sync import Right, Statement
-from keelage_sidecar.core.account import RATE_WINDOW
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.holder import Holder
 from keelage_sidecar.core.journal_format import Journal, blank_journal
@@ -211,3 +211,16 @@ def test_local_rates_of_invented_values_stay_bounded() -> None:
         rates.take(USERS, str(number), 20, 0.0)
     assert len(rates._buckets) == BUCKETS_MAX
     assert not rates.fits(USERS, str(BUCKETS_MAX), 1, 0.0)
+
+
+def test_a_rate_that_counts_something_else_now_is_not_used_up_from_what_was_leased_before() -> None:
+    counted = Quota("shop/rate:chat/all:0", Unit.TOKENS, 10_000, 60_000, "chat", rule="all")
+    holder = new_holder(counted)
+    give(holder, 10_000, 0.0, limit=10_000)
+    limited = Quota("shop/rate:chat/all:0", Unit.REQUESTS, 20, 60_000, "chat", rule="all")
+    holder.obey((), (limited,))
+    assert holder.try_reserve(claim(limited), 0.1) is None
+    give(holder, 3, 0.2)
+    for _ in range(3):
+        assert isinstance(holder.try_reserve(claim(limited), 0.3), Hold)
+    assert holder.try_reserve(claim(limited), 0.3) is None

@@ -34,8 +34,14 @@ def new_holder(*budgets: BudgetTerms, slots: int = 256) -> tuple[bytearray, Hold
 
 
 def right(statement: Statement, granted: int, **more: object) -> Right:
-    values = {"ends_in_s": 1000.0, "limit": 10_000, "value": statement.value, **more}
-    return Right(statement.budget, statement.window or W, statement.seq, granted, **values)  # type: ignore[arg-type]
+    values = {
+        "ends_in_s": 1000.0,
+        "limit": 10_000,
+        "value": statement.value,
+        "window": statement.window or (W if statement.value else "2026-11"),
+        **more,
+    }
+    return Right(statement.budget, seq=statement.seq, granted=granted, **values)  # type: ignore[arg-type]
 
 
 def give(holder: Holder, granted: int, now: float, **more: object) -> tuple[Statement, ...]:
@@ -208,7 +214,7 @@ def test_a_denial_names_the_value_and_its_kind() -> None:
 
 def test_tokens_are_charged_and_named_as_tokens() -> None:
     _, holder = new_holder(TOKENS)
-    give(holder, 20_000, 0.0, limit=20_000)
+    give(holder, 20_000, 0.0, window="2026-11.tokens", limit=20_000)
     claims = (Claim("shop/tokens", 12_000, hard=True, unit=Unit.TOKENS),)
     hold = holder.try_reserve(claims, 0.0)
     assert hold is not None
@@ -220,6 +226,31 @@ def test_tokens_are_charged_and_named_as_tokens() -> None:
         "LLMBudget shop/tokens can never pay for a request of up to 30,000 tokens: its whole limit is 20,000 tokens; "
         "lower max_tokens or raise spec.limit.tokens"
     )
+
+
+def test_a_lease_of_dollars_pays_for_no_tokens_when_the_limit_counts_those_now() -> None:
+    """The ledger may be away when the limit changes, and the sidecar's container may even be restarted meanwhile."""
+    buffer, holder = new_holder(MONTH)
+    give(holder, 10**12, 0.0, window="2026-11", limit=10**12)
+    money = (Claim("shop/month", 10**9, hard=True),)
+    assert holder.try_reserve(money, 0.1) is not None
+    tokens = BudgetTerms("shop/month", hard=True, unit=Unit.TOKENS)
+    claims = (Claim("shop/month", 1_000, hard=True, unit=Unit.TOKENS),)
+    holder.obey((tokens,))
+    assert holder.try_reserve(claims, 0.2) is None
+    restarted = Holder(Journal(bytearray(buffer)))
+    restarted.obey((tokens,))
+    assert restarted.try_reserve(claims, 0.2) is None
+    for now in (0.3, 0.35):
+        give(holder, 5_000, now, window="2026-11.tokens", limit=5_000)
+    assert holder.try_reserve(claims, 0.4) is not None
+    assert holder.try_reserve(money, 0.4) is None, "a call that was planned before"
+
+
+def test_a_window_that_counts_something_else_than_the_configuration_says_is_not_opened() -> None:
+    _, holder = new_holder(TOKENS)
+    give(holder, 10**12, 0.0, window="2026-11", limit=10**12)
+    assert holder.figures() == ()
 
 
 def test_how_much_of_a_limit_is_used_counts_what_everybody_and_what_was_spent_here_since() -> None:
