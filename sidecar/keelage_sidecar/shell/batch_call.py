@@ -103,7 +103,8 @@ class BatchCalls:
             body = await whole(answer, OBJECT_BYTES_MAX)
             reading = _read(facts, candidate, answer.status, body)
             batch_id = created_id(body) if answer.status < 300 else None
-            if batch_id is not None:
+            # Two backends may give the same id: only one batch of that name can be asked about.
+            if batch_id is not None and self.keeper.open.find(batch_id) is None:
                 self.keeper.open.add(self._opened(batch_id, order, holds, call, facts, story))
                 charged = None
             elif never_billed(answer.status, reading.error):

@@ -247,6 +247,26 @@ async def test_a_batch_stays_with_its_backend_whatever_the_configuration_becomes
         assert new.requests() == []
 
 
+async def test_a_batch_with_the_id_of_an_open_one_is_charged_and_the_open_one_is_not_forgotten(tmp_path: Path) -> None:
+    async with (
+        FakeProvider(batch_polls=0) as old,
+        FakeProvider() as new,
+        world(config_of([old.url]), tmp_path) as here,
+        sdk(here) as claude,
+    ):
+        batch = await claude.messages.batches.create(requests=[typed()])
+        held = here.purse.accounts[MONTH, ""].reserved
+        async with world(config_of([new.url]), tmp_path) as other:
+            here.table = other.table
+        assert (await claude.messages.batches.create(requests=[typed()])).id == batch.id
+        assert here.purse.spent == here.purse.accounts[MONTH, ""].reserved == held
+        await claude.messages.batches.retrieve(batch.id)
+        async for _ in await claude.messages.batches.results(batch.id):
+            pass
+        assert here.purse.accounts[MONTH, ""].reserved == 0
+        assert here.purse.spent == held + billed(old)
+
+
 async def test_an_application_that_leaves_does_not_lose_its_batch(tmp_path: Path) -> None:
     async with (
         FakeProvider(batch_polls=0, schedule=["slow-first-byte:0.05"]) as provider,
