@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keelage_api.account import kind_of, window_kind
+from keelage_api.account import account_value, kind_of, window_kind
 from keelage_api.errors import KeelageError
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
@@ -100,20 +100,23 @@ async def _picture(
     stored = [await store.load(key) for key in sorted(keys) if key.window == wanted]
     records = tuple(each.record for each in stored if each is not None)
     if not records:
-        there = f"; there is one of {', '.join(windows)}" if windows else ""
+        existing = f"; there is one of {', '.join(windows)}" if windows else ""
         missed = wanted or "(none yet)"
         raise NothingToExplain(
-            f"LLMBudget {budget} has no ledger of window {missed}: no sidecar has asked for its money{there}"
+            f"LLMBudget {budget} has no ledger of window {missed}: no sidecar has asked for its money{existing}"
         )
     if asked.value and not has_values(wanted):
         raise NothingToExplain(f"LLMBudget {budget} holds for all calls together in window {wanted}: omit --value")
-    if asked.value and not any(asked.value in record.accounts for record in records):
+    there = {value for record in records for value in record.accounts}
+    # A user's name that is not plain is another word in the ledger, which nobody knows by heart.
+    value = asked.value if asked.value in there else account_value(asked.value.split("/")) if asked.value else ""
+    if value and value not in there:
         raise NothingToExplain(
             f"LLMBudget {budget} has not heard of {asked.value} in window {wanted}: leave --value out to see of whom"
         )
     others = tuple(each for each in windows if each != wanted)
     limit, overdraft = _limit(status, wanted, raw)
-    return LedgerPicture(budget, wanted, records, limit, status, pods, others, asked.value, overdraft)
+    return LedgerPicture(budget, wanted, records, limit, status, pods, others, value, overdraft)
 
 
 def _limit(status: LLMBudgetStatus, window: str, raw: Mapping[str, object]) -> tuple[int | None, int]:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from tests.operator.shell.fake_cluster import FakeCluster
 
+from keelage_api.account import account_value
 from keelage_api.money import parse_usd
 from keelage_api.sync import Statement, SyncRequest
 from keelage_operator.cli import main
@@ -209,7 +210,7 @@ async def test_a_budget_with_values_is_explained_from_all_its_ledgers() -> None:
     store = KubernetesStore(cluster)
     spec = {"limit": {"tokens": 1000}, "per": ["User"]}
     cluster.add(f"{HOME}/llmbudgets/user", {"spec": spec, "status": {"window": {"id": "2026-11.tokens.u"}}})
-    for shard, value in ((3, "alice"), (30, "bob")):
+    for shard, value in ((3, "alice"), (30, account_value(["Zoë B."]))):
         record = LedgerRecord(
             starts_at=datetime.fromisoformat("2026-11-01T00:00:00Z"),
             ends_at=datetime.fromisoformat("2026-12-01T00:00:00Z"),
@@ -217,8 +218,10 @@ async def test_a_budget_with_values_is_explained_from_all_its_ledgers() -> None:
         )
         await store.create(LedgerKey("shop/user", "2026-11.tokens.u", shard), record)
     picture = await of_cluster(cluster, "shop", Question("user"))
-    assert [list(record.accounts) for record in picture.records] == [["alice"], ["bob"]]
+    assert [list(record.accounts) for record in picture.records] == [["alice"], [account_value(["Zoë B."])]]
     assert (picture.limit, picture.others) == (1000, ())
-    assert (await of_cluster(cluster, "shop", Question("user", value="bob"))).value == "bob"
+    assert (await of_cluster(cluster, "shop", Question("user", value="alice"))).value == "alice"
+    asked_by_name = await of_cluster(cluster, "shop", Question("user", value="Zoë B."))
+    assert asked_by_name.value == account_value(["Zoë B."])
     with pytest.raises(NothingToExplain, match="has not heard of carol"):
         await of_cluster(cluster, "shop", Question("user", value="carol"))

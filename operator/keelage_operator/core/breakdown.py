@@ -224,7 +224,7 @@ def _total(found: Breakdown, unit: Unit, overdraft: int) -> tuple[str, int, str]
 
 def _holders(picture: LedgerPicture, found: Breakdown, unit: Unit, now: datetime) -> list[str]:
     if not found.holdings:
-        return ["no sidecar holds or has spent anything", ""]
+        return ["no sidecar holds anything of it now", ""]
     rows = [
         {
             "metadata": {"name": _pod(picture, holding.holder)},

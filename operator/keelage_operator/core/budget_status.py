@@ -183,6 +183,16 @@ def _exhausted(compiled: CompiledBudget, figures: LedgerFigures | None, exhauste
             f"{figures.values_exhausted} of {figures.values} values of {per} have next to nothing left until"
             f" {resets}; the others go on",
         )
+    if not exhausted and terms.soft and figures.overdrawn:
+        whose = " by some values, whose calls" if terms.valued else ", and its calls"
+        return verdict(
+            "Exhausted",
+            False,
+            "Overdrawn",
+            f"the limit of {shown_limit(terms)} is passed{whose} are refused once the overdraft of"
+            f" {measured(terms.overdraft, terms.unit)} is used, too; status.overdrawn says how much of it is; the"
+            f" window ends at {resets}",
+        )
     if not exhausted:
         return verdict("Exhausted", False, "WithinLimit", f"the window ends at {resets}")
     field = "spec.limit.tokens" if terms.unit is Unit.TOKENS else "spec.limit.amount"

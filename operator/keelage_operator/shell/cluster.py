@@ -65,7 +65,6 @@ def _ignore(_request: str, _answer: Refused) -> None:
 
 class PatchKind(enum.StrEnum):
     JSON = "application/json-patch+json"
-    MERGE = "application/merge-patch+json"
     APPLY = "application/apply-patch+yaml"
 
 

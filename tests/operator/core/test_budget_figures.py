@@ -225,3 +225,15 @@ def test_any_figures_fit_the_schema_of_the_status(
     status = status_of(figures, PER_USER)
     assert status_of(figures, PER_USER, status) == status
     assert all(amount < 2**63 for amount in status.amounts.shards)
+
+
+def test_a_limit_that_is_passed_is_not_said_to_be_kept() -> None:
+    soft = dataclasses.replace(
+        NONE, limit=parse_usd("100"), overdraft=parse_usd("20"), spent=parse_usd("104"), overdrawn=parse_usd("4")
+    )
+    assert condition(status_of(soft, SOFT), "Exhausted") == (
+        "False",
+        "Overdrawn",
+        "the limit of 100.00 USD is passed, and its calls are refused once the overdraft of 20.00 USD is used, too;"
+        f" status.overdrawn says how much of it is; the window ends at {ENDS}",
+    )
