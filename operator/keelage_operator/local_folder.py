@@ -15,7 +15,9 @@ from pathlib import Path
 import yaml
 
 from keelage_api.errors import ManifestError
+from keelage_api.v1alpha1.metadata import GROUP, VERSION
 
+API_VERSION = f"{GROUP}/{VERSION}"
 KINDS = ("LLMRoute", "LLMBudget")
 FILES_MAX = 1_000
 """More is surely the wrong folder."""
@@ -57,6 +59,8 @@ def read_folder(path: Path) -> Folder:
         if kind == "Secret":
             secrets.setdefault(name, {}).update(_secret(source, name, raw))
         elif kind in KINDS:
+            if (given := raw.get("apiVersion", API_VERSION)) != API_VERSION:
+                raise ManifestError(f"{source}: {kind} {name}: apiVersion {given!r} is not served: write {API_VERSION}")
             for other in manifests:
                 if (other.kind, other.name) == (kind, name):
                     raise ManifestError(f"{source}: {kind} {name} is also in {other.source}: remove one of them")

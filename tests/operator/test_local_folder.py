@@ -33,6 +33,7 @@ def test_routes_and_secrets_are_read_and_other_kinds_passed_over(tmp_path: Path)
         ("- a list\n", "write one object per document"),
         ("kind: [\n", "cannot be read"),
         ("kind: LLMRoute\n", "metadata.name"),
+        (ROUTE.replace("v1alpha1", "v2"), "'keelage.dev/v2' is not served: write keelage.dev/v1alpha1"),
         (ROUTE.replace("NAME", "one") + "---\n" + ROUTE.replace("NAME", "one"), "remove one of them"),
         (ROUTE.replace("NAME", "one") + "---\n" + ROUTE.replace("shop", "other"), "keep one per folder"),
         (SECRET + "data: {a: '!!'}\n", "not base64"),
