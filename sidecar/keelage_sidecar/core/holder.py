@@ -15,7 +15,7 @@ from keelage_api.proxy_config import BudgetTerms, Quota, Unit
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.account import Account, AccountFigures, Owner
 from keelage_sidecar.core.claim import AMOUNT_MAX, Charge, Claim, Denied, Hold, Room, Waiter
-from keelage_sidecar.core.dialogue import Dialogue
+from keelage_sidecar.core.dialogue import ERRORS_MAX, Dialogue
 from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.last_will import Estate, LastWill, WillFile
 from keelage_sidecar.core.local_rate import LocalRates
@@ -42,6 +42,8 @@ class Holder:
         self._holds: dict[int, tuple[tuple[Account, int, int, Unit], ...]] = {}
         self._loose: dict[int, tuple[tuple[Claim, bool], ...]] = {}
         """Claims of a hold that no account pays: counted when it is settled, or kept by a local rate (True)."""
+        self._unbooked: dict[Owner, dict[Unit, int]] = {}
+        """What observed calls used that ended when their account was not there; at most ERRORS_MAX owners."""
         self._hold_id = 0
         self.moved = False
         """Money moved since the shell last let the will be looked after."""
@@ -60,6 +62,9 @@ class Holder:
         terms = [Terms.of_budget(budget) for budget in budgets] + [Terms.of_rate(quota) for quota in quotas]
         self._dialogue.obey({each.name: each for each in terms})
         self._current = self._portfolio.current
+        self._unbooked = {owner: units for owner, units in self._unbooked.items() if owner[0] in self._portfolio.terms}
+        for owner in self._unbooked:
+            self._dialogue.ask_for(owner)
 
     # The hot path: no await between check and charge
 
@@ -154,15 +159,22 @@ class Holder:
                 self._verdicts.settle_alone(claim, claim.held - amount)
                 continue
             account = self._current.get(claim.owner)
-            if account is None or account.unit is not claim.unit:
-                continue
-            account.spent = min(account.spent + amount, AMOUNT_MAX)
-            self._journal.set_spent(account.slot, account.spent)
-            self.moved = True
-            if account.value:
-                self._rota.changed(account)
-            if account.spent + account.reserved > account.promised:
-                self.declare()
+            if account is not None and account.unit is claim.unit:
+                self._count(account, amount)
+            elif claim.owner in self._unbooked or len(self._unbooked) < ERRORS_MAX:
+                units = self._unbooked.setdefault(claim.owner, {})
+                units[claim.unit] = units.get(claim.unit, 0) + amount
+                self._dialogue.ask_for(claim.owner)
+
+    def _count(self, account: Account, amount: int) -> None:
+        """Spent, though nobody was asked whether it may be."""
+        account.spent = min(account.spent + amount, AMOUNT_MAX)
+        self._journal.set_spent(account.slot, account.spent)
+        self.moved = True
+        if account.value:
+            self._rota.changed(account)
+        if account.spent + account.reserved > account.promised:
+            self.declare()
 
     # Waiting
 
@@ -226,6 +238,11 @@ class Holder:
         """The ledger's answer; only what answers the newest statements counts."""
         touched = self._dialogue.heard(rights, now)
         self._local.forget()
+        for owner in self._unbooked.keys() & {account.owner for account in touched}:
+            account = self._current.get(owner)
+            if account is not None:
+                # What counted something else than the account does is nobody's.
+                self._count(account, self._unbooked.pop(owner).get(account.unit, 0))
         if any(account.spent + account.reserved > account.promised for account in touched):
             self.declare()
 

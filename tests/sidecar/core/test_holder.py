@@ -257,7 +257,7 @@ def test_an_observed_budget_never_refuses_and_tells_what_was_spent() -> None:
     holder.settle(must_hold(holder.try_reserve(claims, 1.0)), Charge(40))
     must_hold(holder.try_reserve(claims, 200.0))
     (told, *_) = holder.statements(200.0)
-    assert (told.spent, told.reserved, told.want) == (40, 50, 0)
+    assert (told.spent, told.reserved, told.want) == (80, 50, 0)
 
 
 def test_the_window_rolls_and_a_late_settlement_goes_to_the_old_one() -> None:

@@ -277,6 +277,39 @@ def test_an_observed_call_of_an_unknown_value_is_counted_when_it_ends() -> None:
     assert [(figure.value, figure.spent) for figure in holder.figures()] == [("alice", 40)]
 
 
+def test_an_observed_call_that_ends_before_its_account_is_known_is_counted_once_it_is() -> None:
+    _, holder = new_holder(SEEN)
+    for charge in (Charge(40), Charge(2)):
+        hold = holder.try_reserve((Claim("shop/seen", 50, hard=False, value="alice"),), 0.0)
+        assert hold is not None
+        holder.settle(hold, charge)
+    give(holder, 0, 0.0)
+    give(holder, 0, 1.0)
+    assert [(figure.value, figure.spent) for figure in holder.figures()] == [("alice", 42)]
+
+
+def test_an_observed_call_that_outlasts_its_idle_account_is_counted() -> None:
+    _, holder = new_holder(SEEN)
+    hold = holder.try_reserve((Claim("shop/seen", 50, hard=False, value="alice"),), 0.0)
+    assert hold is not None
+    give(holder, 0, 0.0)
+    give(holder, 0, VALUED_IDLE_S + 1)
+    assert holder.figures() == ()
+    holder.settle(hold, Charge(40))
+    give(holder, 0, VALUED_IDLE_S + 2)
+    assert [(figure.value, figure.spent) for figure in holder.figures()] == [("alice", 40)]
+
+
+def test_what_was_counted_for_a_budget_that_is_not_in_force_any_more_is_dropped() -> None:
+    _, holder = new_holder(SEEN)
+    hold = holder.try_reserve((Claim("shop/seen", 50, hard=False, value="alice"),), 0.0)
+    assert hold is not None
+    holder.settle(hold, Charge(40))
+    holder.obey(())
+    holder.obey((SEEN,))
+    assert holder.statements(1.0) == ()
+
+
 MEMORY = """
 import sys
 from pathlib import Path
