@@ -39,7 +39,10 @@ class Ledger:
         if not self.up:
             raise LedgerUnreachable("switched off")
         holder = f"{pod}.{request.incarnation}"
-        batch = [Heard(holder, replace(statement, window="2026-11")) for statement in request.statements]
+        batch = [
+            Heard(holder, replace(statement, window="2026-11.u" if statement.value else "2026-11"))
+            for statement in request.statements
+        ]
         applied = apply(self.record, batch, self.limit, int(asyncio.get_running_loop().time()))
         self.record = applied.record
         return SyncReply(tuple(replace(right, ends_in_s=86400.0) for _, right in applied.rights))
