@@ -9,7 +9,7 @@ lower than it is.
     header   128 bytes: magic, format, numbers of slots, incarnation, boot, checksum; then the limit of statement
              numbers, and how many account slots were ever used: those behind it are not even looked at
     hold     32 bytes each: account + 1 (0: free), amount, target
-    account  256 bytes each: used, granted, spent, checksum of the name, end of the window, then the name
+    account  320 bytes each: used, granted, spent, checksum of the name, end of the window, then the name
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HEADER_BYTES = 128
 _SEQ_WORD = 7
 _USED_WORD = 8
 _HOLD_BYTES = 32
-_ACCOUNT_BYTES = 256
+_ACCOUNT_BYTES = 320  # the longest name of a rate in the longest namespace, with two values, has 277 bytes
 _NAME_OFFSET = 40
 _NAME_MAX = _ACCOUNT_BYTES - _NAME_OFFSET
 _ACCOUNT_WORDS = _ACCOUNT_BYTES // 8

@@ -238,6 +238,17 @@ def test_a_damaged_name_or_a_stray_hold_is_refused() -> None:
         Journal(bytearray(buffer)).recover()
 
 
+def test_the_longest_names_of_budgets_and_rates_have_room() -> None:
+    journal = Journal(bytearray(blank_journal("0123456789abcdef")))
+    journal.recover()
+    part = "n" * 63
+    value = "/".join(("u" * 64, "f" * 64))
+    rate = f"{part}/rate:{part}/{part}:7"
+    budget = f"{part}/{'b' * 48}"
+    assert journal.open_account(rate, "rate", "u" * 64) is not None
+    assert journal.open_account(budget, "2026-11-21T1430Z.tokens.uf", value) is not None
+
+
 @pytest.mark.parametrize("size", [0, 63, 128, journal_bytes(256) - 1, journal_bytes(256) + 1])
 def test_a_journal_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(JournalError):
