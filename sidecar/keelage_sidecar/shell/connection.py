@@ -17,6 +17,7 @@ from keelage_sidecar.core.endpoints import dialect_of
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.limits import Limits
+from keelage_sidecar.shell.refusals import BROKEN, STOPPING
 
 Handler = Callable[[Call], Awaitable[None]]
 
@@ -340,10 +341,11 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         if not call.finished:
-            # A bug or a shutdown: never a body that seems complete.
+            # A bug, or a shutdown before the call's first step: never a body that seems complete.
             if not call.started:
-                refusal = Refusal(500, "InternalError", "the sidecar failed to handle this call: see its log")
-                status, fields, body = render(refusal, dialect_of(call.target, call.headers), "")
+                status, fields, body = render(
+                    STOPPING if error is None else BROKEN, dialect_of(call.target, call.headers), ""
+                )
                 call.reply(status, fields, body)
             call.fail()
         if not call.keeps_connection:

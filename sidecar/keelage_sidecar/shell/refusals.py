@@ -25,6 +25,7 @@ OVERLOADED = Refusal(
 STOPPING = Refusal(
     503, "ShuttingDown", "the pod is being stopped before the call was answered", retry_after_s=0.5, should_retry=True
 )
+BROKEN = Refusal(500, "InternalError", "the sidecar failed to handle this call: see its log")
 TRUNCATED = Refusal(502, "UpstreamTruncated", "the provider's stream ended before it was complete")
 LEDGER_RETRY_S = 1.0
 """When a call that no ledger could be asked about is worth another try."""

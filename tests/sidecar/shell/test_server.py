@@ -380,6 +380,18 @@ async def test_an_idle_connection_is_closed_by_the_sweep_after_its_time() -> Non
     assert not port.connections
 
 
+async def test_a_call_that_is_cancelled_before_its_first_step_is_told_of_the_shutdown() -> None:
+    port, connection, pipe = await connected()
+    connection.data_received(b"POST /v1/messages HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    (task,) = port.running
+    task.cancel()
+    await asyncio.wait([task])
+    assert pipe.written.startswith(b"HTTP/1.1 503")
+    assert b"ShuttingDown" in pipe.written
+    assert b"x-should-retry: true" in pipe.written
+    connection.connection_lost(None)
+
+
 @pytest.mark.parametrize("part", [b"POST /v1/messages HT", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"])
 async def test_a_request_that_never_ends_gets_408_then_the_connection_is_closed(part: bytes) -> None:
     port, connection, pipe = await connected()
