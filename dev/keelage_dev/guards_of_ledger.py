@@ -137,7 +137,7 @@ GUARDS = (
     Mutant(
         "a ledger counts one unit for one kind of value",
         "operator/keelage_operator/core/shard.py",
-        "    return f\"{calendar_id}{counted}{f'.{letters}' if letters else ''}\"\n",
+        '    return f"{calendar_id}.{kind}" if kind else calendar_id\n',
         "    return calendar_id\n",
         OF_SHARDS,
     ),
