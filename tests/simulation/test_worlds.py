@@ -11,8 +11,8 @@ from tests.simulation.world import simulate
 
 from keelage_api.proxy_config import Quota, Unit
 
-PARTS = 20
-WORLDS = 12
+PARTS = 12
+WORLDS = 16
 
 
 def lived(seeds: range, kind: Kind | None = None) -> Tally:

@@ -102,6 +102,7 @@ class World:
         clock = running().time
         self.store = self.oracle.store = FailingStore(self.random, self.unlucky, self.oracle.stored)
         self.offset_s = [0.0, 0.0]
+        self._told = [(0.0, START), (0.0, START)]
         self.books = [LedgerBook(self.store, lambda: self._wall(0), clock)]
         self.books.append(LedgerBook(self.store, lambda: self._wall(1), clock))
         for book in self.books:
@@ -147,7 +148,10 @@ class World:
         self.tally.lost_nodes.append(figures.forfeited / terms.limit)
 
     def _wall(self, book: int) -> datetime:
-        return START + timedelta(seconds=running().true_s + self.offset_s[book])
+        at_s = running().true_s + self.offset_s[book]
+        if self._told[book][0] != at_s:  # asked several times per statement, while no time passes
+            self._told[book] = (at_s, START + timedelta(seconds=at_s))
+        return self._told[book][1]
 
     def set_budgets(self, *changed: BudgetInForce) -> None:
         for each in changed:
@@ -308,11 +312,14 @@ class World:
             return terms.cap - (known.of(shard, terms.valued) if known is not None and known.window == window else 0)
         account = record.account(value)
         # An incarnation that lost its journal keeps its lease until its pod is gone; so does one that was killed
-        # between its first question about a value and the answer.
+        # between its first question about a value and the answer, or was answered by leaders whose clocks name
+        # different windows.
         knowing = {
             f"{pod.identity.uid}.{pod.holder.incarnation}"
             for pod in self.pods
-            if not pod.restarts or not value or pod.holder._portfolio.get(terms.name, window, value) is not None
+            if not (pod.restarts or "roll" in self.scene.events)
+            or not value
+            or pod.holder._portfolio.get(terms.name, window, value) is not None
         }
         lost = sum(row.granted - row.spent for holder, row in account.rows.items() if holder not in knowing)
         if self.scene.kind is Kind.FAULTY:
