@@ -177,8 +177,11 @@ class Oracle:
             return
         name = f"{uid}.{holder.incarnation}"
         row = record.account(place[2]).rows.get(name)
-        # A goodbye was heard and the row folded, but the answer was lost: the holder has nothing left to reserve.
-        granted = row.granted if row is not None else held.spent if name in record.seen else 0
+        granted = row.granted if row is not None else 0
+        if name in record.seen:
+            # A goodbye was heard and its row folded, but the answer was lost: what it spent is settled, and it has
+            # nothing left to reserve.
+            granted = max(granted, held.spent)
         self._require(held.granted <= granted, f"{uid} counts on {held.granted} in {place}, the ledger holds {granted}")
 
     def _require(self, holds: bool, text: str) -> None:
