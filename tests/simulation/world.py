@@ -252,8 +252,13 @@ class World:
         if len(leading) != 1 or not keys:
             return
         key = self.random.choice(keys)
+        former = self.status.get(key.budget)
+        known = former.shards if former is not None and former.window == key.window and former.shards else (0,) * SHARDS
         shards = [self.store.peek(LedgerKey(key.budget, key.window, shard)) for shard in range(SHARDS)]
-        sums = tuple(committed(record) if record is not None else 0 for record in shards)
+        # Of a shard that is lost already, and that nobody asked for since, the status goes on saying what it said.
+        sums = tuple(
+            committed(record) if record is not None else before for record, before in zip(shards, known, strict=True)
+        )
         self.status[key.budget] = Checkpoint(key.window, sum(sums), sums if key.valued else ())
         self.set_budgets()
         self.store.lose(key)
