@@ -177,11 +177,9 @@ class Oracle:
             return
         name = f"{uid}.{holder.incarnation}"
         row = record.account(place[2]).rows.get(name)
-        granted = row.granted if row is not None else 0
-        if name in record.seen:
-            # A goodbye was heard and its row folded, but the answer was lost: what it spent is settled, and it has
-            # nothing left to reserve.
-            granted = max(granted, held.spent)
+        # A goodbye was heard and the row folded, but the answer was lost: what the holder has spent is in `settled`,
+        # beside a row that its question in another leader's window has opened since.
+        granted = (row.granted if row is not None else 0) + (held.spent if name in record.seen else 0)
         self._require(held.granted <= granted, f"{uid} counts on {held.granted} in {place}, the ledger holds {granted}")
 
     def _require(self, holds: bool, text: str) -> None:
