@@ -35,6 +35,17 @@ def is_quota(name: str) -> bool:
     return name.partition("/")[2].startswith(_QUOTA)
 
 
+def rate_kind(unit: Unit, per: Iterable[Per], window_ms: int) -> str:
+    """What the name of a rule's rate limit ends in: `r60s` for requests in a minute, `t1500ms.u` for tokens per user.
+
+    No two of a rule have the same. It holds no place in a list, so that limits may be put in another order, and no
+    amount, so that what was used still counts when a limit is raised or lowered.
+    """
+    window = f"{window_ms // 1000}s" if window_ms % 1000 == 0 else f"{window_ms}ms"
+    letters = "".join(_LETTERS[each] for each in per)
+    return f"{'t' if unit is Unit.TOKENS else 'r'}{window}{'.' if letters else ''}{letters}"
+
+
 def window_kind(unit: Unit, per: Iterable[Per]) -> str:
     """What a budget's window id ends in after a point, where it counts tokens or holds per something: `tokens.uf`.
 

@@ -31,5 +31,5 @@ def plain_floor(amount: int, unit: Unit) -> str:
 
 
 def measured(amount: int, unit: Unit) -> str:
-    """With its unit: `500.00 USD`, `20000000 tokens`."""
-    return f"{plain(amount, unit)} {unit_name(unit)}"
+    """With its unit: `500.00 USD`, `20000000 tokens`, `1 request`."""
+    return f"{plain(amount, unit)} {unit_name(unit).removesuffix('s') if amount == 1 else unit_name(unit)}"

@@ -152,7 +152,8 @@ class Quota(msgspec.Struct, frozen=True):
     """A rate: what may be used in any stretch of time, over all sidecars. Not money: it refills continuously."""
 
     name: str
-    """`<namespace>/rate:<route>/<rule>:<index>` or `<namespace>/limit:<route>/<backend>:<field>`."""
+    """`<namespace>/rate:<route>/<rule>:<account.rate_kind>` or `<namespace>/limit:<route>/<backend>:<field>`: it also
+    says what is counted, for whom and in what window."""
     unit: Unit
     limit: int
     window_ms: int

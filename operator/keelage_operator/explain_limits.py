@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from keelage_api.amount import measured, plain, unit_name
+from keelage_api.amount import measured, plain
 from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
 from keelage_operator.core.terms import BudgetInForce
 from keelage_sidecar.core.account import Account
@@ -165,9 +165,7 @@ def _expected(facts: Facts, candidate: Candidate) -> Charge:
 
 def _about(claim: Claim) -> str:
     """`1 request`; tokens are not known before they are used."""
-    if claim.amount == 1:
-        return f"1 {unit_name(claim.unit).removesuffix('s')}"
-    return f"about {claim.amount} {unit_name(claim.unit)}"
+    return f"{'about ' if claim.amount > 1 else ''}{measured(claim.amount, claim.unit)}"
 
 
 def _rate(quota: Quota) -> str:

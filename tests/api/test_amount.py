@@ -16,6 +16,8 @@ from keelage_api.proxy_config import Unit
         (20_000_000, Unit.TOKENS, "20000000", "20000000", "20000000 tokens"),
         (0, Unit.TOKENS, "0", "0", "0 tokens"),
         (3, Unit.REQUESTS, "3", "3", "3 requests"),
+        (1, Unit.REQUESTS, "1", "1", "1 request"),
+        (1, Unit.CONCURRENT, "1", "1", "1 concurrent request"),
     ],
 )
 def test_dollars_are_decimal_and_rounded_and_all_else_is_whole(

@@ -23,7 +23,7 @@ from keelage_api.v1alpha1.metadata import (
     Word,
     duration_ms,
 )
-from keelage_api.v1alpha1.rate import RATE_LIMITS_MAX, BackendLimits, RateLimit
+from keelage_api.v1alpha1.rate import BackendLimits, RateLimits
 
 KIND = "LLMRoute"
 
@@ -258,7 +258,7 @@ class RouteRule(Part):
     """When and how often to try again."""
     output: Output = Output()
     """Bounds of the answer."""
-    rate_limits: Annotated[tuple[RateLimit, ...], Field(max_length=RATE_LIMITS_MAX)] = ()
+    rate_limits: RateLimits = ()
     """Rates of calls; all that are given must allow a call."""
     on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT
     """Abort: the call to the provider ends, too, and is charged at its bound. Drain: it is read to its end and charged

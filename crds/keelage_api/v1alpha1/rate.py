@@ -39,6 +39,15 @@ class Queue(Part):
     """For how long each may."""
 
 
+@constrained(
+    Constraint["BackendLimits"](
+        cel="!has(self.queue) || has(self.requestsPerMinute) || has(self.inputTokensPerMinute)"
+        " || has(self.outputTokensPerMinute) || has(self.tokensPerDay) || has(self.concurrentRequests)",
+        message="queue needs a limit that calls wait for: write one, as in concurrentRequests: 200, or leave queue out",
+        holds=lambda part: part.queue is None or part.limited,
+        field=".queue",
+    )
+)
 class BackendLimits(Part):
     """What the provider allows, over all sidecars together: kept by keelage, so that it need not be refused there.
 
@@ -56,8 +65,13 @@ class BackendLimits(Part):
     """Input and output together, in any 24 hours."""
     concurrent_requests: Annotated[int, Field(ge=1, le=RATE_MAX)] | None = None
     """In flight at one time."""
-    queue: Queue = Queue()
-    """Where calls wait that do not fit now."""
+    queue: Queue | None = None
+    """Where calls wait that do not fit now. Left out: up to 100 calls in each sidecar, each for 5s."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything is limited at all."""
+        return any(value is not None for name, value in self if name != "queue")
 
 
 @constrained(
@@ -86,3 +100,25 @@ class RateLimit(Part):
     """Input and output together, cached ones too."""
     window: Duration = "60s"
     """In which so much is refilled, continuously: 20 in 60s gives one call back every three seconds."""
+
+
+def _all_different(limits: tuple[RateLimit, ...]) -> bool:
+    kinds = {(each.per, each.requests is None, duration_ms(each.window)) for each in limits}
+    return len(kinds) == len(limits)
+
+
+_SAME = (
+    "has(a.requests) == has(b.requests) && has(a.per) == has(b.per) && (!has(a.per) || a.per == b.per)"
+    " && duration(a.window) == duration(b.window)"
+)
+
+RateLimits = Annotated[
+    tuple[RateLimit, ...],
+    Field(max_length=RATE_LIMITS_MAX),
+    Constraint[tuple[RateLimit, ...]](
+        cel=f"self.all(a, self.exists_one(b, {_SAME}))",
+        message="no two entries may limit the same: of those with the same unit, per and window only the lower would"
+        " count; keep that one, or change per or window",
+        holds=_all_different,
+    ),
+]

@@ -115,10 +115,9 @@ class QuotaBook:
         """Those in force, by name."""
         now_ms = self._now_ms()
         changed = {name for name, quota in quotas.items() if self._quotas.get(name, quota) != quota}
-        another = {name for name in changed if _kind(self._quotas[name]) != _kind(quotas[name])}
         gone = self._quotas.keys() - quotas.keys()
         for key, bucket in list(self._buckets.items()) if changed or gone else ():
-            if key[0] in another or key[0] in gone:
+            if key[0] in gone:
                 self._drop(key)
             elif key[0] in changed:
                 bucket.obey(quotas[key[0]], now_ms)
@@ -126,8 +125,6 @@ class QuotaBook:
         for name in gone:
             self._empty_since_ms.pop(name, None)
             self._figures.pop(name, None)
-        # What was counted in another unit says nothing of what was used in this one.
-        self._empty_since_ms |= dict.fromkeys(another, now_ms)
 
     async def sync(self, pod: PodIdentity, incarnation: str, statements: Iterable[Statement]) -> tuple[Right, ...]:
         """Rights for one pod's statements, a moment later; a statement that came too late has none.
@@ -299,10 +296,6 @@ class QuotaBook:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _kind(quota: Quota) -> tuple[object, ...]:
-    return quota.unit, quota.window_ms, quota.per
 
 
 def _farewell(statement: Statement) -> Right:

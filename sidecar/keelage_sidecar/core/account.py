@@ -29,8 +29,6 @@ ASK_AGAIN_S = 0.25
 TIGHT_S = 0.5
 """Between statements while somebody lacks money."""
 NEVER = float("-inf")
-ENDED = 0.0
-"""End of rights that are over, and known to be."""
 UNPROMISED = 1 << 63
 """More than any total: no last will names the account, so there is nothing that it must not exceed."""
 

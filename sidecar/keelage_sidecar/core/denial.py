@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import assert_never
 
-from keelage_api.money import format_usd
+from keelage_api.amount import measured
 from keelage_api.proxy_config import Per, Quota, Unit
 from keelage_sidecar.core.account import Account
 from keelage_sidecar.core.claim import Claim, DenialReason, Denied
@@ -29,11 +29,11 @@ def explain(
     if terms is not None and terms.rate is not None:
         return _of_rate(claim, reason, account, terms.rate, error, now, alone_s)
     budget = f"LLMBudget {claim.budget}{_whose(terms, claim.value)}"
-    amount = f"a request of up to {amount_text(claim.amount, claim.unit)}"
+    amount = f"a request of up to {measured(claim.amount, claim.unit)}"
     field = "spec.limit.tokens" if claim.unit is Unit.TOKENS else "spec.limit.amount"
     match reason:
         case DenialReason.BUDGET_TOO_SMALL:
-            limit = amount_text(account.told_limit, claim.unit) if account else "unknown"
+            limit = measured(account.told_limit, claim.unit) if account else "unknown"
             text = f"{budget} can never pay for {amount}: its whole limit is {limit}; lower max_tokens or raise {field}"
         case DenialReason.BUDGET_EXHAUSTED:
             held = "" if account and 0 < account.hopeless <= claim.amount else " or held for requests in flight"
@@ -71,12 +71,12 @@ def _of_rate(
     else:
         where = f"the provider's limit at backend {quota.backend}{whose}"
         remedy = "backends[].limits"
-    limit = f"{amount_text(quota.limit, quota.unit)}{_window(quota.window_ms)}"
+    limit = f"{measured(quota.limit, quota.unit)}{_window(quota.window_ms)}"
     resets_in_s: float | None
     if reason is DenialReason.BUDGET_TOO_SMALL:
         resets_in_s = None
         text = (
-            f"{where} is {limit}: a request of up to {amount_text(claim.amount, quota.unit)} can never pass; "
+            f"{where} is {limit}: a request of up to {measured(claim.amount, quota.unit)} can never pass; "
             f"lower max_tokens or raise {remedy}"
         )
     elif reason is DenialReason.RATE_LIMITED:
@@ -87,26 +87,6 @@ def _of_rate(
         resets_in_s = None
         text = error or f"{where} is not known yet, and the keelage operator did not answer: try again"
     return Denied(claim.budget, reason, claim.amount, resets_in_s, text, claim.value)
-
-
-def amount_text(amount: int, unit: Unit) -> str:
-    """`12.50 USD`, `12,000 tokens`, `20 requests`."""
-    match unit:
-        case Unit.PICODOLLARS:
-            return f"{format_usd(amount)} USD"
-        case Unit.TOKENS:
-            noun = "token"
-        case Unit.INPUT_TOKENS:
-            noun = "input token"
-        case Unit.OUTPUT_TOKENS:
-            noun = "output token"
-        case Unit.REQUESTS:
-            noun = "request"
-        case Unit.CONCURRENT:
-            noun = "concurrent request"
-        case _:
-            assert_never(unit)
-    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
 
 
 def _whose(terms: Terms | None, value: str) -> str:

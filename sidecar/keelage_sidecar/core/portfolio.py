@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from keelage_api.sync import Right
-from keelage_sidecar.core.account import ENDED, HORIZON_S, Account, AccountFigures, Owner
+from keelage_sidecar.core.account import HORIZON_S, Account, AccountFigures, Owner
 from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.last_will import LastWill
 from keelage_sidecar.core.rota import Rota
@@ -41,12 +41,9 @@ class Portfolio:
 
     def obey(self, terms: Mapping[str, Terms]) -> None:
         """From now on these count."""
-        before, self.terms = self.terms, dict(terms)
+        self.terms = dict(terms)
         self.current = {}
         for account in self._accounts.values():
-            now, former = self.terms.get(account.budget), before.get(account.budget)
-            if account.is_rate and now is not None and former is not None and now.unit is not former.unit:
-                account.ends_s = ENDED  # its window does not say what it counts
             self.elect(account)
             if account.value and self.current.get(account.owner) is not account:
                 self._rota.changed(account)

@@ -148,7 +148,7 @@ def test_rates_of_rules_and_limits_of_providers_are_quotas_of_the_pods_that_foll
 
     assert config.quotas == (
         Quota(
-            "shop/rate:assistant/chat:0",
+            "shop/rate:assistant/chat:r60s.u",
             Unit.REQUESTS,
             20,
             60_000,
@@ -156,7 +156,7 @@ def test_rates_of_rules_and_limits_of_providers_are_quotas_of_the_pods_that_foll
             rule="chat",
             per=(Per.USER,),
         ),
-        Quota("shop/rate:assistant/chat:1", Unit.TOKENS, 10_000, 300_000, route="assistant", rule="chat"),
+        Quota("shop/rate:assistant/chat:t300s", Unit.TOKENS, 10_000, 300_000, route="assistant", rule="chat"),
         limit("requestsPerMinute", Unit.REQUESTS, 4000, 60_000),
         limit("inputTokensPerMinute", Unit.INPUT_TOKENS, 400_000, 60_000),
         limit("outputTokensPerMinute", Unit.OUTPUT_TOKENS, 80_000, 60_000),
@@ -167,6 +167,39 @@ def test_rates_of_rules_and_limits_of_providers_are_quotas_of_the_pods_that_foll
     assert namespace.quotas() == config.quotas
     assert namespace.config_for({"app": "other"}).quotas == ()
     assert decode_config(encode(config)) == config
+
+
+def rate_names(*limits: Fields) -> list[str]:
+    rules = [{"name": "chat", "select": [{"tier": "fast"}], "rateLimits": [dict(each) for each in limits]}]
+    return [quota.name for quota in compiled([route(rules=rules)]).quotas()]
+
+
+def test_a_rate_keeps_its_name_in_another_place_and_with_another_amount() -> None:
+    users, tokens = {"per": "User", "requests": 20}, {"tokens": 10_000, "window": "1500ms"}
+    assert rate_names(users, tokens) == ["shop/rate:assistant/chat:r60s.u", "shop/rate:assistant/chat:t1500ms"]
+    assert rate_names(tokens, users) == rate_names(users, tokens)[::-1]
+    assert rate_names({**users, "requests": 5, "window": "1m"}) == rate_names(users)
+
+
+def test_rates_that_count_differently_have_different_names() -> None:
+    kinds = [
+        {**per, **window, unit: 5}
+        for per in ({}, {"per": "User"}, {"per": "Feature"}, {"per": "Pod"})
+        for window in ({"window": "60s"}, {"window": "60001ms"})
+        for unit in ("requests", "tokens")
+    ]
+    assert len({name for kind in kinds for name in rate_names(kind)}) == len(kinds)
+
+
+def test_a_backends_calls_wait_in_a_queue_of_a_hundred_unless_it_says_otherwise() -> None:
+    backend = {
+        "name": "anthropic",
+        "provider": "Anthropic",
+        "credentials": {"secretKeyRef": {"name": "llm-keys", "key": "anthropic"}},
+        "limits": {"concurrentRequests": 2},
+    }
+    (quota,) = compiled([route(backends=[backend])]).quotas()
+    assert (quota.queue_depth, quota.queue_wait_ms) == (100, 5_000)
 
 
 def test_a_route_that_limits_nothing_has_no_quotas() -> None:

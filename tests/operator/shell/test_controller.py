@@ -54,7 +54,7 @@ async def test_rates_are_told_to_the_books_and_a_change_of_them_too() -> None:
     await shop.run_once()
 
     (quota,) = shop.accounts.quotas.values()
-    assert (quota.name, quota.limit, quota.window_ms) == ("shop/rate:assistant/all:0", 20, 60_000)
+    assert (quota.name, quota.limit, quota.window_ms) == ("shop/rate:assistant/all:r60s.u", 20, 60_000)
 
 
 async def test_a_second_run_writes_nothing_even_by_another_replica_later() -> None:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keelage_api.account import rate_kind
+from keelage_api.proxy_config import Per, Unit
 from keelage_sidecar.core.journal_format import (
     HOLDS,
     Journal,
@@ -243,7 +245,7 @@ def test_the_longest_names_of_budgets_and_rates_have_room() -> None:
     journal.recover()
     part = "n" * 63
     value = "/".join(("u" * 64, "f" * 64))
-    rate = f"{part}/rate:{part}/{part}:7"
+    rate = f"{part}/rate:{part}/{part}:{rate_kind(Unit.TOKENS, (Per.USER,), 3_599_999)}"
     budget = f"{part}/{'b' * 48}"
     assert journal.open_account(rate, "rate", "u" * 64) is not None
     assert journal.open_account(budget, "2026-11-21T1430Z.tokens.uf", value) is not None

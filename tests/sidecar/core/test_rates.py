@@ -115,8 +115,8 @@ def test_a_claim_above_the_whole_rate_can_never_pass() -> None:
     denied = must_deny(holder.wait(claim(TOKENS, 6_001), 5.0, 0.0))
     assert denied.reason is DenialReason.BUDGET_TOO_SMALL
     assert denied.message == (
-        "the provider's limit at backend chat/main is 6,000 input tokens per minute: "
-        "a request of up to 6,001 input tokens can never pass; lower max_tokens or raise backends[].limits"
+        "the provider's limit at backend chat/main is 6000 input tokens per minute: "
+        "a request of up to 6001 input tokens can never pass; lower max_tokens or raise backends[].limits"
     )
 
 
@@ -214,10 +214,10 @@ def test_local_rates_of_invented_values_stay_bounded() -> None:
 
 
 def test_a_rate_that_counts_something_else_now_is_not_used_up_from_what_was_leased_before() -> None:
-    counted = Quota("shop/rate:chat/all:0", Unit.TOKENS, 10_000, 60_000, "chat", rule="all")
+    counted = Quota("shop/rate:chat/all:t60s", Unit.TOKENS, 10_000, 60_000, "chat", rule="all")
     holder = new_holder(counted)
     give(holder, 10_000, 0.0, limit=10_000)
-    limited = Quota("shop/rate:chat/all:0", Unit.REQUESTS, 20, 60_000, "chat", rule="all")
+    limited = Quota("shop/rate:chat/all:r60s", Unit.REQUESTS, 20, 60_000, "chat", rule="all")
     holder.obey((), (limited,))
     assert holder.try_reserve(claim(limited), 0.1) is None
     give(holder, 3, 0.2)

@@ -223,7 +223,7 @@ def test_tokens_are_charged_and_named_as_tokens() -> None:
     denied = holder.wait((Claim("shop/tokens", 30_000, hard=True, unit=Unit.TOKENS),), 5.0, 0.0)
     assert isinstance(denied, Denied)
     assert denied.message == (
-        "LLMBudget shop/tokens can never pay for a request of up to 30,000 tokens: its whole limit is 20,000 tokens; "
+        "LLMBudget shop/tokens can never pay for a request of up to 30000 tokens: its whole limit is 20000 tokens; "
         "lower max_tokens or raise spec.limit.tokens"
     )
 
