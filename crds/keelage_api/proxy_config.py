@@ -66,6 +66,20 @@ class Timeouts(msgspec.Struct, frozen=True):
     request_ms: int = 600_000
 
 
+class CircuitBreaker(msgspec.Struct, frozen=True):
+    """Of each model of a backend."""
+
+    consecutive_failures: int = 5
+    failure_percent: int = 50
+    min_calls: int = 20
+    """In the window, before the percentage means anything."""
+    window_ms: int = 30_000
+    open_base_ms: int = 5_000
+    open_max_ms: int = 60_000
+    probes: int = 1
+    """At a time while it is half open; as many successes close it."""
+
+
 class Backend(msgspec.Struct, frozen=True):
     """One upstream of one route; `name` is `<route>/<backend>`."""
 
@@ -76,6 +90,7 @@ class Backend(msgspec.Struct, frozen=True):
     credential: str = ""
     """`<secret>/<key>`, a file below the sidecar's credentials directory; empty: no key is sent."""
     timeouts: Timeouts = Timeouts()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
     prices: dict[str, ModelPrice] = {}
     """Overrides by model; asked before `ProxyConfig.prices`."""
 
@@ -97,6 +112,15 @@ class ModelChoice(msgspec.Struct, frozen=True):
     """`Backend.name`."""
     model: str = ""
     """Empty: the model that the application asked for."""
+    weight: int | None = None
+    """Its share of the calls; 0: only a fallback. All choices of a tier have one, or none has."""
+
+
+class RetryBudget(msgspec.Struct, frozen=True):
+    """Retries and hedges in the last ten seconds: so many percent of the calls, and a few in any case."""
+
+    percent: int = 20
+    min_retries: int = 10
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -104,6 +128,14 @@ class Retry(msgspec.Struct, frozen=True):
     """In all, over every backend."""
     base_ms: int = 500
     max_ms: int = 8_000
+    budget: RetryBudget = RetryBudget()
+
+
+class Hedge(msgspec.Struct, frozen=True):
+    """The next choice is asked as well when the first one's first byte takes longer."""
+
+    after_ms: int = 0
+    """0: the 95th percentile of what it took lately."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -115,6 +147,7 @@ class Rule(msgspec.Struct, frozen=True):
     matches: tuple[Match, ...] = ()
     """Any of them; empty: every request."""
     retry: Retry = Retry()
+    hedge: Hedge | None = None
     max_output_tokens: int = 0
     """Cap put in where the request has none; 0: the model's own maximum."""
     on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT

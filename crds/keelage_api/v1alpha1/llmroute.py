@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from keelage_api.proxy_config import OnClientDisconnect, Provider
+from keelage_api.v1alpha1.circuit_breaker import CircuitBreaker
 from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
 from keelage_api.v1alpha1.metadata import (
     Condition,
@@ -21,9 +22,9 @@ from keelage_api.v1alpha1.metadata import (
     Opaque,
     Part,
     Word,
-    duration_ms,
 )
 from keelage_api.v1alpha1.rate import BackendLimits, RateLimits
+from keelage_api.v1alpha1.retry import Hedge, RetryPolicy
 
 KIND = "LLMRoute"
 
@@ -148,6 +149,8 @@ class Backend(Part):
     """The provider's key. May be left out for OpenAICompatible."""
     timeouts: BackendTimeouts = BackendTimeouts()
     """Limits for each step of a call."""
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
+    """When a model of the backend is not asked for a while."""
     limits: BackendLimits = BackendLimits()
     """The provider's own limits for this key, over all sidecars. They refill continuously; what is left out is not
     limited. Backends of other LLMRoutes count for themselves: where several use one key, divide its limits."""
@@ -168,10 +171,28 @@ class TierModel(Part):
     """One of `spec.backends`."""
     model: ModelName | None = None
     """Left out: the model that the application asked for."""
+    weight: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Its share of the calls, out of the sum of the tier's weights; 0: only a fallback. A user stays with one model,
+    over pods and restarts, as long as the weights stay; calls without a user are spread at random."""
 
 
+@constrained(
+    Constraint["Tier"](
+        cel="self.models.all(m, has(m.weight)) || !self.models.exists(m, has(m.weight))",
+        message="models[].weight must be given to all models of the tier or to none: without weights they are asked in"
+        " their order",
+        holds=lambda tier: len({model.weight is None for model in tier.models}) == 1,
+        field=".models",
+    ),
+    Constraint["Tier"](
+        cel="self.models.all(m, !has(m.weight)) || self.models.exists(m, has(m.weight) && m.weight > 0)",
+        message="models[].weight must be above 0 for one model at least: 0 means that the model is only a fallback",
+        holds=lambda tier: any(model.weight is None or model.weight > 0 for model in tier.models),
+        field=".models",
+    ),
+)
 class Tier(Part):
-    """A named choice of models; each entry is the fallback of the one before."""
+    """A named choice of models; each entry is the fallback of the one before, or, with weights, of the one chosen."""
 
     name: Name
     """By which rules select it."""
@@ -196,32 +217,6 @@ class Selection(Part):
 
     tier: Name
     """One of `spec.tiers`."""
-
-
-@constrained(
-    Constraint["Backoff"](
-        cel="duration(self.base) <= duration(self.max)",
-        message="base must not be longer than max: it is the first pause, max the longest",
-        holds=lambda part: duration_ms(part.base) <= duration_ms(part.max),
-        field=".base",
-    )
-)
-class Backoff(Part):
-    """Pauses between attempts at the same backend; each is drawn below a bound that doubles."""
-
-    base: Duration = "500ms"
-    """Bound of the first pause."""
-    max: Duration = "8s"
-    """Bound of any pause."""
-
-
-class RetryPolicy(Part):
-    """Further attempts after 429, 5xx and connection errors, until the first byte has reached the application."""
-
-    attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    """In all, over all backends of the tier."""
-    backoff: Backoff = Backoff()
-    """Pauses between attempts."""
 
 
 @constrained(
@@ -256,6 +251,8 @@ class RouteRule(Part):
     """The tier to use."""
     retry: RetryPolicy = RetryPolicy()
     """When and how often to try again."""
+    hedge: Hedge | None = None
+    """When to ask the tier's next model as well, without waiting for the first one to fail; left out: never."""
     output: Output = Output()
     """Bounds of the answer."""
     rate_limits: RateLimits = ()

@@ -8,8 +8,19 @@ from zoneinfo import ZoneInfo
 
 from keelage_api.errors import ManifestError
 from keelage_api.pricing import ModelPrice
-from keelage_api.proxy_config import Backend, Match, ModelChoice, Quota, Retry, Rule, Timeouts
-from keelage_api.v1alpha1 import llmroute
+from keelage_api.proxy_config import (
+    Backend,
+    CircuitBreaker,
+    Hedge,
+    Match,
+    ModelChoice,
+    Quota,
+    Retry,
+    RetryBudget,
+    Rule,
+    Timeouts,
+)
+from keelage_api.v1alpha1 import circuit_breaker, llmroute, retry
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_api.v1alpha1.manifest import Malformed
@@ -84,12 +95,15 @@ def accept_route(
                 idle_ms=duration_ms(backend.timeouts.idle),
                 request_ms=duration_ms(backend.timeouts.request),
             ),
+            circuit_breaker=_breaker(backend.circuit_breaker),
             prices=prices,
         )
     if problems:
         return tuple(problems)
     tiers = {
-        tier.name: tuple(ModelChoice(f"{name}/{entry.backend}", entry.model or "") for entry in tier.models)
+        tier.name: tuple(
+            ModelChoice(f"{name}/{entry.backend}", entry.model or "", entry.weight) for entry in tier.models
+        )
         for tier in spec.tiers
     }
     rules = tuple(_rule(name, rule, tiers) for rule in spec.rules)
@@ -113,11 +127,31 @@ def _rule(route: str, rule: llmroute.RouteRule, tiers: Mapping[str, tuple[ModelC
             attempts=rule.retry.attempts,
             base_ms=duration_ms(rule.retry.backoff.base),
             max_ms=duration_ms(rule.retry.backoff.max),
+            budget=RetryBudget(rule.retry.budget.percent, rule.retry.budget.min_retries),
         ),
+        hedge=_hedge(rule.hedge),
         max_output_tokens=rule.output.max_tokens or 0,
         on_client_disconnect=rule.on_client_disconnect,
         clamp_at_least=rule.output.clamp_at_least or 0,
     )
+
+
+def _breaker(spec: circuit_breaker.CircuitBreaker) -> CircuitBreaker:
+    return CircuitBreaker(
+        consecutive_failures=spec.consecutive_failures,
+        failure_percent=spec.failure_percent,
+        min_calls=spec.min_calls,
+        window_ms=duration_ms(spec.window),
+        open_base_ms=duration_ms(spec.open_time.base),
+        open_max_ms=duration_ms(spec.open_time.max),
+        probes=spec.probes,
+    )
+
+
+def _hedge(spec: retry.Hedge | None) -> Hedge | None:
+    if spec is None:
+        return None
+    return Hedge(0 if spec.after == retry.HEDGE_AT_P95 else duration_ms(spec.after))
 
 
 def accept_budget(

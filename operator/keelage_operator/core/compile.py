@@ -167,7 +167,11 @@ def compile_namespace(
     earlier: list[AcceptedRoute] = []
     for name, compiled in compiled_routes.items():
         if compiled.route is not None:
-            found = (*_unpriced(compiled.route, in_force, book), *_unreachable(compiled.route, earlier))
+            found = (
+                *_unpriced(compiled.route, in_force, book),
+                *_unreachable(compiled.route, earlier),
+                *_hedges_in_vain(compiled.route),
+            )
             compiled_routes[name] = replace(compiled, problems=(*compiled.problems, *found))
             earlier.append(compiled.route)
     contradicting = contradictions(in_force)
@@ -293,3 +297,18 @@ def _unreachable(route: AcceptedRoute, earlier: Sequence[AcceptedRoute]) -> tupl
                 ),
             )
     return ()
+
+
+def _hedges_in_vain(route: AcceptedRoute) -> tuple[Problem, ...]:
+    """Hedges of tiers that have nobody to hedge with."""
+    names = [rule.name for rule in route.rules if rule.hedge is not None and len(rule.choices) < 2]
+    if not names:
+        return ()
+    return (
+        Problem(
+            "HedgeWithoutSecond",
+            f"spec.rules: hedge of rules {', '.join(names)} does nothing: their tiers have one model: add another one"
+            " to the tier or leave hedge out",
+            refuses=False,
+        ),
+    )

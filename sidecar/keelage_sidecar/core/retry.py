@@ -1,13 +1,16 @@
 """Again, whom and when; or stop. Asked only before the application got its first byte.
 
 The attempts of a rule are spread over its candidates in order, the earlier ones getting more: of 3
-attempts at 2 backends the first gets 2. What a backend cannot use goes to the next ones.
+attempts at 2 backends the first gets 2. What a backend cannot use goes to the next ones. Whose circuit
+is open is passed over.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import re
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
 from keelage_api.proxy_config import Backend
@@ -24,6 +27,11 @@ class Failure(enum.StrEnum):
     RESET = "Reset"
     LIMITED = "Limited"
     """Nothing was sent: the provider's limits had no room in time. Not counted as an attempt."""
+    OPEN = "CircuitOpen"
+    """Nothing was sent: its last calls have failed. Not counted as an attempt."""
+
+
+UNASKED = (Failure.LIMITED, Failure.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,7 @@ class AttemptEnd:
     failure: Failure | None = None
     retry_after_ms: int | None = None
     should_retry: bool | None = None
+    took_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +55,8 @@ class Again:
 @dataclass(frozen=True, slots=True)
 class Stop:
     refusal: Refusal | None
-    """None: hand on the last answer as it is, with `x-should-retry: false` if it was a retryable one; after
-    Failure.LIMITED there is none."""
+    """None: hand on the last answer as it is, with `x-should-retry: false` if it was a retryable one; where nobody
+    was asked there is none."""
 
 
 _RETRY_AFTER_MAX_MS = 60_000
@@ -59,43 +68,67 @@ def is_retryable(status: int) -> bool:
     return status == 429 or status >= 500
 
 
-def answered(candidate: int, status: int, headers: Headers, now_unix_s: float) -> AttemptEnd:
+def answered(candidate: int, status: int, headers: Headers, now_unix_s: float, took_ms: int = 0) -> AttemptEnd:
     """The end of an attempt that got an answer; reads `retry-after(-ms)` and `x-should-retry`."""
     given = dict(headers)
     said = given.get(b"x-should-retry")
     should_retry = {b"true": True, b"false": False}.get(said.strip().lower()) if said is not None else None
-    return AttemptEnd(candidate, status, None, _retry_after_ms(given, now_unix_s), should_retry)
+    return AttemptEnd(candidate, status, None, _retry_after_ms(given, now_unix_s), should_retry, took_ms)
 
 
 def next_step(
-    plan: Plan, ends: tuple[AttemptEnd, ...], pick: float, patience_left_ms: int | None = None
+    plan: Plan,
+    ends: tuple[AttemptEnd, ...],
+    pick: float,
+    patience_left_ms: int | None = None,
+    *,
+    shut: Set[int] = frozenset(),
+    may_repeat: bool = True,
 ) -> Again | Stop:
     """What to do after the attempts so far (one at least).
 
     `pick` is uniform in [0, 1) and drawn once per attempt by the caller.
     `patience_left_ms`: how long the application will still wait; None: unknown.
+    `shut`: candidates that are not to be asked now. `may_repeat`: the retry budget allows another attempt at the
+    candidate that was asked last.
     """
     last = ends[-1]
     if last.status is not None and not is_retryable(last.status):
         return Stop(None)
-    made = tuple(end for end in ends if end.failure is not Failure.LIMITED)
+    made = tuple(end for end in ends if end.failure not in UNASKED)
     left = plan.rule.retry.attempts - len(made)
     if left <= 0 or (patience_left_ms is not None and patience_left_ms <= 0):
-        return Stop(_give_up(plan, last))
-    following = last.candidate + 1
-    has_following = following < len(plan.candidates)
-    if last.failure is Failure.LIMITED:
-        return Again(following, 0) if has_following else Stop(None)
-    delay_ms = _delay_ms(plan, ends, pick)
-    if (
-        last.should_retry is not False
-        and _share_left(plan, made) > 0
-        and _fits(delay_ms, plan, has_following, patience_left_ms)
-    ):
-        return Again(last.candidate, delay_ms)
-    if has_following:
-        return Again(following, 0)
-    return Stop(_give_up(plan, last))
+        return Stop(_give_up(plan, ends))
+    following = next((each for each in range(last.candidate + 1, len(plan.candidates)) if each not in shut), None)
+    if last.failure not in UNASKED:
+        delay_ms = _delay_ms(plan, ends, pick)
+        if (
+            may_repeat
+            and last.candidate not in shut
+            and last.should_retry is not False
+            and _share_left(plan, made) > 0
+            and _fits(delay_ms, plan, following is not None, patience_left_ms)
+        ):
+            return Again(last.candidate, delay_ms)
+    return Stop(_give_up(plan, ends)) if following is None else Again(following, 0)
+
+
+def told(plan: Plan, ends: tuple[AttemptEnd, ...]) -> str:
+    """Who was asked, and what became of it: `assistant/anthropic claude-haiku-4-5 529 120ms, …`; ASCII."""
+    return ", ".join(_told(plan, end) for end in ends)
+
+
+def _told(plan: Plan, end: AttemptEnd) -> str:
+    candidate = plan.candidates[end.candidate]
+    model = _UNFIT.sub("?", candidate.model[:MODEL_LENGTH_MAX])
+    how = str(end.status) if end.failure is None else end.failure.value
+    words = (candidate.backend.name, model, how, "" if end.failure in UNASKED else f"{end.took_ms}ms")
+    return " ".join(word for word in words if word)
+
+
+MODEL_LENGTH_MAX = 64
+_UNFIT = re.compile(r"[^!-+\--~]")
+"""The model may be whatever the application wrote, and a header bears little of that; commas are between the ends."""
 
 
 def _share_left(plan: Plan, ends: tuple[AttemptEnd, ...]) -> int:
@@ -108,13 +141,13 @@ def _share_left(plan: Plan, ends: tuple[AttemptEnd, ...]) -> int:
 
 
 def _delay_ms(plan: Plan, ends: tuple[AttemptEnd, ...], pick: float) -> int:
-    """Retry-After as it is; else exponential, with up to a quarter less so that replicas spread."""
+    """Retry-After as it is; else drawn below a bound that doubles ("full jitter"), so that replicas spread."""
     last, retry = ends[-1], plan.rule.retry
     if last.retry_after_ms is not None:
         return last.retry_after_ms
     here = sum(end.candidate == last.candidate for end in ends)
     full = min(retry.max_ms, retry.base_ms * 2 ** min(here - 1, 30))
-    return int(full * (1 - 0.25 * pick))
+    return int(full * (1 - pick))
 
 
 def _fits(delay_ms: int, plan: Plan, has_following: bool, patience_left_ms: int | None) -> bool:
@@ -124,10 +157,21 @@ def _fits(delay_ms: int, plan: Plan, has_following: bool, patience_left_ms: int 
     return delay_ms < (_RETRY_AFTER_MAX_MS if patience_left_ms is None else patience_left_ms)
 
 
-def _give_up(plan: Plan, last: AttemptEnd) -> Refusal | None:
-    if last.failure in (None, Failure.LIMITED):
-        return None  # the answer is handed on, or the limit's own refusal says it
-    return unanswered(plan.candidates[last.candidate].backend, last.failure)
+def _give_up(plan: Plan, ends: tuple[AttemptEnd, ...]) -> Refusal | None:
+    """None: the last answer is handed on, or the refusal of whoever was not asked says it."""
+    last = ends[-1]
+    made = [end for end in ends if end.failure not in UNASKED]
+    if last.failure in (None, Failure.LIMITED) or not made:
+        return None
+    backend, end = plan.candidates[made[-1].candidate].backend, made[-1]
+    if end.failure is not None:
+        refusal = unanswered(backend, end.failure)
+    else:
+        assert end.status is not None
+        refusal = Refusal(end.status, "UpstreamFailed", f"backend {backend.name} answered with status {end.status}")
+    if len(ends) == 1:
+        return refusal
+    return replace(refusal, message=f"{refusal.message}; tried in this order: {told(plan, ends)}")
 
 
 def unanswered(backend: Backend, failure: Failure) -> Refusal:
@@ -135,7 +179,7 @@ def unanswered(backend: Backend, failure: Failure) -> Refusal:
     match failure:
         case Failure.TIMEOUT:
             return Refusal(504, "UpstreamTimeout", f"backend {backend.name} did not answer in time: see its `timeouts`")
-        case Failure.CONNECT | Failure.LIMITED:
+        case Failure.CONNECT | Failure.LIMITED | Failure.OPEN:
             return Refusal(503, "UpstreamUnreachable", f"backend {backend.name}: no connection to {backend.endpoint}")
         case Failure.RESET:
             return Refusal(503, "UpstreamReset", f"backend {backend.name} closed the connection before it answered")

@@ -11,7 +11,7 @@ from tests.sidecar.core.calls import claude
 
 from keelage_api.proxy_config import ModelChoice, Retry, Rule
 from keelage_sidecar.core.refusal import Headers
-from keelage_sidecar.core.retry import Again, AttemptEnd, Failure, Stop, answered, is_retryable, next_step
+from keelage_sidecar.core.retry import Again, AttemptEnd, Failure, Stop, answered, is_retryable, next_step, told
 from keelage_sidecar.core.routing import Plan
 
 
@@ -50,9 +50,10 @@ def test_attempts_are_spread_over_the_candidates(candidates: int, attempts: int,
 
 
 @pytest.mark.parametrize(
-    ("tries", "pick", "delay_ms"), [(1, 0.0, 500), (1, 0.999, 375), (2, 0.0, 1000), (4, 0.0, 4000), (9, 0.0, 8000)]
+    ("tries", "pick", "delay_ms"),
+    [(1, 0.0, 500), (1, 0.5, 250), (1, 0.999, 0), (2, 0.0, 1000), (4, 0.0, 4000), (9, 0.0, 8000)],
 )
-def test_backoff_doubles_up_to_its_maximum_less_jitter(tries: int, pick: float, delay_ms: int) -> None:
+def test_backoff_is_drawn_below_a_bound_that_doubles_up_to_its_maximum(tries: int, pick: float, delay_ms: int) -> None:
     assert next_step(plan(1, 10), (BUSY,) * tries, pick) == Again(0, delay_ms)
 
 
@@ -162,3 +163,53 @@ def test_a_backend_without_room_is_left_for_the_next_and_is_no_attempt() -> None
     assert next_step(plan(2), after, 0.0) == Again(1, 1000)
     assert next_step(plan(2), (*after, replace(BUSY, candidate=1)), 0.0) == Stop(None)
     assert next_step(plan(2), (BUSY, FULL), 0.0) == Again(1, 0)
+
+
+def test_candidates_whose_circuit_is_open_are_passed_over() -> None:
+    assert next_step(plan(3, 4), (BUSY,), 0.0, shut={1}) == Again(0, 500)
+    assert next_step(plan(3, 4), (BUSY, BUSY), 0.0, shut={1}) == Again(2, 0)
+    assert next_step(plan(3, 4), (BUSY,), 0.0, shut={0, 1}) == Again(2, 0)
+    assert next_step(plan(2), (BUSY,), 0.0, shut={0, 1}) == Stop(None)
+    assert next_step(plan(1), (BUSY,), 0.0, shut={0}) == Stop(None)
+
+
+def test_without_a_retry_budget_the_next_candidate_is_asked_at_once() -> None:
+    assert next_step(plan(2), (BUSY,), 0.0, may_repeat=False) == Again(1, 0)
+    assert next_step(plan(1), (BUSY,), 0.0, may_repeat=False) == Stop(None)
+
+
+SHUT = AttemptEnd(0, failure=Failure.OPEN)
+
+
+def test_who_was_not_asked_is_no_attempt_and_leaves_the_word_to_its_own_refusal() -> None:
+    assert next_step(plan(2, attempts=1), (SHUT,), 0.0, shut={0}) == Again(1, 0)
+    assert next_step(plan(1), (SHUT,), 0.0, shut={0}) == Stop(None)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "reason"),
+    [
+        ((AttemptEnd(0, 529, took_ms=12), AttemptEnd(1, None, Failure.CONNECT, took_ms=3)), 503, "UpstreamUnreachable"),
+        ((AttemptEnd(0, 529, took_ms=12), AttemptEnd(1, None, Failure.TIMEOUT, took_ms=3)), 504, "UpstreamTimeout"),
+        ((AttemptEnd(0, 529, took_ms=12), AttemptEnd(1, failure=Failure.OPEN)), 529, "UpstreamFailed"),
+    ],
+)
+def test_when_all_have_failed_the_refusal_tells_what_was_tried(
+    ends: tuple[AttemptEnd, ...], status: int, reason: str
+) -> None:
+    step = next_step(plan(2, attempts=2), ends, 0.0, shut={0, 1})
+    assert isinstance(step, Stop)
+    assert step.refusal is not None
+    assert (step.refusal.status, step.refusal.reason, step.refusal.should_retry) == (status, reason, False)
+    assert "tried in this order: assistant/anthropic claude-haiku-4-5 529 12ms, assistant/anth" in step.refusal.message
+
+
+@given(st.text(max_size=100))
+def test_what_was_tried_fits_a_header_whatever_model_the_application_names(model: str) -> None:
+    whole = plan(1)
+    named = replace(whole, candidates=(replace(whole.candidates[0], model=model),))
+    text = told(named, (BUSY, SHUT))
+    assert text.isascii()
+    assert text.isprintable()
+    assert text.count(",") == 1
+    assert text.endswith(" CircuitOpen")

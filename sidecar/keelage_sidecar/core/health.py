@@ -1,0 +1,216 @@
+"""What this sidecar has seen of each model at each backend, and in which order a call asks them therefore. Pure.
+
+A model whose circuit is open is not asked. One that said for how long it has no room, or that stands out against the
+others of its tier, is asked last: never is anybody refused for that.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from keelage_api.proxy_config import Backend
+from keelage_sidecar.core.breaker import Breaker, State, Verdict
+from keelage_sidecar.core.pace import Pace
+from keelage_sidecar.core.refusal import Refusal
+from keelage_sidecar.core.retry import Again, AttemptEnd, Stop, next_step
+from keelage_sidecar.core.retry_budget import RetryLedger
+from keelage_sidecar.core.routing import Candidate, Plan
+
+TRACKS_MAX = 512
+"""Models of backends; applications may invent names. The one that was asked least recently is forgotten."""
+ASIDE_S = 30.0
+"""For how long one that stands out is asked last."""
+ASIDE_MAX_S = 3600.0
+"""A Retry-After beyond is not believed."""
+CALLS_MIN = 20
+"""Below, a share of failures says nothing."""
+FAILURE_PERCENT = 20
+TIMES_WORSE = 2
+"""Than the best of its tier, by its share of failures."""
+TIMES_SLOWER = 3.0
+"""Than its own habit, while another one of the tier is not."""
+AS_USUAL = 1.5
+JUDGED_S = 1.0
+"""Tiers are looked at no more often."""
+
+
+class Cause(enum.StrEnum):
+    """Why a model is asked last."""
+
+    LIMITED = "Limited"
+    FAILURES = "Failures"
+    SLOWNESS = "Slowness"
+
+
+class Track:
+    """One model at one backend."""
+
+    __slots__ = (
+        "_aside_until_s",
+        "backend",
+        "breaker",
+        "judged_s",
+        "model",
+        "plain",
+        "retries",
+        "streamed",
+        "times_aside",
+    )
+
+    def __init__(self, backend: Backend, model: str, now_s: float) -> None:
+        self.backend = backend
+        self.model = model
+        self.breaker = Breaker(backend.circuit_breaker, now_s)
+        self.retries = RetryLedger()
+        self.streamed = Pace()
+        self.plain = Pace()
+        self.times_aside: dict[Cause, int] = {}
+        self.judged_s = now_s - JUDGED_S
+        self._aside_until_s = now_s
+
+    def pace(self, stream: bool) -> Pace:
+        return self.streamed if stream else self.plain
+
+    def aside(self, now_s: float) -> bool:
+        """Whether it is asked last."""
+        return now_s < self._aside_until_s
+
+    def put_aside(self, cause: Cause, seconds: float, now_s: float) -> None:
+        if not self.aside(now_s):
+            self.times_aside[cause] = self.times_aside.get(cause, 0) + 1
+        self._aside_until_s = max(self._aside_until_s, now_s + min(seconds, ASIDE_MAX_S))
+
+    def first_byte(self, ticket: int, stream: bool, seconds: float, now_s: float) -> int:
+        """It has come after so long; the ticket to end the call with."""
+        self.pace(stream).took(seconds)
+        return self.breaker.answers(ticket, now_s)
+
+    def failed(self, ticket: int, end: AttemptEnd, now_s: float, pick: float) -> None:
+        """An attempt that was admitted got no good answer."""
+        if end.retry_after_ms:
+            self.put_aside(Cause.LIMITED, end.retry_after_ms / 1000, now_s)
+        limited = end.status is not None and end.status < 500
+        self.breaker.ended(ticket, Verdict.NONE if limited else Verdict.FAILED, now_s, pick)
+
+    def failure_percent(self, now_s: float) -> float | None:
+        """Of the last calls; None where they are too few."""
+        calls, failures = self.breaker.recent(now_s)
+        return failures * 100 / calls if calls >= CALLS_MIN else None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of one track, for the metrics."""
+
+    backend: str
+    model: str
+    state: State
+    opened: int
+    retries_refused: int
+    aside: bool
+    times_aside: tuple[tuple[Cause, int], ...]
+
+
+class Health:
+    """`now_s` is monotonic everywhere, `pick` uniform in [0, 1)."""
+
+    def __init__(self) -> None:
+        self._tracks: dict[tuple[str, str], Track] = {}
+        """Least recently asked first."""
+
+    def track(self, candidate: Candidate, now_s: float) -> Track:
+        """That of the candidate; a new one where its backend has been changed."""
+        key = (candidate.backend.name, candidate.model)
+        track = self._tracks.pop(key, None)
+        if track is None or (track.backend is not candidate.backend and track.backend != candidate.backend):
+            track = Track(candidate.backend, candidate.model, now_s)
+            if len(self._tracks) >= TRACKS_MAX:
+                del self._tracks[next(iter(self._tracks))]
+        self._tracks[key] = track
+        return track
+
+    def ordered(self, plan: Plan, start: int, now_s: float) -> Plan:
+        """The plan with the candidates from `start` on that are to be asked last at its end, in their own order."""
+        rest = plan.candidates[start:]
+        if len(rest) < 2:
+            return plan
+        tracks = [self._tracks.get((candidate.backend.name, candidate.model)) for candidate in rest]
+        _put_outliers_aside([track for track in tracks if track is not None], now_s)
+        aside = [track is not None and track.aside(now_s) for track in tracks]
+        if not any(aside) or all(aside):
+            return plan
+        last = [candidate for candidate, waits in zip(rest, aside, strict=True) if waits]
+        first = [candidate for candidate, waits in zip(rest, aside, strict=True) if not waits]
+        return replace(plan, candidates=(*plan.candidates[:start], *first, *last))
+
+    def shut(self, plan: Plan, now_s: float) -> frozenset[int]:
+        """The candidates that are not to be asked now."""
+        return frozenset(
+            index
+            for index, candidate in enumerate(plan.candidates)
+            if (track := self._tracks.get((candidate.backend.name, candidate.model))) is not None
+            and not track.breaker.admits(now_s)
+        )
+
+    def next_step(
+        self, plan: Plan, ends: tuple[AttemptEnd, ...], pick: float, patience_left_ms: int | None, now_s: float
+    ) -> Again | Stop:
+        """What to do after the attempts so far (`retry.next_step`), with what is known of the candidates."""
+        last = ends[-1]
+        retries = self.track(plan.candidates[last.candidate], now_s).retries
+        shut = self.shut(plan, now_s)
+        wanted = next_step(plan, ends, pick, patience_left_ms, shut=shut)
+        if not isinstance(wanted, Again) or wanted.candidate != last.candidate:
+            return wanted
+        if retries.fits(plan.rule.retry.budget, now_s):
+            retries.retried(now_s)
+            return wanted
+        retries.refused += 1
+        return next_step(plan, ends, pick, patience_left_ms, shut=shut, may_repeat=False)
+
+    def standings(self, now_s: float) -> Iterator[Standing]:
+        for track in self._tracks.values():
+            breaker = track.breaker
+            yield Standing(
+                track.backend.name,
+                track.model,
+                breaker.state,
+                breaker.opened,
+                track.retries.refused,
+                track.aside(now_s),
+                tuple(track.times_aside.items()),
+            )
+
+
+def not_asked(track: Track, now_s: float) -> Refusal:
+    """What the application hears when there is nobody else to ask. Its SDK may come again: that costs nothing."""
+    wait_s = track.breaker.opens_in_s(now_s)
+    return Refusal(
+        503,
+        "UpstreamUnavailable",
+        f"backend {track.backend.name}, model {track.model[:120]!r}: its last calls have failed, so it is not asked for"
+        f" {wait_s:.1f} s (`circuitBreaker`): the log of calls says how; add another model to the tier to fall back on",
+        retry_after_s=wait_s,
+        should_retry=True,
+    )
+
+
+def _put_outliers_aside(tracks: list[Track], now_s: float) -> None:
+    """Those that stand out against another one of their tier, never all."""
+    if len(tracks) < 2 or now_s < tracks[0].judged_s + JUDGED_S:
+        return
+    tracks[0].judged_s = now_s
+    shares = [track.failure_percent(now_s) for track in tracks]
+    known = [share for share in shares if share is not None]
+    paces = [track.streamed for track in tracks]
+    usual = any(pace.count >= CALLS_MIN and pace.slowdown < AS_USUAL for pace in paces)
+    for track, share, pace in zip(tracks, shares, paces, strict=True):
+        if track.aside(now_s):
+            continue
+        if share is not None and share >= FAILURE_PERCENT and share >= TIMES_WORSE * min(known) and len(known) > 1:
+            track.put_aside(Cause.FAILURES, ASIDE_S, now_s)
+        elif usual and pace.slowdown >= TIMES_SLOWER:
+            track.put_aside(Cause.SLOWNESS, ASIDE_S, now_s)
+            pace.forgive()

@@ -1,0 +1,55 @@
+"""How long the first byte takes: what is usual, and when it is late. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+SAMPLES = 100
+SAMPLES_MIN = 20
+"""Below, nothing can be said of one call in twenty."""
+RECENT_WEIGHT = 0.1
+USUAL_WEIGHT = 0.005
+"""A recent change is one of tens of calls, the habit is made of hundreds."""
+LEAST_S = 0.001
+
+
+class Pace:
+    """Of one model at one backend, streams and whole answers apart."""
+
+    __slots__ = ("_late_s", "_recent", "_samples", "_usual", "count")
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=SAMPLES)
+        self._recent = 0.0
+        self._usual = 0.0
+        """Averages of logarithms: one call of a minute among those of a second is no change."""
+        self._late_s: float | None = None
+        self.count = 0
+
+    def took(self, seconds: float) -> None:
+        """Until the first byte; or until nobody waited any more, if it had not come by then."""
+        self._samples.append(seconds)
+        self._late_s = None
+        self.count += 1
+        logarithm = math.log(max(LEAST_S, seconds))
+        at_first = 1 / self.count
+        self._recent += max(RECENT_WEIGHT, at_first) * (logarithm - self._recent)
+        self._usual += max(USUAL_WEIGHT, at_first) * (logarithm - self._usual)
+
+    @property
+    def late_s(self) -> float | None:
+        """The 95th percentile of the last calls; None while there are too few."""
+        if self._late_s is None and len(self._samples) >= SAMPLES_MIN:
+            ordered = sorted(self._samples)
+            self._late_s = ordered[math.ceil(0.95 * len(ordered)) - 1]
+        return self._late_s
+
+    @property
+    def slowdown(self) -> float:
+        """How many times as long as usual it took lately; 1.0 while too little is known."""
+        return math.exp(self._recent - self._usual) if self.count >= SAMPLES_MIN else 1.0
+
+    def forgive(self) -> None:
+        """What was slow lately counts no more: it takes as many slow calls again to stand out."""
+        self._recent = self._usual
