@@ -24,7 +24,8 @@ from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
 from keelage_sidecar.shell.refusals import credential_missing
 
-ANTHROPIC, CHAT, EMBEDDINGS = "/v1/messages", "/v1/chat/completions", "/v1/embeddings"
+ANTHROPIC, CHAT = "/v1/messages", "/v1/chat/completions"
+RESPONSES, EMBEDDINGS = "/v1/responses", "/v1/embeddings"
 REQUEST_ID = "explained"
 
 
@@ -103,7 +104,9 @@ def _path(headers: Headers, body: bytes) -> str:
     claude = str(fields.get("model", "")).startswith("claude")
     if names & {b"anthropic-version", b"x-api-key"} or claude or fields.keys() & {"system", "thinking"}:
         return ANTHROPIC
-    return EMBEDDINGS if "input" in fields and "messages" not in fields else CHAT
+    if "input" not in fields or "messages" in fields:
+        return CHAT
+    return EMBEDDINGS if "embed" in str(fields.get("model", "")) else RESPONSES
 
 
 def _rule(config: ProxyConfig, plan: Plan) -> list[str]:

@@ -213,6 +213,38 @@ async def test_openais_stream_helper_collects_text_usage_and_tool_calls(gpt: ope
     assert reply.usage.completion_tokens == 7
 
 
+async def test_openai_gets_a_response_whole_as_a_stream_and_again_by_its_id(
+    provider: FakeProvider, gpt: openai.AsyncOpenAI
+) -> None:
+    reply = await gpt.responses.create(model="gpt-5-mini", input="hi", max_output_tokens=16)
+    assert (reply.status, reply.output_text[:18]) == ("completed", "The budget holds a")
+    async with gpt.responses.stream(model="gpt-5-mini", input="hi") as stream:
+        kinds = [event.type async for event in stream]
+        streamed = await stream.get_final_response()
+    assert (kinds[0], kinds[-1], streamed.output_text) == ("response.created", "response.completed", reply.output_text)
+    assert reply.usage is not None
+    assert streamed.usage == reply.usage
+    expected = 2 * (Decimal("0.25") * reply.usage.input_tokens + 2 * reply.usage.output_tokens)
+    assert provider.bill().usd == expected / 1_000_000
+    assert (await gpt.responses.retrieve(reply.id)).output_text == reply.output_text
+    assert [item.type async for item in gpt.responses.input_items.list(reply.id)] == ["message"]
+    await gpt.responses.delete(reply.id)
+    with pytest.raises(openai.NotFoundError):
+        await gpt.responses.retrieve(reply.id)
+
+
+async def test_openais_responses_call_tools_and_say_when_they_are_cut_short(gpt: openai.AsyncOpenAI) -> None:
+    async with gpt.responses.stream(
+        model="gpt-4o",
+        input="hi",
+        tools=[{"type": "function", "name": "weather", "strict": True, "parameters": TOOL_SCHEMA}],
+    ) as stream:
+        reply = await stream.get_final_response()
+    (call,) = reply.output
+    assert call.type == "function_call"
+    assert (call.name, call.arguments) == ("weather", '{"city":"value","days":1}')
+
+
 async def test_openai_reads_embeddings_and_models(provider: FakeProvider) -> None:
     # Not strict: the SDK itself asks for base64 and decodes it only after it has validated the reply.
     gpt = openai.AsyncOpenAI(api_key=KEY, base_url=f"{provider.url}/v1")

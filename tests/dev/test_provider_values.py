@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keelage_dev.provider import chat, embedding, messages
+from keelage_dev.provider import chat, embedding, messages, responses
 from keelage_dev.provider.bill import Bill, PriceList
 from keelage_dev.provider.body import mapping, parsed
 from keelage_dev.provider.exchange import Request
@@ -21,7 +21,10 @@ from keelage_dev.provider.settings import BadSetting, Settings, changed
 from keelage_dev.provider.usage import PromptCache, Usage, prompt
 
 MESSAGE = {"role": "user", "content": "hi"}
-PATHS = ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches", "/v1/chat/completions", "/v1/embeddings"]
+PATHS = [
+    *("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches"),
+    *("/v1/chat/completions", "/v1/responses", "/v1/responses/r", "/v1/embeddings"),
+]
 FAULTS = ["ok", "cut:2", "cut:99", "eof:0", "hang", "hang:1", "reset", "garbage", "malformed-sse", "error-event", "500"]
 FIELD = st.sampled_from(
     [
@@ -221,6 +224,22 @@ def test_chat_is_refused_as_openai_refuses_it(changes: dict[str, object], code: 
     assert wrong.code == code
 
 
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"model": ""}, "model"),
+        ({"input": ""}, None),
+        ({"messages": []}, None),
+        ({"max_output_tokens": 15}, "max_output_tokens"),
+        ({"model": "gpt-5-mini", "temperature": 0.1}, "temperature"),
+    ],
+)
+def test_a_response_is_refused_as_openai_refuses_it(changes: dict[str, object], param: str | None) -> None:
+    wrong = responses.complaint({"model": "gpt-4o", "input": "hi", **changes})
+    assert wrong is not None
+    assert wrong.param == param
+
+
 @pytest.mark.parametrize("cap", [0, 1, 2, 5, 11, 12, 13])
 @pytest.mark.parametrize("per_event", [1, 4, 5])
 @pytest.mark.parametrize("thinking", [0, 3])
@@ -237,6 +256,9 @@ def test_the_tokens_of_a_streams_events_are_those_of_the_whole_reply() -> None:
     many = {"model": "gpt-5-mini", "messages": [MESSAGE], "n": 3}
     said, usage = chat.run(many, Settings(thinking_tokens=5))
     assert sum(event.tokens for event in chat.events(many, said, usage, 1)) == usage.output == 3 * 17
+    asked = {"model": "gpt-5-mini", "input": "hi"}
+    said, usage = responses.run(asked, Settings(thinking_tokens=5))
+    assert sum(event.tokens for event in responses.Made(asked, said, usage, 1).events()) == usage.output == 17
 
 
 def test_embeddings_are_unit_vectors_in_the_size_asked_for() -> None:

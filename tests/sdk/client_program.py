@@ -185,7 +185,7 @@ def anthropic_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, 
 def openai_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, Callable[[Mapping[str, str]], Seen]]:
     """What can be done with the OpenAI SDK."""
     import openai
-    from openai.types import chat
+    from openai.types import chat, responses
 
     transport = openai.DefaultHttpxClient(event_hooks={"request": [counter.count]})
     client = openai.OpenAI(
@@ -195,6 +195,13 @@ def openai_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, Cal
     weather: chat.ChatCompletionFunctionToolParam = {
         "type": "function",
         "function": {"name": "weather", "strict": True, "parameters": TOOL_SCHEMA},
+    }
+
+    forecast: responses.FunctionToolParam = {
+        "type": "function",
+        "name": "weather",
+        "strict": True,
+        "parameters": TOOL_SCHEMA,
     }
 
     def seen(reply: chat.ChatCompletion) -> Seen:
@@ -241,6 +248,38 @@ def openai_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, Cal
         ) as events:
             return seen(events.get_final_completion())
 
+    def answered(reply: responses.Response) -> Seen:
+        calls = [each for each in reply.output if each.type == "function_call"]
+        tool = "".join(f"{each.name} {each.arguments}" for each in calls)
+        return Seen(reply.output_text, reply.status, tool, reply.usage.output_tokens if reply.usage else None)
+
+    def response(headers: Mapping[str, str]) -> Seen:
+        return answered(client.responses.create(model=GPT, input="hi", max_output_tokens=50, extra_headers=headers))
+
+    def response_stream(headers: Mapping[str, str]) -> Seen:
+        with client.responses.stream(model=GPT, input="hi", max_output_tokens=50, extra_headers=headers) as events:
+            return answered(events.get_final_response())
+
+    def response_tool(headers: Mapping[str, str]) -> Seen:
+        return answered(
+            client.responses.create(
+                model=GPT, input="hi", max_output_tokens=50, tools=[forecast], extra_headers=headers
+            )
+        )
+
+    def response_tool_stream(headers: Mapping[str, str]) -> Seen:
+        with client.responses.stream(
+            model=GPT, input="hi", max_output_tokens=50, tools=[forecast], extra_headers=headers
+        ) as events:
+            return answered(events.get_final_response())
+
+    def stored_response(headers: Mapping[str, str]) -> Seen:
+        made = client.responses.create(model=GPT, input="hi", max_output_tokens=50, extra_headers=headers)
+        again = client.responses.retrieve(made.id, extra_headers=headers)
+        items = client.responses.input_items.list(made.id, extra_headers=headers)
+        client.responses.delete(made.id, extra_headers=headers)
+        return Seen(again.output_text, " ".join(each.type or "" for each in items))
+
     def models(headers: Mapping[str, str]) -> Seen:
         return Seen(" ".join(model.id for model in client.models.list(extra_headers=headers)))
 
@@ -255,6 +294,11 @@ def openai_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, Cal
         "raw stream": raw_stream,
         "tool": tool,
         "tool stream": tool_stream,
+        "response": response,
+        "response stream": response_stream,
+        "response tool": response_tool,
+        "response tool stream": response_tool_stream,
+        "stored response": stored_response,
         "models": models,
         "embeddings": embeddings,
     }

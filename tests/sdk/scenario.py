@@ -12,6 +12,7 @@ STATUSES = (
 )
 RETRIED = ("408", "409", "429", "500", "503", "504", "529")
 """Both SDKs send these again, twice."""
+RESPONSES = ("response", "response stream", "response tool", "response tool stream", "stored response")
 SOON = ":0.01"
 """A `retry-after-ms` of 10, lest the matrix spend its time in the SDKs' back-off."""
 
@@ -54,6 +55,11 @@ SCENARIOS = {
     "openai": (
         *_COMMON,
         Scenario("embeddings", "embeddings"),
+        *(Scenario(call, call) for call in RESPONSES),
+        *(_refused("response", status) for status in ("400", "401", "429", "500")),
+        Scenario("response error event", "response stream", "error-event:6"),
+        Scenario("response cut stream", "response stream", "cut:6"),
+        Scenario("response early end", "response stream", "eof:6"),
         Scenario("plain 429-quota", "plain", "429-quota,should-retry:false"),
     ),
 }

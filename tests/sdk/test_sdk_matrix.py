@@ -80,8 +80,16 @@ OPENAI: dict[str, Row] = {
     "stream 529": ("InternalServerError", 529, "server_error", None, 3),
     "plain 400 told to retry": ("BadRequestError", 400, "invalid_request_error", None, 3),
     "plain 500 told not to retry": ("InternalServerError", 500, "server_error", None, 1),
+    "response 400": ("BadRequestError", 400, "invalid_request_error", None, 1),
+    "response 401": ("AuthenticationError", 401, "invalid_request_error", "invalid_api_key", 1),
+    "response 429": ("RateLimitError", 429, "requests", "rate_limit_exceeded", 3),
+    "response 500": ("InternalServerError", 500, "server_error", None, 3),
+    "stored response": ("", None, None, None, 4),
     "error event": ("APIError", None, "server_error", None, 1),
+    "response error event": ("APIError", None, "server_error", None, 1),
     "cut stream": ("APIConnectionError", None, None, None, 1),
+    "response cut stream": ("APIConnectionError", None, None, None, 1),
+    "response early end": ("RuntimeError", None, None, None, 1),
     "reset": ("APIConnectionError", None, None, None, 3),
     "hang": ("APITimeoutError", None, None, None, 1),
 }
@@ -97,10 +105,10 @@ STRAIGHT: dict[Version, dict[str, Row]] = {
         "plain 504": ("InternalServerError", 504, "timeout_error", None, 3),
     },
     OPENAI_NEW: OPENAI,
-    OPENAI_OLD: OPENAI | {"cut stream": ("ReadError", None, None, None, 1)},
+    OPENAI_OLD: OPENAI | dict.fromkeys(("cut stream", "response cut stream"), ("ReadError", None, None, None, 1)),
 }
 
-TRUNCATED = "cut stream", "early end"
+TRUNCATED = "cut stream", "early end", "response cut stream", "response early end"
 """Straight, one is an exception of the HTTP library and the other looks like success. The proxy tells the application
 in the API's own words, as an error event."""
 

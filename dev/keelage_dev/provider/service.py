@@ -11,12 +11,13 @@ from decimal import Decimal
 
 import orjson
 
-from keelage_dev.provider import batch, chat, embedding, messages, refusal
+from keelage_dev.provider import batch, chat, embedding, messages, refusal, responses
 from keelage_dev.provider.batch import Batch, Batches
 from keelage_dev.provider.bill import DEAREST, Bill, PriceList, Rates
 from keelage_dev.provider.body import mapping, parsed, text
 from keelage_dev.provider.exchange import JSONL, SSE, Caller, Charge, Reply, Request
 from keelage_dev.provider.fault import NONE, BadFault, Fault, parse
+from keelage_dev.provider.order import Order
 from keelage_dev.provider.record import Record
 from keelage_dev.provider.settings import Settings, changed
 from keelage_dev.provider.usage import PromptCache, Usage
@@ -62,6 +63,7 @@ class Service:
     _first_settings: Settings = field(init=False)
     _cache: PromptCache = field(default_factory=PromptCache)
     _batches: Batches = field(default_factory=Batches)
+    _stored: responses.Stored = field(default_factory=responses.Stored)
     _schedule: deque[Fault] = field(default_factory=deque)
     _model_faults: dict[str, Fault] = field(default_factory=dict)
     _made: int = 0
@@ -83,7 +85,7 @@ class Service:
     def reset(self) -> None:
         """Back to the start: settings, bill, record, prompt cache, batches. Ids go on."""
         self.settings = self._first_settings
-        self.bill, self._cache, self._batches = Bill(), PromptCache(), Batches()
+        self.bill, self._cache, self._batches, self._stored = Bill(), PromptCache(), Batches(), responses.Stored()
         self.record.clear()
         self.configure({})
 
@@ -117,6 +119,7 @@ class Service:
             ("POST", "/v1/messages/batches"): self._create_batch,
             ("GET", "/v1/messages/batches"): self._list_batches,
             ("POST", "/v1/chat/completions"): self._chat,
+            ("POST", "/v1/responses"): self._responses,
             ("POST", "/v1/embeddings"): self._embeddings,
         }
         path = request.path.rstrip("/")
@@ -126,6 +129,8 @@ class Service:
             return self._models(path.removeprefix("/v1/models").lstrip("/"), caller, dialect)
         if path.startswith("/v1/messages/batches/"):
             return self._one_batch(request, caller, path.removeprefix("/v1/messages/batches/"))
+        if path.startswith("/v1/responses/"):
+            return self._one_response(request, caller, path.removeprefix("/v1/responses/"))
         known = any(each == path for _, each in handlers)
         status, wrong = (405, "Method Not Allowed") if known else (404, f"Not found: {request.method} {path}")
         if dialect == "anthropic":
@@ -257,38 +262,44 @@ class Service:
     # OpenAI
 
     def _chat(self, request: Request, caller: Caller) -> Reply:
-        body = parsed(request.body)
-        if body is None:
-            return refusal.openai(400, "We could not parse the JSON body of your request.", caller)
-        model = text(body.get("model"))
-        fault = self._fault(request, model)
-        if isinstance(fault, str):
-            return refusal.openai(400, fault, caller)
-        if fault.status:
-            return replace(refusal.faulty("openai", caller, fault), fault=fault)
-        if (wrong := chat.complaint(body)) is not None:
-            return refusal.openai(400, wrong.message, caller, param=wrong.param, code=wrong.code)
-        rates = self._rates(model)
-        if rates is None:
-            return _no_model(model, caller)
-        said, usage = chat.run(body, self.settings)
-        headers = (("x-request-id", caller.request_id),)
-        if body.get("stream") is not True:
-            sent = chat.completion(body, said, usage, self._made)
-            charges = (Charge(caller.key, model, rates.usd(usage)),)
-            return Reply(200, sent, headers, charges=charges, fault=fault)
-        return Reply(
-            200,
-            headers=headers,
-            content_type=SSE,
-            events=tuple(chat.events(body, said, usage, self._made)),
-            charges=(Charge(caller.key, model, rates.usd(replace(usage, output=0))),),
-            token_usd=rates.usd(Usage(output=1)),
-            error_event=refusal.openai_error_event(),
-            fault=fault,
-        )
+        order = self._order(request, caller, chat.complaint)
+        if isinstance(order, Reply):
+            return order
+        said, usage = chat.run(order.body, self.settings)
+        if order.body.get("stream") is True:
+            return order.stream(caller, usage, chat.events(order.body, said, usage, self._made))
+        return order.whole(caller, usage, chat.completion(order.body, said, usage, self._made))
+
+    def _responses(self, request: Request, caller: Caller) -> Reply:
+        order = self._order(request, caller, responses.complaint)
+        if isinstance(order, Reply):
+            return order
+        said, usage = responses.run(order.body, self.settings)
+        made = responses.Made(order.body, said, usage, self._made)
+        if order.body.get("store") is not False:
+            self._stored.keep(made)
+        if order.body.get("stream") is True:
+            return order.stream(caller, usage, made.events())
+        return order.whole(caller, usage, made.whole())
+
+    def _one_response(self, request: Request, caller: Caller, rest: str) -> Reply:
+        name, _, part = rest.partition("/")
+        sent = self._stored.answer(request.method, name, part)
+        if sent is None:
+            return refusal.openai(404, f"Response with id '{name}' not found.", caller)
+        return Reply(200, sent, (("x-request-id", caller.request_id),))
 
     def _embeddings(self, request: Request, caller: Caller) -> Reply:
+        order = self._order(request, caller, embedding.complaint)
+        if isinstance(order, Reply):
+            return order
+        sent, usage = embedding.embeddings(order.body)
+        return order.whole(caller, usage, sent)
+
+    def _order(
+        self, request: Request, caller: Caller, complaint: Callable[[Mapping[str, object]], chat.Complaint | None]
+    ) -> Order | Reply:
+        """What an OpenAI call asks for, or why it is refused."""
         body = parsed(request.body)
         if body is None:
             return refusal.openai(400, "We could not parse the JSON body of your request.", caller)
@@ -298,14 +309,10 @@ class Service:
             return refusal.openai(400, fault, caller)
         if fault.status:
             return replace(refusal.faulty("openai", caller, fault), fault=fault)
-        if (wrong := embedding.complaint(body)) is not None:
+        if (wrong := complaint(body)) is not None:
             return refusal.openai(400, wrong.message, caller, param=wrong.param, code=wrong.code)
         rates = self._rates(model)
-        if rates is None:
-            return _no_model(model, caller)
-        sent, usage = embedding.embeddings(body)
-        charges = (Charge(caller.key, model, rates.usd(usage)),)
-        return Reply(200, sent, (("x-request-id", caller.request_id),), charges=charges, fault=fault)
+        return _no_model(model, caller) if rates is None else Order(body, model, rates, fault)
 
     # Both
 
@@ -369,7 +376,7 @@ def _credentials(request: Request) -> tuple[str, str]:
     headers = request.headers
     anthropic = (
         request.path.startswith("/v1/messages") or "anthropic-version" in headers or "x-api-key" in headers
-    ) and not request.path.startswith(("/v1/chat/", "/v1/embeddings"))
+    ) and not request.path.startswith(("/v1/chat/", "/v1/responses", "/v1/embeddings"))
     secret = headers.get("x-api-key", "")
     if not secret:
         scheme, _, given = headers.get("authorization", "").partition(" ")

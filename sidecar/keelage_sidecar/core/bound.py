@@ -9,7 +9,7 @@ from keelage_api.proxy_config import Dialect, Provider
 from keelage_sidecar.core.claim import Charge
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.refusal import Refusal, quoted
-from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate
 
 
@@ -61,7 +61,7 @@ def bound_of(facts: Facts, candidate: Candidate, output_cap: int) -> Bound | Unb
     output_tokens = _output_tokens(facts, output_cap)
     if output_tokens is None:
         return Unbounded(
-            "max_tokens" if facts.endpoint.kind is Kind.MESSAGES else "max_completion_tokens",
+            CAP_FIELDS[facts.endpoint.kind][0],
             f"the request caps no output and {where} has no known maximum: "
             "set the cap in the request, or rules[].output.maxTokens in the LLMRoute",
         )
@@ -119,7 +119,7 @@ def _input_tokens(facts: Facts, candidate: Candidate) -> int | Unbounded:
     if weight.unread and not window:
         return Unbounded(
             weight.unread,
-            f"{weight.unread}: the document's size in tokens is not in the request, "
+            f"{weight.unread}: its size in tokens is not in the request, "
             f"and the context window of {candidate.model!r} is not known: send text, or set contextWindow in `prices`",
         )
     tokens = weight.tokens + weight.images * _image_tokens(candidate)
@@ -167,6 +167,8 @@ _OPENAI_OPEN = {
     "plugins": "plug-ins are billed, without a limit in the request",
     "previous_response_id": "input kept at the provider has an unknown size",
     "conversation": "input kept at the provider has an unknown size",
+    "prompt": "input kept at the provider has an unknown size",
+    "background": "what runs in the background ends after its answer, so its cost is not seen",
     # of compatible servers
     "models": "the server may choose a dearer model",
     "preset": "the server may choose a dearer model",
@@ -181,12 +183,18 @@ def _open_end(facts: Facts, candidate: Candidate) -> tuple[str, str] | None:
     body = facts.parsed
     anthropic = facts.endpoint.dialect is Dialect.ANTHROPIC
     for name, reason in (_ANTHROPIC_OPEN if anthropic else _OPENAI_OPEN).items():
-        if body.get(name) not in (None, [], {}):
+        if body.get(name) not in (None, False, [], {}):
             return name, reason
     if anthropic:
         return _open_anthropic(body, candidate)
     if any(word in candidate.model for word in _AGENTIC):
         return "model", f"{candidate.model!r} calls tools or itself, without a limit in the request"
+    if _mentions(body.get("context_management"), "compact"):
+        return "context_management", "compacting is a further inference, without a limit in the request"
+    reasoning = body.get("reasoning")
+    mode = reasoning.get("mode") if isinstance(reasoning, dict) else None
+    if mode not in (None, "standard"):
+        return "reasoning.mode", f"how much {quoted(mode)} bills is not in the request: use standard"
     choices = body.get("n")
     if choices is not None and (isinstance(choices, bool) or not isinstance(choices, int)):
         return "n", "a whole number is needed"

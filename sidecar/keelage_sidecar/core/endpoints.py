@@ -7,6 +7,7 @@ with a reason where the provider has such an endpoint, with the provider's own 4
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 from keelage_api.proxy_config import Dialect
@@ -17,6 +18,9 @@ class Kind(enum.StrEnum):
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     CHAT = "chat"
+    RESPONSES = "responses"
+    STORED_RESPONSES = "stored_responses"
+    """Reading, cancelling and deleting what a call has left at the provider."""
     EMBEDDINGS = "embeddings"
     MODELS = "models"
     BATCHES = "batches"
@@ -40,7 +44,7 @@ class Endpoint:
     @property
     def generates(self) -> bool:
         """Has output tokens, which need a cap."""
-        return self.kind in (Kind.MESSAGES, Kind.CHAT)
+        return self.kind in (Kind.MESSAGES, Kind.CHAT, Kind.RESPONSES)
 
 
 MESSAGES = Endpoint(Dialect.ANTHROPIC, Kind.MESSAGES, True)
@@ -49,11 +53,21 @@ ANTHROPIC_BATCHES = Endpoint(Dialect.ANTHROPIC, Kind.BATCHES, False)
 NEW_BATCH = Endpoint(Dialect.ANTHROPIC, Kind.NEW_BATCH, True)
 ANTHROPIC_MODELS = Endpoint(Dialect.ANTHROPIC, Kind.MODELS, False)
 CHAT = Endpoint(Dialect.OPENAI, Kind.CHAT, True)
+RESPONSES = Endpoint(Dialect.OPENAI, Kind.RESPONSES, True)
+STORED_RESPONSES = Endpoint(Dialect.OPENAI, Kind.STORED_RESPONSES, False)
+INPUT_TOKENS = Endpoint(Dialect.OPENAI, Kind.COUNT_TOKENS, False)
 EMBEDDINGS = Endpoint(Dialect.OPENAI, Kind.EMBEDDINGS, True)
 OPENAI_BATCHES = Endpoint(Dialect.OPENAI, Kind.BATCHES, False)
 OPENAI_MODELS = Endpoint(Dialect.OPENAI, Kind.MODELS, False)
 
-_METERED = {"/v1/messages": MESSAGES, "/v1/chat/completions": CHAT, "/v1/embeddings": EMBEDDINGS}
+_POSTED = {
+    "/v1/messages": MESSAGES,
+    "/v1/messages/count_tokens": COUNT_TOKENS,
+    "/v1/chat/completions": CHAT,
+    "/v1/responses": RESPONSES,
+    "/v1/responses/input_tokens": INPUT_TOKENS,
+    "/v1/embeddings": EMBEDDINGS,
+}
 
 _ANTHROPIC_ONLY = (
     "messages", "complete", "skills", "user_profiles", "agents", "sessions", "environments", "memory_stores",
@@ -65,6 +79,8 @@ _OPENAI_ONLY = (
     "batches", "graders", "chatkit",
 )  # fmt: skip
 _SHARED = ("files",)
+_STORED_RESPONSE = re.compile(r"/v1/responses/[^/]+(/cancel|/input_items)?")
+_STORED_METHODS = {None: ("GET", "HEAD", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET", "HEAD")}
 _BATCH_METHODS = ("GET", "HEAD", "POST", "DELETE")
 """TRACE among the others would show the application the provider's key."""
 _BATCH_OF_A_FILE = Refusal(
@@ -98,11 +114,13 @@ def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Ref
         bare = bare.rstrip("/")
     if not _plain(bare.replace("%2F", "/").replace("%2f", "/") if bare.startswith("/v1/models/") else bare):
         return _unknown(bare)
-    metered = _METERED.get(bare)
-    if metered is not None:
-        return metered if method == "POST" else _wrong_method(method, bare, "POST")
-    if bare == "/v1/messages/count_tokens":
-        return COUNT_TOKENS if method == "POST" else _wrong_method(method, bare, "POST")
+    posted = _POSTED.get(bare)
+    if posted is not None:
+        return posted if method == "POST" else _wrong_method(method, bare, "POST")
+    stored = _STORED_RESPONSE.fullmatch(bare)
+    if stored is not None and bare != "/v1/responses/compact":
+        allowed = _STORED_METHODS[stored[1]]
+        return STORED_RESPONSES if method in allowed else _wrong_method(method, bare, " or ".join(allowed))
     if bare == "/v1/models" or bare.startswith("/v1/models/"):
         if method not in ("GET", "HEAD"):
             return _wrong_method(method, bare, "GET")
@@ -121,7 +139,7 @@ def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Ref
             400,
             "EndpointNotMetered",
             f"{method} {bare} may spend money that keelage cannot meter yet, so it is not passed on: "
-            "use /v1/messages, /v1/messages/batches, /v1/chat/completions or /v1/embeddings",
+            "use /v1/messages, /v1/messages/batches, /v1/chat/completions, /v1/responses or /v1/embeddings",
         )
     return _unknown(bare)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -14,7 +14,7 @@ from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
 from keelage_sidecar.core.sse import SseEvent, SseScanner
-from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage, tells_output
+from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage, responses_usage, tells_output
 
 PLAIN_BYTES_MAX = 16 * 1024 * 1024
 """A plain answer beyond this is passed on but not read, and charged at its bound; 128,000 tokens are about 1 MiB."""
@@ -60,7 +60,9 @@ class Meter(Protocol):
 def meter_for(facts: Facts, candidate: Candidate, streaming: bool | None = None) -> Meter:
     """A meter for the answer; `streaming` is whether it came as `text/event-stream`, None: as asked for."""
     if not (facts.stream if streaming is None else streaming):
-        return _EmbeddingsMeter(facts) if facts.endpoint.kind is Kind.EMBEDDINGS else _PlainMeter(facts)
+        return _PLAIN.get(facts.endpoint.kind, _PlainMeter)(facts)
+    if facts.endpoint.kind is Kind.RESPONSES:
+        return _ResponsesStream()
     if candidate.backend.dialect is Dialect.ANTHROPIC:
         return _AnthropicStream(facts)
     return _OpenAIStream(facts)
@@ -133,6 +135,18 @@ class _EmbeddingsMeter(_PlainMeter):
             if value is not None:
                 found.update(_object(b'{"%b":%b}' % (name, value[1])))
         return found
+
+
+class _ResponsesMeter(_PlainMeter):
+    """One Response object."""
+
+    def result(self, status: int, complete: bool) -> Reading:
+        answer = self._answer()
+        error = _error_type(answer)
+        return Reading(None, complete, error=error) if status >= 300 else _of_response(answer, complete)
+
+
+_PLAIN: dict[Kind, type[_PlainMeter]] = {Kind.EMBEDDINGS: _EmbeddingsMeter, Kind.RESPONSES: _ResponsesMeter}
 
 
 class _AnthropicStream:
@@ -241,6 +255,57 @@ class _OpenAIStream:
         # Servers may send running totals with every chunk: only one that comes alone is known to be the last.
         self._usage, self._final = usage, alone
         return not (self._strip and alone)
+
+
+class _ResponsesStream:
+    """The last event but for an `error` holds the whole Response, with its usage."""
+
+    def __init__(self) -> None:
+        self._scanner = SseScanner()
+        self._response: dict[str, object] = {}
+        self._ended = False
+        self._error = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        for event in self._scanner.feed(chunk):
+            self._fold(event)
+        return chunk
+
+    def finish(self) -> bytes:
+        for event in self._scanner.finish():
+            self._fold(event)
+        return b""
+
+    def result(self, status: int, complete: bool) -> Reading:
+        reading = _of_response(self._response, self._ended and not self._error)
+        return replace(reading, error=self._error or reading.error)
+
+    def _fold(self, event: SseEvent) -> None:
+        if event.name not in _RESPONSE_EVENTS:
+            return
+        answer = _object(event.data)
+        if isinstance(response := answer.get("response"), dict):
+            self._response = response
+        self._ended = self._ended or answer.get("type") in _LAST_EVENTS
+        if answer.get("type") == "error":
+            self._error = _text(answer.get("code")) or _error_type(answer) or "error"
+        else:
+            self._error = self._error or _error_type(answer)
+
+
+_LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_RESPONSE_EVENTS = frozenset((b"", b"error", b"response.created", *(name.encode() for name in _LAST_EVENTS)))
+"""Those that carry a Response or an error; some servers send events without a name."""
+
+
+def _of_response(response: dict[str, object], complete: bool) -> Reading:
+    """What a Response object proves; one that failed has been billed all the same if it counts tokens."""
+    status, raw = _text(response.get("status")), response.get("usage")
+    usage = responses_usage(raw, _text(response.get("service_tier"))) if isinstance(raw, dict) else None
+    why = response.get("incomplete_details")
+    stop = _text(why.get("reason")) if isinstance(why, dict) else ""
+    final = isinstance(raw, dict) and tells_output(raw) and status not in ("queued", "in_progress")
+    return Reading(usage, complete, stop or status, _text(response.get("model")), _error_type(response), final)
 
 
 def _object(data: bytes) -> dict[str, object]:

@@ -74,9 +74,9 @@ def _changes(facts: Facts, candidate: Candidate, output_cap: int) -> dict[str, b
             if isinstance(own, int) and own > output_cap:
                 changes[name] = str(output_cap).encode()
     elif output_cap and facts.endpoint.generates:
-        # Reasoning models of OpenAI refuse the older name, most compatible servers know no other.
-        newer = candidate.backend.provider is Provider.OPENAI
-        changes["max_completion_tokens" if newer else "max_tokens"] = str(output_cap).encode()
+        # Reasoning models of OpenAI refuse the older name of a chat's cap, most compatible servers know no other.
+        names = CAP_FIELDS[facts.endpoint.kind]
+        changes[names[0 if candidate.backend.provider is Provider.OPENAI else -1]] = str(output_cap).encode()
     if facts.endpoint.kind is Kind.CHAT and facts.stream and not facts.asked_usage:
         options = facts.parsed.get("stream_options")
         given = options if isinstance(options, dict) else {}

@@ -141,6 +141,7 @@ def read_request(
 CAP_FIELDS: dict[Kind, tuple[str, ...]] = {
     Kind.MESSAGES: ("max_tokens",),
     Kind.CHAT: ("max_completion_tokens", "max_tokens"),
+    Kind.RESPONSES: ("max_output_tokens",),
 }
 """Where a request may name its output cap; the greatest counts."""
 
@@ -148,8 +149,9 @@ CAP_FIELDS: dict[Kind, tuple[str, ...]] = {
 _FIELDS = frozenset(
     {
         "model", "models", "messages", "input", "system", "stream", "stream_options", "max_tokens",
-        "max_completion_tokens", "n", "best_of", "tools", "functions", "prediction", "thinking", "service_tier",
-        "speed", "inference_geo", "modalities", "audio", "plugins", "container", "fallbacks",
+        "max_completion_tokens", "max_output_tokens", "n", "best_of", "tools", "functions", "prediction", "thinking",
+        "service_tier", "speed", "inference_geo", "modalities", "audio", "plugins", "container", "fallbacks",
+        "previous_response_id", "conversation", "prompt", "background", "context_management", "reasoning",
     }
 )  # fmt: skip
 """Top-level fields that the cost depends on. Servers written in Go take any case of them (encoding/json)."""

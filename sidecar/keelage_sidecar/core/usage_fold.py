@@ -74,9 +74,22 @@ def openai_usage(raw: Mapping[str, object], service_tier: str) -> TokenUsage:
         output_tokens=max(completion, _count(raw, "total_tokens") - prompt),
         reasoning_tokens=_count(thought, "reasoning_tokens"),
         # Priority costs about twice as much, as Anthropic's fast mode does; the record has no rate of its own for it.
-        speed="fast" if service_tier in ("priority", "fast", "scale") else "",
+        speed="fast" if service_tier in ("priority", "fast", "ultrafast", "scale") else "",
         service_tier=service_tier,
     )
+
+
+_CHAT_NAMES = {
+    "input_tokens": "prompt_tokens",
+    "input_tokens_details": "prompt_tokens_details",
+    "output_tokens": "completion_tokens",
+    "output_tokens_details": "completion_tokens_details",
+}
+
+
+def responses_usage(raw: Mapping[str, object], service_tier: str) -> TokenUsage:
+    """Counts of a Responses answer: those of a chat under other names."""
+    return openai_usage({_CHAT_NAMES.get(name, name): value for name, value in raw.items()}, service_tier)
 
 
 def tells_output(raw: Mapping[str, object]) -> bool:

@@ -32,11 +32,34 @@ _TEXT_BLOCKS = frozenset(
 )  # fmt: skip
 """Anthropic's blocks that are as long as they look, beside every `…_tool_result`."""
 _TEXT_PARTS = frozenset({"text", "refusal", "thinking", "reasoning", "input_text", "output_text"})
+_TEXT_ITEMS = frozenset(
+    {
+        "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "local_shell_call",
+        "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output",
+        "computer_call", "configuration_update",
+    }
+)  # fmt: skip
+"""Items of a Responses call that are as long as they look."""
+_KEPT_ITEMS = {
+    "item_reference": "input kept at the provider has an unknown size: send the item itself",
+    "compaction_trigger": "compacting is a further inference, without a limit in the request",
+}
 _BLOCKS_DEPTH_MAX = 16
 """Blocks within blocks; providers take three levels."""
 
-_CLIENT_TOOLS = (("bash_", 4096), ("text_editor_", 4096), ("memory_", 4096), ("computer_", 16384), ("browser_", 16384))
-"""Tools that Anthropic defines and the application runs, with a bound for their hidden definitions (1,480 seen)."""
+_CLIENT_TOOLS = {
+    Kind.MESSAGES: (
+        ("bash_", 4096), ("text_editor_", 4096), ("memory_", 4096), ("computer_", 16384), ("browser_", 16384),
+    ),
+    Kind.RESPONSES: (("local_shell", 4096), ("apply_patch", 4096), ("computer", 16384)),
+}  # fmt: skip
+"""Tools that the provider defines and the application runs, with a bound for their hidden definitions (1,480 seen)."""
+_OWN_TOOLS = {
+    Kind.CHAT: (None, "custom", "function"),
+    Kind.RESPONSES: ("function", "custom"),
+    Kind.MESSAGES: (None, "custom"),
+}
+"""Types of tools that the request defines in full and the application runs."""
 
 
 @dataclass(slots=True)
@@ -76,14 +99,20 @@ def text_tokens(text: str) -> int:
 def weigh(kind: Kind, body: dict[str, object]) -> Weight:
     """The weight of a parsed body of that endpoint."""
     weight = Weight(tokens=_BASE_TOKENS)
-    _add_but(weight, body, "messages")
-    _messages(weight, kind, body.get("messages", []))
+    if kind is Kind.RESPONSES and isinstance(body.get("input"), list):
+        _add_but(weight, body, "input")
+    else:
+        _add_but(weight, body, "messages")
+        _messages(weight, kind, body.get("messages", []))
     _tools(weight, kind, body.get("tools"))
     if kind is Kind.CHAT:
         _tools(weight, kind, body.get("functions"), functions=True)
         weight.prediction = text_total(body.get("prediction")) if body.get("prediction") is not None else 0
-    if kind is Kind.EMBEDDINGS and isinstance(inputs := body.get("input"), list):
-        weight.tokens += _TOKENS_PER_OBJECT * len(inputs)
+    if isinstance(inputs := body.get("input"), list):
+        if kind is Kind.EMBEDDINGS:
+            weight.tokens += _TOKENS_PER_OBJECT * len(inputs)
+        if kind is Kind.RESPONSES:
+            _items(weight, inputs)
     return weight
 
 
@@ -186,6 +215,40 @@ def _anthropic_block(weight: Weight, kind: Kind, block: dict[str, object], where
             _add(weight, block)
 
 
+def _items(weight: Weight, items: list[object]) -> None:
+    """The input of a Responses call: messages, and what earlier answers and tools said."""
+    for number, item in enumerate(items):
+        where = f"input[{number}]"
+        if not isinstance(item, dict):
+            _add(weight, item)
+            continue
+        kind = item.get("type")
+        held = "content" if kind in (None, "message") else "output"
+        parts = item.get(held)
+        match kind:
+            case None | "message" | "function_call_output" | "custom_tool_call_output" if isinstance(parts, list):
+                _add_but(weight, item, held)
+                _blocks(weight, Kind.RESPONSES, parts, f"{where}.{held}")
+            case None | "message":
+                _add(weight, item)
+            case "computer_call_output":
+                weight.images += 1
+                _add_without(weight, item, "output", "image_url")
+            case "additional_tools" | "tool_search_output":
+                _tools(weight, Kind.RESPONSES, item.get("tools"), f"{where}.tools")
+                _add(weight, item)
+            case "reasoning" if isinstance(item.get("encrypted_content"), str) or item.get("id") is None:
+                _add(weight, item)
+            case str() if kind in _TEXT_ITEMS:
+                _add(weight, item)
+            case str() if kind in _KEPT_ITEMS:
+                _open(weight, where, _KEPT_ITEMS[kind])
+                _add(weight, item)
+            case _:
+                weight.unread = weight.unread or where  # the provider may know it by its id, at any length
+                _add(weight, item)
+
+
 def _openai_part(weight: Weight, part: dict[str, object], where: str) -> None:
     match part.get("type"):
         case "image_url":
@@ -195,6 +258,12 @@ def _openai_part(weight: Weight, part: dict[str, object], where: str) -> None:
                 _add_without(weight, part, "image_url", "url")
             else:
                 _add(weight, part)
+        case "input_image" | "computer_screenshot":
+            weight.images += 1
+            _add(weight, {**part, "image_url": ""} if _is_data(part.get("image_url")) else part)
+        case "input_file":
+            weight.unread = weight.unread or where
+            _add(weight, {**part, "file_data": ""} if isinstance(part.get("file_data"), str) else part)
         case "file":
             weight.unread = weight.unread or f"{where}.file"
             _add_without(weight, part, "file", "file_data")
@@ -231,21 +300,21 @@ def _add_without(weight: Weight, block: dict[str, object], outer: str, payload: 
     _add(weight, {**block, outer: {**holder, payload: ""}})
 
 
-def _tools(weight: Weight, kind: Kind, tools: object, functions: bool = False) -> None:
+def _tools(weight: Weight, kind: Kind, tools: object, where: str = "tools", functions: bool = False) -> None:
     if not isinstance(tools, list) or not tools:
         return
     weight.tokens += _TOKENS_WITH_TOOLS + _TOKENS_PER_TOOL * len(tools)
     for number, tool in enumerate(tools):
         name = tool.get("type") if isinstance(tool, dict) else None
-        if functions or name in (None, "custom") or (kind is Kind.CHAT and name == "function"):
+        if functions or name in _OWN_TOOLS.get(kind, (None, "custom")):
             continue
-        bound = next(
-            (tokens for prefix, tokens in _CLIENT_TOOLS if isinstance(name, str) and name.startswith(prefix)), 0
-        )
-        if bound and kind is not Kind.CHAT:
+        known = _CLIENT_TOOLS.get(kind, ()) if isinstance(name, str) else ()
+        bound = next((size for prefix, size in known if str(name).startswith(prefix)), 0)
+        if bound:
             weight.tokens += bound
             continue
-        weight.unbounded = weight.unbounded or (
-            f"tools[{number}].type",
+        _open(
+            weight,
+            f"{where}[{number}].type",
             f"tool {quoted(name)} runs at the provider, and nothing in the request limits how often it bills",
         )

@@ -34,7 +34,7 @@ DURATION_BUCKETS = tuple(round(0.01 * 2**power, 2) for power in range(17))
 FIRST_TOKEN_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 PICO = 1e12
 
-_OPERATIONS = {Kind.MESSAGES: "chat", Kind.CHAT: "chat", Kind.EMBEDDINGS: "embeddings"}
+_OPERATIONS = {Kind.MESSAGES: "chat", Kind.CHAT: "chat", Kind.RESPONSES: "chat", Kind.EMBEDDINGS: "embeddings"}
 _CALL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 
 

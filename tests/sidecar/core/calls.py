@@ -8,7 +8,7 @@ import orjson
 
 from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import Backend, BudgetTerms, ModelChoice, Provider, ProxyConfig, Quota, Rule
-from keelage_sidecar.core.endpoints import CHAT, EMBEDDINGS, MESSAGES, Endpoint
+from keelage_sidecar.core.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Endpoint
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.routing import Candidate
@@ -71,6 +71,10 @@ def messages(**fields: object) -> Facts:
 
 def chat(**fields: object) -> Facts:
     return facts_of(CHAT, {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Hi"}], **fields})
+
+
+def responses(**fields: object) -> Facts:
+    return facts_of(RESPONSES, {"model": "gpt-5-mini", "input": "Hi", **fields})
 
 
 def embeddings(texts: object) -> Facts:

@@ -14,7 +14,7 @@ from tests.sidecar.core.test_request import JSON
 from keelage_api.pricing import ModelPrice, Rates, cost_of
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
-from keelage_sidecar.core.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Endpoint
+from keelage_sidecar.core.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES, Endpoint
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.routing import Candidate
 
@@ -79,7 +79,7 @@ def test_openai_bound_covers_any_usage_within_its_tokens(
     assert cost_of(usage_within(bound, shares, (True, True, True, long)), price) <= bound.amount
 
 
-@given(st.sampled_from([MESSAGES, CHAT, EMBEDDINGS, COUNT_TOKENS]), JSON, st.integers(0, 9))
+@given(st.sampled_from([MESSAGES, CHAT, RESPONSES, EMBEDDINGS, COUNT_TOKENS]), JSON, st.integers(0, 9))
 def test_any_body_that_is_read_is_bounded_or_says_why_not(endpoint: Endpoint, value: object, cap: int) -> None:
     body = json.dumps({"model": "m", **value} if isinstance(value, dict) else {"model": "m", "input": value})
     facts = read_request(endpoint, (), body.encode())

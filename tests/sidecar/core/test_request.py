@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sidecar.core.calls import facts_of, is_a
 
-from keelage_sidecar.core.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, OPENAI_MODELS, Endpoint
+from keelage_sidecar.core.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, OPENAI_MODELS, RESPONSES, Endpoint
 from keelage_sidecar.core.refusal import Headers, Refusal
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.weight import Weight
 
-ENDPOINTS = st.sampled_from([MESSAGES, CHAT, EMBEDDINGS, COUNT_TOKENS, OPENAI_MODELS])
+ENDPOINTS = st.sampled_from([MESSAGES, CHAT, RESPONSES, EMBEDDINGS, COUNT_TOKENS, OPENAI_MODELS])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3)
