@@ -159,6 +159,17 @@ def test_an_explanation_shows_neither_prompt_nor_key() -> None:
     assert "fake-anthropic-key" not in text
 
 
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"model": "gpt-4o", "input": "hi"}, "/v1/responses"),
+        ({"model": "text-embedding-3-small", "input": "hi"}, "/v1/embeddings"),
+    ],
+)
+def test_the_path_of_an_input_is_guessed_by_the_model(body: dict[str, object], path: str) -> None:
+    assert f"POST {path} (guessed; --path says it)" in explained(body)[0]
+
+
 def test_a_cap_that_the_rule_puts_in_is_named() -> None:
     text, served = explained({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]})
     assert served
@@ -184,7 +195,7 @@ def test_a_refusal_has_the_words_that_the_sdk_sees(change: dict[str, object], st
 
 
 def test_a_path_that_is_not_metered_is_refused_in_its_own_api() -> None:
-    text, served = explained({"model": "gpt-4o", "input": "hi"}, path="/v1/responses")
+    text, served = explained({"model": "gpt-4o", "input": "hi"}, path="/v1/responses/compact")
     assert not served
     assert "refused: HTTP 400, EndpointNotMetered" in text
     assert '"error":{"message"' in text

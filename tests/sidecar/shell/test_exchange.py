@@ -296,7 +296,7 @@ async def test_without_a_configuration_calls_are_refused_and_may_come_again(tmp_
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/v1/responses", 400),
+        ("POST", "/v1/responses/compact", 400),
         ("POST", "/v1/batches", 400),
         ("GET", "/v1/messages", 405),
         ("POST", "/v2/anything", 404),
