@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EXPECTED_OUTPUT_TOKENS = 256
+"""Of a call to a model that has answered nothing yet; a call that may have fewer is expected to have those."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:

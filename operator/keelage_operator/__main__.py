@@ -90,7 +90,7 @@ class Replica:
         self.controller = Controller(
             cluster,
             self.catalog,
-            Gatherer(self.catalog, self.speakers, self.ledgers, self.refusals, clock, wall),
+            Gatherer(self.catalog, self.speakers, self.ledgers, self.refusals, self.quotas, clock, wall),
             self.applier,
             self.books,
             self.speakers,
@@ -99,6 +99,7 @@ class Replica:
             clock,
         )
         self.ledgers.on_change = self.controller.budget_changed
+        self.quotas.on_crowded = self.controller.namespace_changed
         wills = WillKeys(lambda: self.trust.secrets)
         self.ledgers.read_will = wills.read
         self.watch = Watch(self.catalog.observe, self.catalog.gone)

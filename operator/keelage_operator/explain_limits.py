@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from keelage_api.amount import measured, plain
-from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
+from keelage_api.proxy_config import BudgetTerms, Per, Unit
+from keelage_operator.core.quotas import duration_text, rate_text
 from keelage_operator.core.terms import BudgetInForce
 from keelage_sidecar.core.account import Account
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
@@ -41,8 +42,8 @@ class Limits:
         claims = self.table.rate_claims(plan.rule, facts, _expected(facts, first))
         quotas = self.table.rates.get((plan.rule.route, plan.rule.name), ())
         return [
-            f"rate limit of {_rate(quota)}: takes {_about(claim)}{_whose(quota.per, facts)}, once for the whole call;"
-            " beyond it the call gets 429 with Retry-After"
+            f"rate limit of {rate_text(quota)}: takes {_about(claim)}{_whose(quota.per, facts)}, once for the whole"
+            " call; beyond it the call gets 429 with Retry-After"
             for quota, claim in zip(quotas, claims, strict=True)
         ]
 
@@ -53,8 +54,8 @@ class Limits:
         claims = self.table.limit_claims(candidate, facts, _expected(facts, candidate))
         quotas = self.table.limits.get(candidate.backend.name, ())
         return [
-            f"provider's limit of {_rate(quota)}: takes {_about(claim)}; beyond it the call waits up to"
-            f" {_duration(quota.queue_wait_ms)} among at most {quota.queue_depth}"
+            f"provider's limit of {rate_text(quota)}: takes {_about(claim)}; beyond it the call waits up to"
+            f" {duration_text(quota.queue_wait_ms)} among at most {quota.queue_depth}"
             for quota, claim in zip(quotas, claims, strict=True)
         ]
 
@@ -168,13 +169,6 @@ def _about(claim: Claim) -> str:
     return f"{'about ' if claim.amount > 1 else ''}{measured(claim.amount, claim.unit)}"
 
 
-def _rate(quota: Quota) -> str:
-    """`20 requests in 60s for each User`."""
-    window = f" in {_duration(quota.window_ms)}" if quota.window_ms else ""
-    each = f" for each {' and '.join(quota.per)}" if quota.per else ""
-    return f"{measured(quota.limit, quota.unit)}{window}{each}"
-
-
 def _owner(terms: BudgetTerms, facts: Facts) -> str:
     return f"{terms.name}{_whose(terms.per, facts, of=', ')}"
 
@@ -183,11 +177,3 @@ def _whose(per: tuple[Per, ...], facts: Facts, of: str = " of ") -> str:
     """`User alice`; a call that names none has the value `-`."""
     value = value_of(per, facts)
     return of + " ".join(f"{kind} {part}" for kind, part in zip(per, value.split("/"), strict=True)) if value else ""
-
-
-def _duration(milliseconds: int) -> str:
-    """As in a manifest: `60s`, `1h`."""
-    for unit, size in (("h", 3_600_000), ("s", 1_000)):
-        if milliseconds and milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"

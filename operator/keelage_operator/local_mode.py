@@ -228,7 +228,8 @@ class Local:
             SqliteStore(options.state / LEDGER_FILE), wall=lambda: datetime.now(UTC), clock=time.monotonic
         )
         self.refusals = Refusals(self.book, lambda _budget: None)
-        self.books = Books(self.book, self.refusals, QuotaBook(time.monotonic))
+        self.quotas = QuotaBook(time.monotonic)
+        self.books = Books(self.book, self.refusals, self.quotas)
         self.ledger = LocalLedger(self.books, folder.namespace)
 
     async def begin(self) -> None:
@@ -289,7 +290,8 @@ class Local:
         for name, route in self._compiled.routes.items():
             old = parse(LLMRouteStatus, self._objects.known[f"LLMRoute/{name}"].get("status") or {})
             before = old.value if isinstance(old, Parsed) else LLMRouteStatus()
-            self._objects.known[f"LLMRoute/{name}"]["status"] = route_status(before, route, [pod], now)
+            status_of_route = route_status(before, route, [pod], now, self.quotas.crowded())
+            self._objects.known[f"LLMRoute/{name}"]["status"] = status_of_route
         for name, budget in self._compiled.budgets.items():
             full, key = f"{self._compiled.namespace}/{name}", f"LLMBudget/{name}"
             figures = self.book.figures(full)

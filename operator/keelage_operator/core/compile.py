@@ -22,6 +22,7 @@ from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.overlap import catches_all, covers, fits_model, may_share_pods
 from keelage_operator.core.price_book import Book, price_of
 from keelage_operator.core.problem import Problem
+from keelage_operator.core.quotas import narrow
 from keelage_operator.core.terms import BudgetInForce
 
 __all__ = [
@@ -171,6 +172,7 @@ def compile_namespace(
                 *_unpriced(compiled.route, in_force, book),
                 *_unreachable(compiled.route, earlier),
                 *_hedges_in_vain(compiled.route),
+                *narrow(compiled.route.quotas, compiled.route.rules),
             )
             compiled_routes[name] = replace(compiled, problems=(*compiled.problems, *found))
             earlier.append(compiled.route)

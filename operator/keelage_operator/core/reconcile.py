@@ -91,6 +91,8 @@ class Snapshot:
     """RFC 3339."""
     refused: frozenset[str] = frozenset()
     """Budgets, without namespace, that could not serve a call in this window under this limit."""
+    crowded: frozenset[str] = frozenset()
+    """Names of quotas that have more values than are kept."""
 
 
 ANNOUNCED: Mapping[tuple[str, ConditionStatus], EventType] = {
@@ -120,7 +122,8 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
         old = _old_route(raw)
         pods = [selected for names, selected in zip(obeyed, wanted, strict=True) if name in names]
         target = Target(ROUTE_KIND, snapshot.compiled.namespace, name, route.uid)
-        actions.extend(_written(target, raw, old.conditions, route_status(old, route, pods, snapshot.now)))
+        status = route_status(old, route, pods, snapshot.now, snapshot.crowded)
+        actions.extend(_written(target, raw, old.conditions, status))
     for name, budget in snapshot.compiled.budgets.items():
         raw = snapshot.budgets[name]
         old_budget = _old_budget(raw)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from keelage_api.v1alpha1.llmroute import LLMRouteStatus
 from keelage_api.v1alpha1.manifest import dump
 from keelage_operator.core.compile import CompiledRoute
 from keelage_operator.core.conditions import Verdict, merge, verdict
+from keelage_operator.core.quotas import crowded_text
 from keelage_operator.core.speakers import Speaker
 
 NAMED_MAX = 3
@@ -31,13 +32,20 @@ class SelectedPod:
 
 
 def route_status(
-    old: LLMRouteStatus, compiled: CompiledRoute, pods: Sequence[SelectedPod], now: str
+    old: LLMRouteStatus,
+    compiled: CompiledRoute,
+    pods: Sequence[SelectedPod],
+    now: str,
+    crowded: Collection[str] = frozenset(),
 ) -> dict[str, object]:
-    """The whole status to write. `now` is RFC 3339 and used only where a condition turns."""
+    """The whole status to write. `now` is RFC 3339 and used only where a condition turns.
+
+    `crowded`: names of quotas some of whose values are not kept.
+    """
     route = compiled.route
     conditions = merge(
         old.conditions,
-        (_accepted(compiled), _resolved(compiled, pods), _programmed(compiled, pods)),
+        (_accepted(compiled), _resolved(compiled, pods), _programmed(compiled, pods, crowded)),
         compiled.generation,
         now,
     )
@@ -86,7 +94,7 @@ def _resolved(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Verdict:
     return verdict("ResolvedRefs", True, "ResolvedRefs", "prices are known and no sidecar misses a Secret")
 
 
-def _programmed(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Verdict:
+def _programmed(compiled: CompiledRoute, pods: Sequence[SelectedPod], crowded: Collection[str]) -> Verdict:
     if compiled.route is None:
         return verdict("Programmed", False, "NotAccepted", "no spec is in force")
     if not pods:
@@ -99,6 +107,9 @@ def _programmed(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Verdict
         )
     obeying = sum(pod.obeys for pod in pods)
     count = f"{obeying}/{len(pods)} sidecars"
+    overfull = [crowded_text(quota) for quota in compiled.route.quotas if quota.name in crowded]
+    if obeying == len(pods) and overfull:
+        return verdict("Programmed", False, "TooManyValues", "; ".join(overfull))
     if obeying == len(pods):
         return verdict("Programmed", True, "Programmed", f"{count} obey the newest configuration")
     refusing = [pod for pod in pods if not pod.obeys and pod.speaker is not None and pod.speaker.config_error]

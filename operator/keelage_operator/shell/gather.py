@@ -27,6 +27,14 @@ class Refused(Protocol):
     def refused(self, budget: str, window: str, limit: int) -> bool: ...
 
 
+class Rates(Protocol):
+    """The part of the quotas that is shown."""
+
+    def crowded(self) -> frozenset[str]:
+        """Names of those that have more values than are kept."""
+        ...
+
+
 class Gatherer:
     def __init__(
         self,
@@ -34,6 +42,7 @@ class Gatherer:
         speakers: Speakers,
         book: Figures,
         refusals: Refused,
+        rates: Rates,
         clock: Callable[[], float],
         wall: Callable[[], datetime],
     ) -> None:
@@ -41,6 +50,7 @@ class Gatherer:
         self._speakers = speakers
         self._book = book
         self._refusals = refusals
+        self._rates = rates
         self._clock = clock
         self._wall = wall
 
@@ -68,4 +78,5 @@ class Gatherer:
                 for name, found in figures.items()
                 if self._refusals.refused(f"{namespace}/{name}", found.window.id, found.cap)
             ),
+            crowded=self._rates.crowded(),
         )

@@ -27,11 +27,18 @@ BUCKETS_MAX = 100_000
 LOOKS = 64
 """Buckets looked at after each gathering, whether they can be forgotten; the longest unused first."""
 LOOK_EVERY_MS = 10_000
+CROWDED_MS = 600_000
+"""For so long a quota is told to have too many values after one was turned away."""
 SILENT_MS = 45_000
 """A sidecar speaks every few seconds, and enforces the rates by itself when nobody answers: what it leases does
 not keep others waiting for longer than this."""
 
 _PART = re.compile(rf"~?[A-Za-z0-9_.@:+=-]{{1,{PART_MAX}}}")
+
+
+def _ignore(_namespace: str) -> None:
+    return None
+
 
 Key = tuple[str, str]
 """Quota and value."""
@@ -88,6 +95,10 @@ class QuotaBook:
         self._sidecars: OrderedDict[str, _Sidecar] = OrderedDict()
         """By pod uid, the longest silent first."""
         self._figures: dict[str, QuotaFigures] = {}
+        self._crowded_ms: dict[str, int] = {}
+        """When a value of the quota was turned away last."""
+        self.on_crowded: Callable[[str], None] = _ignore
+        """Told the namespace of a quota that has too many values since now."""
         self._gathering: _Gathering | None = None
         self._leading = False
 
@@ -108,7 +119,7 @@ class QuotaBook:
         if self._gathering is not None:
             self._gathering.done.set()
             self._gathering = None
-        for known in (self._buckets, self._looked_ms, self._sidecars, self._figures):
+        for known in (self._buckets, self._looked_ms, self._sidecars, self._figures, self._crowded_ms):
             known.clear()
 
     def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
@@ -125,6 +136,7 @@ class QuotaBook:
         for name in gone:
             self._empty_since_ms.pop(name, None)
             self._figures.pop(name, None)
+            self._crowded_ms.pop(name, None)
 
     async def sync(self, pod: PodIdentity, incarnation: str, statements: Iterable[Statement]) -> tuple[Right, ...]:
         """Rights for one pod's statements, a moment later; a statement that came too late has none.
@@ -180,6 +192,11 @@ class QuotaBook:
             name: replace(self._figures.get(name, QuotaFigures()), values=values[name], held=held[name])
             for name in self._quotas
         }
+
+    def crowded(self) -> frozenset[str]:
+        """Quotas of which a value was turned away lately, since too many are in use."""
+        since_ms = self._now_ms() - CROWDED_MS
+        return frozenset(name for name, at_ms in self._crowded_ms.items() if at_ms >= since_ms)
 
     def _hear(self, uid: str, holder: str, statement: Statement, gathering: _Gathering, now_ms: int) -> bool:
         key = statement.budget, statement.value
@@ -289,6 +306,10 @@ class QuotaBook:
         self._look(self._buckets_max // 100, now_ms)
         if len(self._buckets) < self._buckets_max:
             return ""
+        news = statement.budget not in self.crowded()
+        self._crowded_ms[statement.budget] = now_ms
+        if news:
+            self.on_crowded(statement.budget.partition("/")[0])
         return (
             f"limit {statement.budget}: {self._buckets_max} values are in use already: shorten the windows of"
             " rateLimits, or hold them per Feature or Pod instead of per User"

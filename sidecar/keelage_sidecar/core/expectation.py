@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keelage_api.usage import TokenUsage
+from keelage_api.usage import EXPECTED_OUTPUT_TOKENS, TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.claim import Charge
 
@@ -18,8 +18,6 @@ WEIGHT = 0.1
 """Of the newest call in the averages; the first ones weigh more, what is assumed at the start weighs as one call."""
 TOKENS_PER_BYTE = 0.25
 """English text; the median error over recorded calls was 5 %."""
-OUTPUT_TOKENS = 256
-"""Of a model that has answered nothing yet."""
 
 
 @dataclass(slots=True)
@@ -27,7 +25,7 @@ class _Learned:
     input_per_byte: float = TOKENS_PER_BYTE
     fresh_per_byte: float = TOKENS_PER_BYTE
     """Without what was read from a prompt cache."""
-    output: float = OUTPUT_TOKENS
+    output: float = EXPECTED_OUTPUT_TOKENS
     calls: int = 0
 
 

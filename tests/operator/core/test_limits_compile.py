@@ -202,6 +202,45 @@ def test_a_backends_calls_wait_in_a_queue_of_a_hundred_unless_it_says_otherwise(
     assert (quota.queue_depth, quota.queue_wait_ms) == (100, 5_000)
 
 
+@pytest.mark.parametrize(
+    ("limits", "rule", "told"),
+    [
+        (
+            {"outputTokensPerMinute": 255},
+            {},
+            "spec.backends[anthropic].limits.outputTokensPerMinute: 255 output tokens",
+        ),
+        ({"outputTokensPerMinute": 256}, {}, ""),
+        ({"outputTokensPerMinute": 100}, {"output": {"maxTokens": 100}}, ""),
+        (
+            {"tokensPerDay": 99},
+            {"output": {"maxTokens": 100}},
+            "spec.backends[anthropic].limits.tokensPerDay: 99 tokens",
+        ),
+        ({"inputTokensPerMinute": 1, "requestsPerMinute": 1, "concurrentRequests": 1}, {}, ""),
+        (
+            {},
+            {"rateLimits": [{"per": "User", "tokens": 20}]},
+            "spec.rules[all].rateLimits, 20 tokens in 60s for each User",
+        ),
+        ({}, {"rateLimits": [{"per": "User", "requests": 1}]}, ""),
+    ],
+)
+def test_a_limit_below_what_one_call_is_expected_to_use_is_told(limits: Fields, rule: Fields, told: str) -> None:
+    backend = {
+        "name": "anthropic",
+        "provider": "Anthropic",
+        "credentials": {"secretKeyRef": {"name": "llm-keys", "key": "anthropic"}},
+        "limits": limits,
+    }
+    rules = [{"name": "all", "select": [{"tier": "fast"}], **rule}]
+    found = compiled([route(backends=[backend], rules=rules)]).routes["assistant"]
+    assert found.accepted
+    assert [(each.reason, each.message.startswith(told)) for each in found.problems] == (
+        [("LimitBelowOneCall", True)] if told else []
+    )
+
+
 def test_a_route_that_limits_nothing_has_no_quotas() -> None:
     assert compiled([route()]).config_for({}).quotas == ()
 

@@ -91,6 +91,7 @@ class FakeAccounts:
         self.spent: dict[str, str] = {}
         self.holders: set[str] = set()
         self.gone: list[str] = []
+        self.too_many: set[str] = set()
         self.messages: list[str] = []
         self.unavailable = False
 
@@ -117,6 +118,9 @@ class FakeAccounts:
             for each in request.statements
         )
 
+    def crowded(self) -> frozenset[str]:
+        return frozenset(self.too_many)
+
     def figures(self, name: str) -> LedgerFigures | None:
         terms = self.budgets.get(name)
         return figures(terms.limit, self.spent.get(name, "0")) if terms is not None else None
@@ -138,7 +142,7 @@ class Shop:
         self.controller = Controller(
             cluster,
             self.catalog,
-            Gatherer(self.catalog, self.speakers, self.accounts, self.refusals, time.clock, time.wall),
+            Gatherer(self.catalog, self.speakers, self.accounts, self.refusals, self.accounts, time.clock, time.wall),
             self.applier,
             self.accounts,
             self.speakers,

@@ -72,13 +72,13 @@ async def hire(book: LedgerBook, uid: str) -> None:
 
 def controller_of(cluster: FakeCluster, book: LedgerBook) -> Controller:
     catalog, speakers = Catalog(price_book()), Speakers()
-    refusals = Refusals(book, lambda _: None)
+    refusals, quotas = Refusals(book, lambda _: None), QuotaBook(clock)
     return Controller(
         cluster,
         catalog,
-        Gatherer(catalog, speakers, book, refusals, clock, wall),
+        Gatherer(catalog, speakers, book, refusals, quotas, clock, wall),
         Applier(cluster, catalog, clock, wall),
-        Books(book, refusals, QuotaBook(clock)),
+        Books(book, refusals, quotas),
         speakers,
         WorkQueue(clock, asyncio.sleep),
         Measures(),

@@ -57,6 +57,26 @@ async def test_rates_are_told_to_the_books_and_a_change_of_them_too() -> None:
     assert (quota.name, quota.limit, quota.window_ms) == ("shop/rate:assistant/all:r60s.u", 20, 60_000)
 
 
+async def test_a_rate_with_more_values_than_are_kept_is_told_at_its_route() -> None:
+    cluster = stocked()
+    limited = route()
+    limited["spec"]["rules"][0]["rateLimits"] = [{"per": "User", "requests": 20, "window": "60s"}]  # type: ignore[index]
+    cluster.add(f"{API}/llmroutes/assistant", limited)
+    shop = Shop(cluster, VirtualTime())
+    await shop.run_once()
+    version = shop.catalog.config_for("shop", {"app": "web"}).version
+    for uid, name in (("pod-1", "web-1"), ("pod-2", "web-2")):
+        shop.speakers.heard(Speaker(uid, name, "shop", version, "", (), shop.time.now_s))
+    shop.accounts.too_many.add("shop/rate:assistant/all:r60s.u")
+    await shop.time.advance(STATUS_EVERY_S)
+    await shop.run_once()
+    assert shop.condition("llmroutes", "assistant", "Programmed") == ("False", "TooManyValues")
+    shop.accounts.too_many.clear()
+    await shop.time.advance(STATUS_EVERY_S)
+    await shop.run_once()
+    assert shop.condition("llmroutes", "assistant", "Programmed") == ("True", "Programmed")
+
+
 async def test_a_second_run_writes_nothing_even_by_another_replica_later() -> None:
     cluster, time = stocked(), VirtualTime()
     await Shop(cluster, time).run_once()

@@ -12,7 +12,7 @@ from keelage_api.proxy_config import Per, Quota, Unit
 from keelage_api.sync import Right, Statement
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.shell.ledger_page import LedgerUnavailable
-from keelage_operator.shell.quota_book import LOOK_EVERY_MS, LOOKS, SILENT_MS, QuotaBook, QuotaFigures
+from keelage_operator.shell.quota_book import CROWDED_MS, LOOK_EVERY_MS, LOOKS, SILENT_MS, QuotaBook, QuotaFigures
 
 USERS = Quota("shop/rate:chat/all:r60s.u", Unit.REQUESTS, 20, 60_000, "shop/chat", rule="all", per=(Per.USER,))
 BACKEND = Quota("shop/limit:chat/main:requestsPerMinute", Unit.REQUESTS, 60, 60_000, "shop/chat", backend="chat/main")
@@ -157,11 +157,18 @@ def test_values_are_bounded_and_full_buckets_make_room() -> None:
         for number in range(100):
             await tell(book, word(2 * number + 1, 1, f"u{number}"))
             await tell(book, word(2 * number + 2, 0, f"u{number}", granted=1, spent=1, final=True))
-        (right,) = await tell(book, word(201, 1, "late"))
-        assert "100 values are in use" in right.error
+        crowded: list[str] = []
+        book.on_crowded = crowded.append
+        assert book.crowded() == frozenset()
+        for seq in (201, 202):
+            (right,) = await tell(book, word(seq, 1, "late"))
+            assert "100 values are in use" in right.error
+        assert (crowded, set(book.crowded())) == (["shop"], {USERS.name})
         await asyncio.sleep(LOOK_EVERY_MS / 1000 + 3)
-        (right,) = await tell(book, word(202, 1, "late"))
+        (right,) = await tell(book, word(203, 1, "late"))
         assert (right.error, right.granted) == ("", 1)
+        await asyncio.sleep(CROWDED_MS / 1000)
+        assert book.crowded() == frozenset()
 
     on_virtual_time(scene())
 
