@@ -103,19 +103,22 @@ class Bucket:
         self._refill(now_ms)
         if row is None:
             row = self.rows[holder] = self._claimed(statement)
-        self._reserved += statement.reserved - row.reserved
-        row.reserved, row.seq, row.heard_ms = statement.reserved, statement.seq, now_ms
+        # Nobody can have more in flight than was ever granted to it: else what is given back would be more than
+        # what was taken.
+        reserved = min(statement.reserved, max(self.quota.limit, row.granted - row.spent))
+        self._reserved += reserved - row.reserved
+        row.reserved, row.seq, row.heard_ms = reserved, statement.seq, now_ms
         row.confirmed = row.confirmed or bool(statement.window)
         spent = max(row.spent, statement.spent)
         self._leased -= spent - row.spent
         row.spent = spent
-        above = spent + statement.reserved - row.granted
+        above = spent + reserved - row.granted
         if above > 0:  # it was used already, whoever allowed it
             self._move(row, above)
         elif statement.final and statement.reserved == 0:
             self._move(row, spent - row.granted)
         elif statement.keep >= 0:
-            self._move(row, min(0, max(statement.keep, spent + statement.reserved) - row.granted))
+            self._move(row, min(0, max(statement.keep, spent + reserved) - row.granted))
         if statement.left >= 0 and statement.left != row.left:
             self._lower(statement.left)
         row.left = statement.left

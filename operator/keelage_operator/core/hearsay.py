@@ -42,12 +42,14 @@ def _fault_of(statement: Statement) -> str:
         "reserved": statement.reserved,
         "want": statement.want,
         "min_want": statement.min_want,
+        "queued": statement.queued,
     }
     for name, amount in amounts.items():
         if not 0 <= amount <= AMOUNT_MAX:
             return f"{name}: {amount} is not between 0 and {AMOUNT_MAX}"
-    if statement.keep > AMOUNT_MAX:
-        return f"keep: {statement.keep} is above {AMOUNT_MAX}"
+    for name, offer in (("keep", statement.keep), ("left", statement.left)):
+        if offer > AMOUNT_MAX:
+            return f"{name}: {offer} is above {AMOUNT_MAX}"
     if not 0 <= statement.seq <= SEQ_MAX:
         return f"seq: {statement.seq} is not between 0 and {SEQ_MAX}"
     return ""

@@ -169,6 +169,32 @@ def test_use_above_the_grant_is_paid_back_before_anything_is_granted() -> None:
     assert granted(tell(it, 31_000, a=word(4, granted=90, spent=90, want=1, least=1))) == {"a": 91}
 
 
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"want": 10**18, "least": 1, "queued": 10**18},
+        {"least": 10**18, "want": 10**18},
+        {"left": 10**18},
+        {"granted": 10**18},
+    ],
+)
+def test_absurd_numbers_of_one_holder_leave_others_their_share(absurd: dict[str, int]) -> None:
+    it = bucket()
+    rights = tell(it, 0, liar=word(1, **absurd), b=word(1, want=20, least=1, queued=20))  # type: ignore[arg-type]
+    assert rights["b"].granted >= (0 if "granted" in absurd else 20)
+    tell(it, 1_000, liar=word(2))
+    assert tell(it, 21_000, b=word(2, want=40, least=1, granted=rights["b"].granted, queued=40))["b"].granted >= 20
+
+
+def test_what_a_holder_makes_up_to_be_in_flight_gives_nothing_back_that_was_not_taken() -> None:
+    it = bucket()
+    tell(it, 0, a=word(1, want=60, least=1, queued=60))
+    tell(it, 0, a=word(2, granted=60, spent=60), liar=word(1, reserved=10**18))
+    tell(it, 0, liar=word(2))
+    assert it.level <= 0
+    assert granted(tell(it, 1_000, b=word(1, want=60, least=1, queued=60)))["b"] <= 1
+
+
 def test_a_debt_never_grows_above_one_window() -> None:
     it = bucket()
     tell(it, 0, a=word(1))

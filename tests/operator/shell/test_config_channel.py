@@ -157,6 +157,9 @@ WORD = Statement("shop/month", "", seq=1)
         (SyncRequest("i", statements=(replace(WORD, min_want=-(2**64)),)), r"statements\[0\].min_want"),
         (SyncRequest("i", statements=(replace(WORD, granted=2**63),)), r"statements\[0\].granted"),
         (SyncRequest("i", statements=(replace(WORD, keep=2**63),)), r"statements\[0\].keep"),
+        (SyncRequest("i", statements=(replace(WORD, left=2**63),)), r"statements\[0\].left"),
+        (SyncRequest("i", statements=(replace(WORD, queued=-1),)), r"statements\[0\].queued: -1"),
+        (SyncRequest("i", statements=(replace(WORD, queued=2**63),)), r"statements\[0\].queued"),
         (SyncRequest("i", statements=(replace(WORD, seq=2**63),)), r"statements\[0\].seq"),
     ],
 )
