@@ -153,7 +153,8 @@ class Backend(Part):
     """When a model of the backend is not asked for a while."""
     limits: BackendLimits = BackendLimits()
     """The provider's own limits for this key, over all sidecars. They refill continuously; what is left out is not
-    limited. Backends of other LLMRoutes count for themselves: where several use one key, divide its limits."""
+    limited. Message batches are not counted, since providers count them apart. Backends of other LLMRoutes count for
+    themselves: where several use one key, divide its limits."""
     prices: Annotated[tuple[PriceOverride, ...], Field(max_length=64), ListMap("model")] = ()
     """Prices of models that the price book does not have, or has differently."""
 
@@ -237,7 +238,7 @@ class Output(Part):
     """Cap put into requests that have none. A low cap makes reservations small."""
     clamp_at_least: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Where a budget cannot pay for a call's whole cap, the cap is lowered to what it can pay for, but never below
-    this. Left out: such a call goes to the budget's Downgrade tier or is refused."""
+    this. Left out: such a call goes to the budget's Downgrade tier or is refused. A message batch is never clamped."""
 
 
 class RouteRule(Part):
@@ -256,7 +257,7 @@ class RouteRule(Part):
     output: Output = Output()
     """Bounds of the answer."""
     rate_limits: RateLimits = ()
-    """Rates of calls; all that are given must allow a call."""
+    """Rates of calls; all that are given must allow a call. Message batches are not counted: nobody waits for them."""
     on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT
     """Abort: the call to the provider ends, too, and is charged at its bound. Drain: it is read to its end and charged
     exactly."""

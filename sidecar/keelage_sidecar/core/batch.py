@@ -95,22 +95,26 @@ class LotIndex:
 
     entries: array[int] = field(default_factory=lambda: array("Q"))
     """Ascending; empty where there is one lot only."""
+    sums: tuple[int, ...] = ()
+    """By lot: of the digests of all that is in it."""
 
     @classmethod
     def of(cls, lots: dict[str, int]) -> LotIndex:
-        if len(set(lots.values())) < 2:
-            return cls()
-        return cls(array("Q", sorted(_digest(name) | lot for name, lot in lots.items())))
+        sums = [0] * (max(lots.values(), default=-1) + 1)
+        for name, lot in lots.items():
+            sums[lot] += digest_of(name)
+        many = len(set(lots.values())) > 1
+        return cls(array("Q", sorted(digest_of(name) | lot for name, lot in lots.items()) if many else ()), tuple(sums))
 
     def lot_of(self, custom_id: str) -> int:
         """The lot's number; 0 for an id that is not in the batch."""
-        digest = _digest(custom_id)
+        digest = digest_of(custom_id)
         at = bisect_left(self.entries, digest)
         found = self.entries[at] if at < len(self.entries) else 0
         return found & ((1 << _LOT_BITS) - 1) if found >> _LOT_BITS == digest >> _LOT_BITS else 0
 
 
-def _digest(custom_id: str) -> int:
+def digest_of(custom_id: str) -> int:
     digest = int.from_bytes(blake2b(custom_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
     return digest >> _LOT_BITS << _LOT_BITS
 

@@ -3,7 +3,8 @@
     {"custom_id": "a", "result": {"type": "succeeded", "message": {"usage": …, …}}}
 
 What errored, expired or was cancelled is not billed. A lot whose results leave a doubt (a line that is
-missing or unreadable, a message without usage) is charged at its bound.
+missing, unreadable, doubled or of no request of it, a message without usage) is charged at its bound, or at
+what the lines prove where that is more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 import orjson
 
 from keelage_api.usage import TokenUsage
-from keelage_sidecar.core.batch import Lot, LotIndex
+from keelage_sidecar.core.batch import Lot, LotIndex, digest_of
 from keelage_sidecar.core.claim import NOTHING
 from keelage_sidecar.core.meter import PLAIN_BYTES_MAX
 from keelage_sidecar.core.settlement import Settlement, each_unit, used
@@ -47,6 +48,7 @@ class BatchTally:
         self._lots = lots
         self._index = index
         self._seen = [0] * len(lots)
+        self._sums = [0] * len(lots)
         self._proven = [NOTHING] * len(lots)
         self._usage = [TokenUsage()] * len(lots)
         self._doubtful = [False] * len(lots)
@@ -76,7 +78,9 @@ class BatchTally:
 
     def _settlement(self, number: int, lot: Lot) -> LotSettlement:
         proven, worst = self._proven[number], lot.worst
-        doubtful = self._doubtful[number] or self._seen[number] < lot.requests
+        # As many as there were, and the same: neither one twice nor a stranger stands for one that is missing.
+        whole = self._seen[number] == lot.requests and self._sums[number] == self._index.sums[number]
+        doubtful = self._doubtful[number] or not whole
         violated = lot.bounded and (
             proven.tokens > worst.tokens or (lot.bound.priced and proven.picodollars > worst.picodollars)
         )
@@ -95,6 +99,7 @@ class BatchTally:
             return
         number = self._index.lot_of(name)
         self._seen[number] += 1
+        self._sums[number] += digest_of(name)
         if result.get("type") in _UNBILLED:
             return
         message = result.get("message")

@@ -220,7 +220,7 @@ class Dialogue:
             self._wanted.pop(owner, None)
             if right.error:
                 self._note_error(owner, right.error)
-                if asked.final and asked.account is not None:
+                if asked.final and asked.account is not None and self._forgettable(asked.account, now):
                     self._portfolio.close(asked.account)
                 continue
             self._errors.pop(owner, None)
@@ -243,6 +243,11 @@ class Dialogue:
                 self._rota.press(account, account.speak_by(now, now) < account.ends_s)
             touched.append(account)
         return touched
+
+    def _forgettable(self, account: Account, now: float) -> bool:
+        """Whether nothing is lost where no ledger takes the account's end. What was spent in a window is told until
+        the window is over: the ledger may have no room now, or its budget be made again under the same name."""
+        return account.is_rate or not account.spent or not account.usable(now)
 
     def _open(self, right: Right, now: float) -> Account | None:
         """An account of the window that the ledger named."""

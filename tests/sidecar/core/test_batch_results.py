@@ -20,6 +20,7 @@ from keelage_sidecar.core.claim import NOTHING, Charge, Claim
 from keelage_sidecar.core.meter import PLAIN_BYTES_MAX
 
 LOT = Lot(claude(), (Claim("shop/month", 10**9, True),), Bound(10**9, 300, 200), True, requests=2)
+BOTH = LotIndex.of({"a": 0, "b": 0})
 USAGE = {"input_tokens": 10, "output_tokens": 20, "service_tier": "batch"}
 COST = (10 * 1_000_000 + 20 * 5_000_000) // 2
 PAID = Charge(2 * COST, 60, 20, 40, 2)
@@ -34,7 +35,7 @@ def line(name: str = "a", kind: str = "succeeded", usage: object = None, **messa
 
 
 def settled(data: bytes, lots: tuple[Lot, ...] = (LOT,), index: LotIndex | None = None) -> tuple[LotSettlement, ...]:
-    tally = BatchTally(lots, index or LotIndex())
+    tally = BatchTally(lots, index or BOTH)
     tally.feed(data)
     tally.finish()
     return tally.settlements()
@@ -53,7 +54,7 @@ def test_results_are_charged_exactly_at_half_price() -> None:
 @given(st.lists(st.integers(0, 2000), max_size=6))
 def test_wherever_the_results_are_cut_into_chunks_they_cost_the_same(cuts: list[int]) -> None:
     data = (line("a", text="\u2028 x") + line("b")).rstrip(b"\n")
-    tally = BatchTally((LOT,), LotIndex())
+    tally = BatchTally((LOT,), BOTH)
     at = 0
     for cut in sorted(cuts):
         tally.feed(data[at:cut])
@@ -76,6 +77,10 @@ def test_what_was_not_served_costs_nothing(kind: str) -> None:
         b"not JSON\n",
         b'{"custom_id":"b"}\n',
         line("b")[:-20],
+        line("a"),
+        line("a", "errored"),
+        line("stranger"),
+        line("stranger", "expired"),
         line("b", "paused"),
         line("b", usage={}),
         line("b", usage={"input_tokens": 0, "output_tokens": 5}),
@@ -89,9 +94,26 @@ def test_results_that_leave_a_doubt_are_charged_at_the_bound(rest: bytes) -> Non
     assert settlement.charge == LOT.worst
 
 
+@pytest.mark.parametrize("more", [line("b"), line("stranger")])
+def test_a_line_too_many_is_charged_and_told(more: bytes) -> None:
+    [settlement] = settled((line("a") + line("b") + more) * 1000)
+    assert settlement.uncertain
+    assert settlement.charge.picodollars == 3000 * COST > LOT.worst.picodollars
+
+
+def test_a_stranger_is_no_result_of_any_lot() -> None:
+    lots = (replace(LOT, requests=1), replace(LOT, requests=1))
+    index = LotIndex.of({"a": 0, "b": 1})
+    assert [each.uncertain for each in settled(line("stranger") + line("b"), lots, index)] == [True, False]
+    assert [each.uncertain for each in settled(line("a") + line("stranger"), lots, index)] == [True, True]
+
+
 def test_a_line_that_is_too_long_to_read_does_not_hide_the_next() -> None:
     long = b'{"custom_id":"x","result":{"type":"errored","e":"' + b"x" * PLAIN_BYTES_MAX + b'"}}\n'
-    assert settled(long + line("a") + line("b")) == (LotSettlement(PAID, usage=SEEN),)
+    tally = BatchTally((LOT,), BOTH)
+    for chunk in (long[:9], long[9:-9], long[-9:] + line("a"), line("b")):
+        tally.feed(chunk)
+    assert tally.settlements() == (LotSettlement(PAID, usage=SEEN),)
 
 
 def test_a_bill_above_the_bound_is_charged_in_full_and_told() -> None:

@@ -513,3 +513,30 @@ class HolderMachine(RuleBasedStateMachine):
 
 HolderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestHolder: Callable[..., object] = HolderMachine.TestCase
+
+
+def test_spending_that_no_ledger_took_at_the_end_is_told_until_the_window_is_over() -> None:
+    _, holder = new_holder()
+    give(holder, 100)
+    holder.settle(must_hold(holder.try_reserve(month(60), 1.0)), Charge(40))
+    holder.obey(())
+    for now in (2.0, 20.0):
+        (told,) = holder.statements(now)
+        assert (told.spent, told.granted, told.final) == (40, 40, True)
+        holder.heard([right(told, 0, error="there is no room")], now)
+    holder.obey((MONTH,))
+    (claim,) = holder.statements(21.0)
+    assert (claim.window, claim.spent, claim.granted, claim.final) == (W, 40, 40, False), "its budget was made again"
+
+    holder.obey(())
+    (told,) = holder.statements(101.0)
+    holder.heard([right(told, 0, error="there is no room")], 101.0)
+    assert holder.statements(102.0) == ()
+
+
+def test_an_account_without_spending_is_forgotten_whatever_the_ledger_says() -> None:
+    holder = leased(100)
+    holder.obey(())
+    (told,) = holder.statements(2.0)
+    holder.heard([right(told, 0, error="not in force")], 2.0)
+    assert holder.statements(3.0) == ()

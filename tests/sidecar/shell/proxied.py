@@ -286,7 +286,7 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
     means = Means(
         purse=purse,
         upstream=upstream,
-        credentials=Credentials(keys, loop.time),
+        credentials=Credentials(keys, lambda: loop.time() + here.later_s),
         clock=loop.time,
         unix=lambda: NOW_UNIX_S,
         pick=lambda: 0.0,

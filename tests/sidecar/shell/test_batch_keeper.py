@@ -61,6 +61,23 @@ async def test_a_provider_that_is_away_is_asked_again_and_the_truth_is_charged_w
         assert 0 < spent(here) == billed(provider)
 
 
+async def test_a_batch_whose_key_is_gone_is_not_asked_about_and_read_when_it_is_back(tmp_path: Path) -> None:
+    async with FakeProvider(batch_polls=0) as provider, world(config_of([provider.url]), tmp_path) as here:
+        await created(here)
+        key = tmp_path / "llm-keys" / "key"
+        secret = key.read_bytes()
+        key.unlink()
+        asked = len(provider.requests())
+        for _ in range(3):
+            here.later_s += LOOK_MAX_S
+            await here.batches.tend()
+        assert (len(provider.requests()), spent(here), len(here.batches.open)) == (asked, 0, 1)
+        key.write_bytes(secret)
+        here.later_s += LOOK_MAX_S
+        await here.batches.tend()
+        assert 0 < spent(here) == billed(provider)
+
+
 async def test_what_nothing_is_heard_of_for_two_days_is_charged_at_its_bound(tmp_path: Path) -> None:
     async with FakeProvider() as provider, world(config_of([provider.url]), tmp_path) as here:
         await created(here)
