@@ -65,6 +65,8 @@ class Statement(msgspec.Struct, frozen=True):
     nothing was said lately."""
     queued: int = 0
     """Of `want`, what all waiting requests need; the rest is for those that are expected."""
+    uncertain: int = 0
+    """The part of `spent` that nothing proves to have been billed: bounds of calls whose end nobody knows."""
 
 
 class Right(msgspec.Struct, frozen=True):
@@ -87,6 +89,8 @@ class Right(msgspec.Struct, frozen=True):
     """Why there is no right: the budget is unknown or not accepted; empty otherwise."""
     spent: int = 0
     """What the ledger knows the holder to have spent; the holder takes the greater of the two."""
+    uncertain: int = 0
+    """The part of that `spent` which nothing proves; the holder takes the greater of the two."""
     limit: int = -1
     """Of the account in this window, overdraft included; negative: not told. A request that costs more can never be
     served."""

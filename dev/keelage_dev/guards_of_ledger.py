@@ -109,8 +109,8 @@ GUARDS = (
     Mutant(
         "a row that comes back leaves the sum it was folded into",
         LEDGER,
-        "return replace(account, settled=account.settled - back, rows=rows)",
-        "return replace(account, rows=rows)",
+        "return replace(account, settled=left, settled_uncertain=kept, rows=",
+        "return replace(account, settled_uncertain=kept, rows=",
         OF_VALUES,
     ),
     Mutant(

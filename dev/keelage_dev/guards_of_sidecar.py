@@ -74,8 +74,8 @@ GUARDS = (
     Mutant(
         "a call is charged to the account that admitted it",
         HOLDER,
-        "self._journal.settle(slot, account.slot, account.spent)",
-        "self._journal.settle(slot, account.slot, amount)",
+        "self._journal.settle(slot, account.slot, account.spent, account.uncertain)",
+        "self._journal.settle(slot, account.slot, amount, account.uncertain)",
         OF_HOLDER + WORLDS,
     ),
     Mutant(
@@ -167,8 +167,8 @@ GUARDS = (
     Mutant(
         "an attempt without evidence is charged its bound",
         SETTLEMENT,
-        "return Settlement(most or Charge(requests=1), uncertain=True)",
-        "return Settlement(Charge(requests=1), uncertain=True)",
+        "charge = most or SENT",
+        "charge = SENT",
         ("tests/sidecar/core/test_settlement.py",),
     ),
     Mutant(

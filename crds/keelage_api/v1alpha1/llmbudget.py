@@ -216,6 +216,8 @@ class Amounts(Observed):
     """Without overdraft; with `per` that of each value, while all else is the sum over the values."""
     overdraft: Int64 = 0
     spent: Int64 = 0
+    uncertain: Int64 = 0
+    """Of `spent`: the provider's bill is no less than `spent` without it."""
     granted: Int64 = 0
     forfeited: Int64 = 0
     committed: Int64 = 0
@@ -325,6 +327,9 @@ class LLMBudgetStatus(Observed):
     forfeited: Shown = ""
     """Held by sidecars that ended without a last word; counted as spent until the window ends."""
     uncertain: Shown = ""
+    """The part of spent that may not have been billed: calls were cut off, or sidecars killed, before the provider told
+    what it charges, so they count at the most that they could cost."""
+    unheard: Shown = ""
     """The part of leased whose sidecars are silent: it may be spent or not."""
     sidecars: SidecarCounts = SidecarCounts()
     """Sidecars that hold a part of the budget."""

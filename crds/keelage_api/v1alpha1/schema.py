@@ -83,6 +83,7 @@ RESOURCES = (
             Column("State", ".status.state"),
             Column("Forecast", ".status.forecast", priority=1),
             Column("Burn", ".status.burnRate", priority=1),
+            Column("Uncertain", ".status.uncertain", priority=1),
             Column("Forfeited", ".status.forfeited", priority=1),
             Column("Sidecars", ".status.sidecars.reporting", "integer", priority=1),
             AGE,

@@ -25,6 +25,7 @@ from keelage_operator.core.table import render
 COLUMNS = (
     Column("Granted", ".granted"),
     Column("Spent", ".spent"),
+    Column("Uncertain", ".uncertain"),
     Column("Reserved", ".reserved"),
     Column("Idle", ".idle"),
     Column("State", ".state"),
@@ -36,6 +37,7 @@ COLUMNS = (
 VALUE_COLUMNS = (
     Column("Used", ".used"),
     Column("Spent", ".spent"),
+    Column("Uncertain", ".uncertain"),
     Column("Forfeited", ".forfeited"),
     Column("Reserved", ".reserved"),
     Column("Idle", ".idle"),
@@ -43,6 +45,8 @@ VALUE_COLUMNS = (
     Column("Sidecars", ".sidecars"),
 )
 _NO_LIMIT = "the budget has another unit or another per now, and grants nothing here any more"
+SILENT = "Silent"
+"""What a row's state is not, but is shown as."""
 VALUES_SHOWN_MAX = 100
 """There may be ten thousand."""
 
@@ -78,6 +82,8 @@ class Holding:
     """`<pod uid>.<incarnation>`."""
     granted: int
     spent: int
+    uncertain: int
+    """The part of `spent` that nothing proves to have been billed."""
     reserved: int
     state: str
     heard_s: int
@@ -93,6 +99,7 @@ class Breakdown:
     limit: int | None
     """None: not known."""
     settled: int
+    settled_uncertain: int
     recovered: int
     forfeited: int
     holdings: tuple[Holding, ...]
@@ -101,6 +108,11 @@ class Breakdown:
     @property
     def spent(self) -> int:
         return sum(holding.spent for holding in self.holdings)
+
+    @property
+    def uncertain(self) -> int:
+        """The part of `used`, forfeits aside, that nothing proves to have been billed."""
+        return self.settled_uncertain + self.recovered + sum(holding.uncertain for holding in self.holdings)
 
     @property
     def reserved(self) -> int:
@@ -114,6 +126,13 @@ class Breakdown:
     def used(self) -> int:
         """Spent, or counted as spent."""
         return self.settled + self.recovered + self.forfeited + self.spent
+
+    @property
+    def billed(self) -> tuple[int, int]:
+        """The least and the most that the provider bills for it, as far as was told: at most all that was held by
+        those that are silent, succeeded or gone."""
+        lost = sum(holding.idle for holding in self.holdings if holding.state in (SILENT, RowState.SUSPECT))
+        return self.used - self.forfeited - self.uncertain, self.used + self.reserved + lost
 
     @property
     def taken(self) -> int:
@@ -130,17 +149,18 @@ class Breakdown:
 def breakdown(account: Account, limit: int | None, now_s: int, floor: int = 0) -> Breakdown:
     """The account's sums and rows at the unix second `now_s`; `floor` counts in each account of its ledger."""
     holdings = [
-        Holding(holder, row.granted, row.spent, row.reserved, _state(row, now_s), row.heard_s)
+        Holding(holder, row.granted, row.spent, row.uncertain, row.reserved, _state(row, now_s), row.heard_s)
         for holder, row in account.rows.items()
     ]
     holdings.sort(key=lambda holding: (-holding.granted, holding.holder))
-    return Breakdown(limit, account.settled, account.recovered + floor, account.forfeited, tuple(holdings))
+    recovered = account.recovered + floor
+    return Breakdown(limit, account.settled, account.settled_uncertain, recovered, account.forfeited, tuple(holdings))
 
 
 def _state(row: Row, now_s: int) -> str:
     """As stored, but that nothing was heard of a row for a while."""
     silent = row.state is RowState.OUTSTANDING and now_s - row.heard_s > SILENT_AFTER_S
-    return "Silent" if silent else row.state.value
+    return SILENT if silent else row.state.value
 
 
 def dollars(pico: int) -> str:
@@ -184,7 +204,15 @@ def _account(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
     found = breakdown(record.account(picture.value), picture.limit, int(now.timestamp()), floor)
     whose = [f"the account of {picture.value}, one of those that the limit holds for", ""] if picture.value else []
     end = [] if picture.value else [_agreement(picture, unit)]
-    return [*whose, *_sums(found, unit, picture), "", *_holders(picture, found, unit, now), *end]
+    return [
+        *whose,
+        *_sums(found, unit, picture),
+        "",
+        _bill(found, unit),
+        "",
+        *_holders(picture, found, unit, now),
+        *end,
+    ]
 
 
 def _sums(found: Breakdown, unit: Unit, picture: LedgerPicture) -> list[str]:
@@ -215,6 +243,19 @@ def _sums(found: Breakdown, unit: Unit, picture: LedgerPicture) -> list[str]:
     return [f"  {name:<10}{amount:>{width}}   {text}" for amount, (name, _, text) in zip(amounts, parts, strict=True)]
 
 
+def _bill(found: Breakdown, unit: Unit) -> str:
+    least, most = (exactly(amount, unit) for amount in found.billed)
+    if least == most:
+        return f"so far the provider bills {least}"
+    doubt = ""
+    if found.uncertain:
+        doubt = (
+            f"; {exactly(found.uncertain, unit)} of what is settled, recovered and spent is uncertain: calls whose end"
+            " nobody knows count at the most that they can cost"
+        )
+    return f"so far the provider bills between {least} and {most}{doubt}"
+
+
 def _total(found: Breakdown, unit: Unit, overdraft: int) -> tuple[str, int, str]:
     if found.limit is None:
         return ("sum", found.taken, f"of the above; {_NO_LIMIT}")
@@ -230,6 +271,7 @@ def _holders(picture: LedgerPicture, found: Breakdown, unit: Unit, now: datetime
             "metadata": {"name": _pod(picture, holding.holder)},
             "granted": exactly(holding.granted, unit),
             "spent": exactly(holding.spent, unit),
+            "uncertain": exactly(holding.uncertain, unit),
             "reserved": exactly(holding.reserved, unit),
             "idle": exactly(holding.idle, unit),
             "state": holding.state,
@@ -280,6 +322,7 @@ def value_lines(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
             "metadata": {"name": value},
             "used": f"{used(each.used, limit - picture.overdraft)}%" if limit is not None else "",
             "spent": exactly(each.settled + each.recovered + each.spent, unit),
+            "uncertain": exactly(each.uncertain, unit),
             "forfeited": exactly(each.forfeited, unit),
             "reserved": exactly(each.reserved, unit),
             "idle": exactly(each.idle, unit),

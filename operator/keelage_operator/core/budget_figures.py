@@ -48,6 +48,7 @@ def shown_figures(figures: LedgerFigures, terms: BudgetInForce, ahead: Outlook) 
         "reserved": plain(figures.reserved, unit),
         "forfeited": plain(figures.forfeited, unit),
         "uncertain": plain(figures.uncertain, unit),
+        "unheard": plain(figures.unheard, unit),
         "sidecars": {"reporting": figures.reporting, "silent": figures.silent},
         "top": {
             "models": _names(figures, By.MODEL, unit),
@@ -93,6 +94,7 @@ def _amounts(figures: LedgerFigures, unit: Unit, ahead: Outlook) -> dict[str, ob
         "limit": figures.limit,
         "overdraft": figures.overdraft,
         "spent": figures.spent,
+        "uncertain": figures.uncertain,
         "granted": figures.granted,
         "forfeited": figures.forfeited,
         "committed": figures.committed,

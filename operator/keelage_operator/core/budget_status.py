@@ -218,7 +218,7 @@ def _stale(figures: LedgerFigures | None, terms: BudgetInForce | None) -> Verdic
             "Stale",
             True,
             "SidecarsSilent",
-            f"{figures.silent} sidecars were not heard of lately; {measured(figures.uncertain, terms.unit)} that they"
+            f"{figures.silent} sidecars were not heard of lately; {measured(figures.unheard, terms.unit)} that they"
             " hold stay set aside until they speak or their pods are gone",
         )
     return verdict("Stale", False, "Reporting", f"{figures.reporting} sidecars report")

@@ -174,8 +174,11 @@ class _Hearing:
         if heard.holder in account.rows or heard.holder not in self._seen or self._record.floor or not spent:
             return account
         back = min(spent, account.settled)
-        rows = {**account.rows, heard.holder: Row(granted=back, spent=back, seq=self._seen[heard.holder])}
-        return replace(account, settled=account.settled - back, rows=rows)
+        left = account.settled - back
+        doubtful = account.settled_uncertain
+        kept = min(left, doubtful - min(doubtful, heard.statement.uncertain))
+        row = Row(granted=back, spent=back, uncertain=doubtful - kept, seq=self._seen[heard.holder])
+        return replace(account, settled=left, settled_uncertain=kept, rows={**account.rows, heard.holder: row})
 
     def _claim(self, above: int) -> None:
         """What was committed before the loss is somebody's known now: less of it is nobody's."""
@@ -189,8 +192,9 @@ class _Hearing:
         for holder, row in gone.items():
             self._see(holder, row.seq)
         settled = account.settled + sum(row.spent for row in gone.values())
+        uncertain = account.settled_uncertain + sum(row.uncertain for row in gone.values())
         rows = {holder: row for holder, row in account.rows.items() if holder not in gone} if gone else account.rows
-        self._put(value, replace(account, settled=settled, rows=rows))
+        self._put(value, replace(account, settled=settled, settled_uncertain=uncertain, rows=rows))
 
     def _see(self, holder: str, seq: int) -> None:
         if holder not in self._seen:

@@ -29,6 +29,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """The durable state. A holder whose pod is gone is folded into the sums and has no row."""
 
     settled: int = 0
+    settled_uncertain: int = 0
+    """The part of `settled` that nothing proves to have been billed."""
     forfeited: int = 0
     """Granted to holders that vanished without a word about it; counted as spent, shown apart."""
     recovered: int = 0
@@ -147,6 +149,7 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
                 tight=tight,
                 exhausted=holder in hopeless,
                 spent=rows[holder].spent,
+                uncertain=rows[holder].uncertain,
                 limit=cap,
                 value=statement.value,
                 used=used,
@@ -154,7 +157,8 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
         )
         for holder, statement in answered.items()
     )
-    after = Account(settled, forfeited, hearing.recovered, rows)
+    uncertain = account.settled_uncertain + hearing.settled_uncertain
+    after = Account(settled, uncertain, forfeited, hearing.recovered, rows)
     return Answered(after, rights, urgent, sum(hearing.claimed.values()) - (account.recovered - hearing.recovered))
 
 
@@ -165,6 +169,7 @@ class _Hearing:
         self.rows = dict(account.rows)
         self.recovered = account.recovered
         self.settled = 0
+        self.settled_uncertain = 0
         self.forfeited = 0
         self.answered: dict[str, Statement] = {}
         self.claimed: dict[str, int] = {}
@@ -199,6 +204,7 @@ class _Hearing:
             row,
             granted=max(total, spent),
             spent=spent,
+            uncertain=max(row.uncertain, min(statement.uncertain, spent)),
             reserved=statement.reserved,
             seq=statement.seq,
             heard_s=now_s,
@@ -225,6 +231,7 @@ class _Hearing:
             if holder not in self.answered:
                 row = self.rows.pop(holder)
                 self.settled += row.spent
+                self.settled_uncertain += row.uncertain
                 self.forfeited += row.granted - row.spent
                 self.urgent = True
 
@@ -269,6 +276,7 @@ def bury(account: Account, gone: dict[str, Evidence | None], value: str = "") ->
     if not rows:
         return account, 0
     settled, forfeited, recovered, claimed = account.settled, account.forfeited, account.recovered, 0
+    uncertain = account.settled_uncertain
     for holder, row in rows.items():
         evidence = gone[pod_of(holder)]
         proven = evidence is not None and evidence.holder == holder and evidence.will.seq >= row.seq
@@ -276,12 +284,15 @@ def bury(account: Account, gone: dict[str, Evidence | None], value: str = "") ->
         if promised is not None and row.state is not RowState.RELEASED:
             spent = max(row.spent, promised)
             settled += spent
+            # A will says how much it may be at most.
+            uncertain += row.uncertain + spent - row.spent
             # Granted once, and a rebuilt record knew it only as recovered.
             above = max(0, spent - row.granted)
             recovered -= min(recovered, above)
             claimed += above
         else:
             settled += row.spent
+            uncertain += row.uncertain
             forfeited += row.granted - row.spent
     left = {holder: row for holder, row in account.rows.items() if holder not in rows}
-    return Account(settled, forfeited, recovered, left), claimed - (account.recovered - recovered)
+    return Account(settled, uncertain, forfeited, recovered, left), claimed - (account.recovered - recovered)

@@ -31,6 +31,8 @@ class LedgerFigures:
     """Granted and not spent."""
     forfeited: int
     uncertain: int
+    """The part of `spent` that nothing proves to have been billed."""
+    unheard: int
     """The part of `leased` whose holder is silent or was succeeded."""
     granted: int
     """Sum of granted of live rows."""
@@ -112,6 +114,7 @@ class Tally:
     """The sums over one ledger. It does not depend on the time: it holds until the record changes."""
 
     spent: int = 0
+    uncertain: int = 0
     reserved: int = 0
     forfeited: int = 0
     granted: int = 0
@@ -129,16 +132,18 @@ class Tally:
 
 
 def tally(record: LedgerRecord, bounds: Bounds) -> Tally:
-    spent = reserved = forfeited = granted = overdrawn = pending = values = exhausted = fullest = 0
+    spent = uncertain = reserved = forfeited = granted = overdrawn = pending = values = exhausted = fullest = 0
     cap = bounds.limit + bounds.overdraft
     each: list[tuple[str, int]] = []
     presences: dict[str, Presence] = {}
     highest = [0] * (len(bounds.thresholds) + 1)  # values by how many thresholds they have reached
     for value, account in record.accounts.items():
         own_granted = own_spent = 0
+        uncertain += account.settled_uncertain + account.recovered
         for holder, row in account.rows.items():
             own_granted += row.granted
             own_spent += row.spent
+            uncertain += row.uncertain
             if row.state is not RowState.RELEASED:
                 reserved += row.reserved
             presence = presences.get(holder)
@@ -164,6 +169,7 @@ def tally(record: LedgerRecord, bounds: Bounds) -> Tally:
             highest[bisect_right(bounds.thresholds, percent)] += 1
     return Tally(
         spent=spent,
+        uncertain=uncertain,
         reserved=reserved,
         forfeited=forfeited,
         granted=granted,
@@ -208,7 +214,8 @@ def figures(window: Window, bounds: Bounds, tallies: Sequence[Tally], now_s: int
         reserved=sum(each.reserved for each in tallies),
         leased=leased,
         forfeited=sum(each.forfeited for each in tallies),
-        uncertain=leased - sum(presence.leased - presence.lost for presence in loud),
+        uncertain=sum(each.uncertain for each in tallies),
+        unheard=leased - sum(presence.leased - presence.lost for presence in loud),
         granted=sum(each.granted for each in tallies),
         committed=sum(each.committed for each in tallies),
         reporting=len(loud),

@@ -29,6 +29,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     granted: int = 0
     """The total that the holder may count on; never below spent + reserved."""
     spent: int = 0
+    uncertain: int = 0
+    """The part of `spent` that nothing proves to have been billed."""
     reserved: int = 0
     seq: int = 0
     """Of the newest statement that was heard; older ones are ignored."""

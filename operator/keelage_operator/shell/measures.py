@@ -80,6 +80,7 @@ class _Budgets(Collector):
         "leased": lambda found: found.leased,
         "forfeited": lambda found: found.forfeited,
         "uncertain": lambda found: found.uncertain,
+        "unheard": lambda found: found.unheard,
         "overdrawn": lambda found: found.overdrawn,
         "pending_recall": lambda found: found.pending_recall,
     }

@@ -74,6 +74,8 @@ class Account:
     value: str = ""
     granted: int = 0
     spent: int = 0
+    uncertain: int = 0
+    """The part of `spent` that nothing proves to have been billed."""
     reserved: int = 0
     promised: int = 0
     """The last will that stands says that spent + reserved are no more; before they are, another is written."""

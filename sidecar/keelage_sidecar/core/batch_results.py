@@ -17,7 +17,7 @@ from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.batch import Lot, LotIndex, digest_of
 from keelage_sidecar.core.claim import NOTHING
 from keelage_sidecar.core.meter import PLAIN_BYTES_MAX
-from keelage_sidecar.core.settlement import Settlement, each_unit, used
+from keelage_sidecar.core.settlement import Settlement, each_unit, known, used
 from keelage_sidecar.core.usage_fold import anthropic_usage, tells_output
 
 _UNBILLED = ("errored", "canceled", "expired")
@@ -33,7 +33,7 @@ class LotSettlement(Settlement):
 
 def at_bound(lots: tuple[Lot, ...]) -> tuple[LotSettlement, ...]:
     """What lots are charged of whose results nothing is known, nor will be."""
-    return tuple(LotSettlement(lot.worst, uncertain=True) for lot in lots)
+    return tuple(LotSettlement(lot.worst, uncertain=True, unproven=replace(lot.worst, requests=0)) for lot in lots)
 
 
 def unbilled(lots: tuple[Lot, ...]) -> tuple[LotSettlement, ...]:
@@ -85,10 +85,12 @@ class BatchTally:
             proven.tokens > worst.tokens or (lot.bound.priced and proven.picodollars > worst.picodollars)
         )
         charge = replace(proven, requests=lot.requests)
+        charged = each_unit(max, charge, worst) if doubtful else charge
         return LotSettlement(
-            each_unit(max, charge, worst) if doubtful else charge,
+            charged,
             violated,
             doubtful,
+            charged.less(known(charge, lot.candidate)),
             self._usage[number] if self._seen[number] else None,
         )
 

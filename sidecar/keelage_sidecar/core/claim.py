@@ -66,6 +66,16 @@ class Charge:
             self.requests + other.requests,
         )
 
+    def less(self, part: Charge) -> Charge:
+        """Without `part`, which has no more of any unit."""
+        return Charge(
+            self.picodollars - part.picodollars,
+            self.tokens - part.tokens,
+            self.input_tokens - part.input_tokens,
+            self.output_tokens - part.output_tokens,
+            self.requests - part.requests,
+        )
+
     def of(self, unit: Unit) -> int:
         """The amount for an account of that unit; what is only held while a request runs costs nothing."""
         match unit:

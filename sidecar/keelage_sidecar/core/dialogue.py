@@ -131,6 +131,7 @@ class Dialogue:
             seq=seq,
             granted=account.granted,
             spent=account.spent,
+            uncertain=account.uncertain,
             reserved=account.reserved,
             want=want,
             min_want=least,
@@ -267,9 +268,10 @@ class Dialogue:
         return account
 
     def _take(self, account: Account, right: Right, asked: Asked, now: float) -> None:
-        if right.spent > account.spent:
-            account.spent = right.spent
-            self._journal.set_spent(account.slot, account.spent)
+        if right.spent > account.spent or right.uncertain > account.uncertain:
+            account.spent = max(account.spent, right.spent)
+            account.uncertain = max(account.uncertain, right.uncertain)
+            self._journal.set_spent(account.slot, account.spent, account.uncertain)
         # A lower total is taken at once, but for what is spent or in flight.
         granted = max(right.granted, right.spent, min(account.granted, account.spent + account.reserved))
         if granted != account.granted:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from keelage_api.proxy_config import BudgetTerms, Quota, Unit
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.account import Account, AccountFigures, Owner
-from keelage_sidecar.core.claim import AMOUNT_MAX, Charge, Claim, Denied, Hold, Room, Waiter
+from keelage_sidecar.core.claim import AMOUNT_MAX, NOTHING, Charge, Claim, Denied, Hold, Room, Waiter
 from keelage_sidecar.core.dialogue import ERRORS_MAX, Dialogue
 from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.last_will import Estate, LastWill, WillFile
@@ -42,8 +42,9 @@ class Holder:
         self._holds: dict[int, tuple[tuple[Account, int, int, Unit], ...]] = {}
         self._loose: dict[int, tuple[tuple[Claim, bool], ...]] = {}
         """Claims of a hold that no account pays: counted when it is settled, or kept by a local rate (True)."""
-        self._unbooked: dict[Owner, dict[Unit, int]] = {}
-        """What observed calls used that ended when their account was not there; at most ERRORS_MAX owners."""
+        self._unbooked: dict[Owner, dict[Unit, tuple[int, int]]] = {}
+        """What observed calls used that ended when their account was not there, and what of it is not proven; at most
+        ERRORS_MAX owners."""
         self._hold_id = 0
         self.moved = False
         """Money moved since the shell last let the will be looked after."""
@@ -120,13 +121,16 @@ class Holder:
             self._let_loose(tuple(loose), now)
         return Hold(self._hold_id, claims)
 
-    def settle(self, hold: Hold, charge: Charge) -> None:
-        """Replace the hold by what the call used of each account's unit, in the window that admitted it."""
+    def settle(self, hold: Hold, charge: Charge, unproven: Charge = NOTHING) -> None:
+        """Replace the hold by what the call used of each account's unit, in the window that admitted it.
+
+        `unproven`: the part of it that may not have been billed.
+        """
         for account, slot, held, unit in self._holds.pop(hold.id):
             amount = charge.picodollars if unit is Unit.PICODOLLARS else charge.of(unit)
             assert amount >= 0
-            account.spent = min(account.spent + amount, AMOUNT_MAX)
-            self._journal.settle(slot, account.slot, account.spent)
+            _add(account, amount, unproven.of(unit))
+            self._journal.settle(slot, account.slot, account.spent, account.uncertain)
             account.reserved -= held
             account.holds -= 1
             self.moved = True
@@ -137,7 +141,7 @@ class Holder:
             if not account.holds and self._current.get(account.owner) is not account:
                 self.eager = True
         if hold.id in self._loose:
-            self._tie_up(self._loose.pop(hold.id), charge)
+            self._tie_up(self._loose.pop(hold.id), charge, unproven)
 
     def payers(self, hold: Hold) -> tuple[tuple[str, str, str], ...]:
         """Name, window and value of each account that it is on; an observed budget of no known window has none."""
@@ -152,24 +156,25 @@ class Holder:
             else:
                 self._dialogue.ask_for(claim.owner)
 
-    def _tie_up(self, loose: tuple[tuple[Claim, bool], ...], charge: Charge) -> None:
+    def _tie_up(self, loose: tuple[tuple[Claim, bool], ...], charge: Charge, unproven: Charge) -> None:
         for claim, local in loose:
-            amount = charge.of(claim.unit)
+            amount, uncertain = charge.of(claim.unit), unproven.of(claim.unit)
             if local:
                 self._verdicts.settle_alone(claim, claim.held - amount)
                 continue
             account = self._current.get(claim.owner)
             if account is not None and account.unit is claim.unit:
-                self._count(account, amount)
+                self._count(account, amount, uncertain)
             elif claim.owner in self._unbooked or len(self._unbooked) < ERRORS_MAX:
                 units = self._unbooked.setdefault(claim.owner, {})
-                units[claim.unit] = units.get(claim.unit, 0) + amount
+                before = units.get(claim.unit, (0, 0))
+                units[claim.unit] = before[0] + amount, before[1] + uncertain
                 self._dialogue.ask_for(claim.owner)
 
-    def _count(self, account: Account, amount: int) -> None:
+    def _count(self, account: Account, amount: int, uncertain: int) -> None:
         """Spent, though nobody was asked whether it may be."""
-        account.spent = min(account.spent + amount, AMOUNT_MAX)
-        self._journal.set_spent(account.slot, account.spent)
+        _add(account, amount, uncertain)
+        self._journal.set_spent(account.slot, account.spent, account.uncertain)
         self.moved = True
         if account.value:
             self._rota.changed(account)
@@ -242,7 +247,7 @@ class Holder:
             account = self._current.get(owner)
             if account is not None:
                 # What counted something else than the account does is nobody's.
-                self._count(account, self._unbooked.pop(owner).get(account.unit, 0))
+                self._count(account, *self._unbooked.pop(owner).get(account.unit, (0, 0)))
         if any(account.spent + account.reserved > account.promised for account in touched):
             self.declare()
 
@@ -302,3 +307,8 @@ class Holder:
     def figures(self) -> tuple[AccountFigures, ...]:
         """Of each account; there may be thousands."""
         return tuple(self._portfolio.figures())
+
+
+def _add(account: Account, amount: int, uncertain: int) -> None:
+    account.spent = min(account.spent + amount, AMOUNT_MAX)
+    account.uncertain = min(account.uncertain + uncertain, account.spent)

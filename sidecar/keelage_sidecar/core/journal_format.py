@@ -8,8 +8,9 @@ lower than it is.
 
     header   128 bytes: magic, format, numbers of slots, incarnation, boot, checksum; then the limit of statement
              numbers, and how many account slots were ever used: those behind it are not even looked at
-    hold     32 bytes each: account + 1 (0: free), amount, target
-    account  320 bytes each: used, granted, spent, checksum of the name, end of the window, then the name
+    hold     32 bytes each: account + 1 (0: free), amount, target, uncertain part of the target
+    account  328 bytes each: used, granted, spent, checksum of the name, end of the window, uncertain part of what is
+             spent, then the name
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ SEQ_BLOCK = 1 << 16
 """Statement numbers taken at once: one store per 65,536 statements."""
 
 _MAGIC = b"KEELJRNL"
-_FORMAT = 3
+_FORMAT = 4
 _HEAD = struct.Struct("<8sIII16s16s")
 _HEADER_BYTES = 128
 _SEQ_WORD = 7
 _USED_WORD = 8
 _HOLD_BYTES = 32
-_ACCOUNT_BYTES = 320  # the longest name of a rate in the longest namespace, with two values, has 277 bytes
-_NAME_OFFSET = 40
+_ACCOUNT_BYTES = 328  # the longest name of a rate in the longest namespace, with two values, has 277 bytes
+_NAME_OFFSET = 48
 _NAME_MAX = _ACCOUNT_BYTES - _NAME_OFFSET
 _ACCOUNT_WORDS = _ACCOUNT_BYTES // 8
 _HOLD_WORDS = _HOLD_BYTES // 8
@@ -64,6 +65,8 @@ class AccountEntry:
     window: str
     granted: int
     spent: int
+    uncertain: int
+    """The part of `spent` that nothing proves to have been billed; of what was in flight, all."""
     ends_s: float
     """When its window ends, on the node's monotonic clock; minus infinity where that is not known."""
     value: str = ""
@@ -141,9 +144,12 @@ class Journal:
                 raise JournalError(f"hold {slot} points to account {account}, which is not there")
             # Its target carries either the settlement that was under way or, from here on, the bound: so a
             # kill in the middle of this recovery counts nothing twice.
-            if not words[_hold(slot) + 2]:
-                words[_hold(slot) + 2] = words[_account(account) + 2] + words[_hold(slot) + 1] + 1
-            words[_account(account) + 2] = max(words[_account(account) + 2], words[_hold(slot) + 2] - 1)
+            hold, at = _hold(slot), _account(account)
+            if not words[hold + 2]:
+                words[hold + 3] = words[at + 5] + words[hold + 1]
+                words[hold + 2] = words[at + 2] + words[hold + 1] + 1
+            words[at + 5] = max(words[at + 5], words[hold + 3])
+            words[at + 2] = max(words[at + 2], words[hold + 2] - 1)
             words[_hold(slot)] = 0
         self._free_holds = list(range(HOLDS - 1, -1, -1))
         return tuple(self._entries())
@@ -169,6 +175,7 @@ class Journal:
                 window,
                 granted=self._words[at + 1],
                 spent=self._words[at + 2],
+                uncertain=self._words[at + 5],
                 ends_s=ends_us / 1e6 if ends_us else float("-inf"),
                 value=value,
             )
@@ -193,6 +200,7 @@ class Journal:
         self._words[at + 2] = 0
         self._words[at + 3] = crc32(name)
         self._words[at + 4] = 0
+        self._words[at + 5] = 0
         self._words[at] = len(name)  # last: from here on the account exists
         return slot
 
@@ -204,7 +212,9 @@ class Journal:
     def set_granted(self, slot: int, granted: int) -> None:
         self._words[_account(slot) + 1] = granted
 
-    def set_spent(self, slot: int, spent: int) -> None:
+    def set_spent(self, slot: int, spent: int, uncertain: int) -> None:
+        """`uncertain`: the part of it that nothing proves."""
+        self._words[_account(slot) + 5] = uncertain
         self._words[_account(slot) + 2] = spent
 
     def set_ends(self, slot: int, ends_s: float) -> None:
@@ -226,12 +236,15 @@ class Journal:
         words[at] = account + 1  # last: from here on the hold counts
         return slot
 
-    def settle(self, slot: int, account: int, spent: int) -> None:
-        """Replace the hold by the account's new total `spent`, in steps that can be taken again."""
+    def settle(self, slot: int, account: int, spent: int, uncertain: int) -> None:
+        """Replace the hold by the account's new totals, in steps that can be taken again."""
         at = _HOLDS_WORD + slot * _HOLD_WORDS
+        total = _ACCOUNTS_WORD + account * _ACCOUNT_WORDS
         words = self._words
-        words[at + 2] = spent + 1
-        words[_ACCOUNTS_WORD + account * _ACCOUNT_WORDS + 2] = spent
+        words[at + 3] = uncertain
+        words[at + 2] = spent + 1  # from here on both targets count
+        words[total + 5] = uncertain
+        words[total + 2] = spent
         words[at] = 0
         self._free_holds.append(slot)
 

@@ -25,7 +25,9 @@ class Portfolio:
         self._siblings: dict[Owner, list[Account]] = {}
         """Of owners with more than one account: windows overlap for a moment."""
         for it in journal.recover():
-            self._add(Account(it.slot, it.budget, it.window, it.value, it.granted, it.spent, ends_s=it.ends_s))
+            self._add(
+                Account(it.slot, it.budget, it.window, it.value, it.granted, it.spent, it.uncertain, ends_s=it.ends_s)
+            )
         for account in self._accounts.values():
             self._siblings.setdefault(account.owner, []).append(account)
         self._siblings = {owner: accounts for owner, accounts in self._siblings.items() if len(accounts) > 1}

@@ -12,6 +12,9 @@ from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.routing import Candidate
 
+SENT = Charge(requests=1)
+"""What is known of a request that has left, whatever became of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
@@ -20,6 +23,8 @@ class Settlement:
     """The bill was above the bound, in money or in tokens: charged in full, counted, raised."""
     uncertain: bool = False
     """Charged without full evidence: the bound, or a part of it."""
+    unproven: Charge = NOTHING
+    """The part of `charge` for which there is none."""
 
     @property
     def amount(self) -> int:
@@ -39,24 +44,29 @@ def settle_attempt(
     if not sent:
         return Settlement(NOTHING)
     if never_billed(status, reading.error):
-        return Settlement(Charge(requests=1))
+        return Settlement(SENT)
     most = bound.charge if isinstance(bound, Bound) else None
     usage = reading.usage
     if usage is None:
-        return Settlement(most or Charge(requests=1), uncertain=True)
+        charge = most or SENT
+        return Settlement(charge, uncertain=True, unproven=charge.less(SENT))
     proven = used(usage, candidate)
     if most is None or not isinstance(bound, Bound):
-        return Settlement(proven, uncertain=not (reading.final_usage and usage.prompt_tokens and candidate.price))
+        certain = reading.final_usage and usage.prompt_tokens and candidate.price
+        return Settlement(proven, uncertain=not certain, unproven=proven.less(known(proven, candidate)))
     possible = used(replace(usage, output_tokens=max(usage.output_tokens, bound.output_tokens)), candidate)
     if not bound.priced:
         most = replace(most, picodollars=possible.picodollars)
     violated = proven.picodollars > most.picodollars or proven.tokens > most.tokens
     if not usage.prompt_tokens:
         # Every call has input: what counts none was not counted.
-        return Settlement(each_unit(max, proven, most), violated, uncertain=True)
-    if reading.final_usage:
-        return Settlement(proven, violated, uncertain=candidate.price is None)
-    return Settlement(each_unit(max, proven, each_unit(min, possible, most)), violated, uncertain=True)
+        charge = each_unit(max, proven, most)
+    elif reading.final_usage:
+        charge = proven
+    else:
+        charge = each_unit(max, proven, each_unit(min, possible, most))
+    uncertain = not (usage.prompt_tokens and reading.final_usage and candidate.price)
+    return Settlement(charge, violated, uncertain, charge.less(known(proven, candidate)))
 
 
 def never_billed(status: int, error: str) -> bool:
@@ -79,6 +89,11 @@ def used(usage: TokenUsage, candidate: Candidate, *, batch: bool = False) -> Cha
     cached = sum(each.cache_read_tokens for each in inferences)
     cost = _cost(usage, price, candidate, batch=batch) if price is not None else 0
     return Charge(cost, prompt + output, prompt - cached, output, 1)
+
+
+def known(proven: Charge, candidate: Candidate) -> Charge:
+    """What of it was billed for sure: no money where the dearest price stands in for an unknown one."""
+    return proven if candidate.price is not None else replace(proven, picodollars=0)
 
 
 def each_unit(choose: Callable[[int, int], int], one: Charge, other: Charge) -> Charge:

@@ -93,8 +93,9 @@ async def attempt(
             status = answer.status if answer is not None else 0
             reading = meter.result(status, complete) if meter is not None else Reading(None, False)
             settlement = settle_attempt(reading, bound, candidate, status, sent)
+            spender = Spender(candidate.model, facts.feature, facts.user)
             for hold in reserved.holds:
-                means.purse.settle(hold, settlement.charge, Spender(candidate.model, facts.feature, facts.user))
+                means.purse.settle(hold, settlement.charge, spender, settlement.unproven)
             if reading.final_usage and reading.usage is not None:
                 means.expectations.learn(candidate.model, len(facts.body), reading.usage)
             story.attempt_settled(reading, settlement)

@@ -114,11 +114,11 @@ class LeaseKeeper:
             timer.cancel()
             self._waiting.pop(waiter.id, None)
 
-    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None) -> None:
-        """What the call used, and who it was for; exactly once per hold."""
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, unproven: Charge = NOTHING) -> None:
+        """What the call used, who it was for, and what of it may not have been billed; exactly once per hold."""
         if spender is not None:
             self._attribute(hold, charge, spender)
-        self._holder.settle(hold, charge)
+        self._holder.settle(hold, charge, unproven)
         if self._waiting:
             self._admit()
         if self._holder.eager:

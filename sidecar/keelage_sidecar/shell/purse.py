@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from keelage_sidecar.core.attribution import Spender
-from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold, Room
+from keelage_sidecar.core.claim import NOTHING, Charge, Claim, Denied, Hold, Room
 
 
 class Purse(Protocol):
@@ -15,8 +15,9 @@ class Purse(Protocol):
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
         """The same, asking the ledger and waiting that long."""
 
-    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None) -> None:
-        """Replace the hold by what was used; `spender`: whom it is attributed to in the lists of the greatest."""
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, unproven: Charge = NOTHING) -> None:
+        """Replace the hold by what was used; `spender`: whom it is attributed to in the lists of the greatest,
+        `unproven`: the part of it that may not have been billed."""
 
     def room(self, claim: Claim) -> Room:
         """How much the claim's account could pay."""

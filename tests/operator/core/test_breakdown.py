@@ -24,11 +24,13 @@ RECORD = LedgerRecord(
     accounts={
         "": Account(
             settled=parse_usd("1.2"),
+            settled_uncertain=parse_usd("0.3"),
             forfeited=parse_usd("0.25"),
             rows={
                 "uid-1.a": Row(
                     granted=parse_usd("0.5"),
                     spent=parse_usd("0.100000000001"),
+                    uncertain=parse_usd("0.04"),
                     reserved=parse_usd("0.2"),
                     heard_s=NOW_S - 2,
                 ),
@@ -64,10 +66,13 @@ def test_an_explanation_says_where_each_dollar_is() -> None:
         "  free      1.750000000000   granted to nobody",
         "  limit     5.000000000000   the sum of the above",
         "",
-        "NAME     GRANTED   SPENT            RESERVED   IDLE             STATE         HEARD   HOLDER",
-        "(gone)   1.00      1.00             0.00       0.00             Released      90s     uid-2.b",
-        "web-1    0.50      0.100000000001   0.20       0.199999999999   Outstanding   2s      uid-1.a",
-        "web-3    0.30      0.00             0.00       0.30             Silent        90s     uid-3.c",
+        "so far the provider bills between 1.960000000001 and 3.050000000001; 0.34 of what is settled, recovered and"
+        " spent is uncertain: calls whose end nobody knows count at the most that they can cost",
+        "",
+        "NAME     GRANTED   SPENT            UNCERTAIN   RESERVED   IDLE             STATE         HEARD   HOLDER",
+        "(gone)   1.00      1.00             0.00        0.00       0.00             Released      90s     uid-2.b",
+        "web-1    0.50      0.100000000001   0.04        0.20       0.199999999999   Outstanding   2s      uid-1.a",
+        "web-3    0.30      0.00             0.00        0.00       0.30             Silent        90s     uid-3.c",
         "",
         "there is no status yet",
     ]
@@ -144,7 +149,10 @@ def by_user(floor: int = 0, value: str = "") -> LedgerPicture:
         },
     )
     two = LedgerRecord(
-        RECORD.starts_at, RECORD.ends_at, epoch=4, accounts={"carol": Account(forfeited=100, settled=900)}
+        RECORD.starts_at,
+        RECORD.ends_at,
+        epoch=4,
+        accounts={"carol": Account(forfeited=100, settled=900, settled_uncertain=5)},
     )
     status = parse(
         LLMBudgetStatus, {"window": {"id": "2026-11.tokens.u"}, "amounts": {"spent": 1357, "forfeited": 100}}
@@ -163,10 +171,10 @@ def test_a_budget_with_values_has_a_line_for_each_the_fullest_first() -> None:
         "",
         "the limit of 1000 holds for each of 3 values (--value NAME tells more)",
         "",
-        "NAME    USED   SPENT   FORFEITED   RESERVED   IDLE   FREE   SIDECARS",
-        "carol   100%   900     100         0          0      0      0",
-        "alice   45%    450     0           30         120    400    1",
-        "bob     0%     7       0           0          0      993    0",
+        "NAME    USED   SPENT   UNCERTAIN   FORFEITED   RESERVED   IDLE   FREE   SIDECARS",
+        "carol   100%   900     5           100         0          0      0      0",
+        "alice   45%    450     0           0           30         120    400    1",
+        "bob     0%     7       0           0           0          0      993    0",
         "",
         "the status says the same: 1357 spent, 100 forfeited",
         "other windows with a ledger: 2026-10.tokens.u (--window)",
@@ -183,7 +191,7 @@ def test_of_very_many_values_those_that_used_most_are_shown() -> None:
 
 def test_one_value_is_explained_as_a_budget_is() -> None:
     lines = told(by_user(value="alice"), NOW).splitlines()
-    assert lines[2:13] == [
+    assert lines[2:15] == [
         "the account of alice, one of those that the limit holds for",
         "",
         "  settled    400   spent by sidecars that gave it up",
@@ -195,8 +203,10 @@ def test_one_value_is_explained_as_a_budget_is() -> None:
         "  free       400   granted to nobody",
         "  limit     1000   the sum of the above",
         "",
+        "so far the provider bills between 450 and 480",
+        "",
     ]
-    assert lines[14].startswith("web-1")
+    assert lines[16].startswith("web-1")
 
 
 def test_an_overdraft_is_told_as_a_part_of_what_may_be_granted_and_percent_are_of_the_limit() -> None:
@@ -218,7 +228,7 @@ def test_a_window_in_another_unit_has_a_sum_and_no_limit() -> None:
     lines = told(replace(by_user(), limit=None), NOW).splitlines()
     assert lines[2].startswith("the budget has another unit or another per now")
     assert "3 values" in lines[2]
-    assert lines[5].split() == ["carol", "900", "100", "0", "0", "0"]
+    assert lines[5].split() == ["carol", "900", "5", "100", "0", "0", "0"]
 
 
 def test_what_was_lost_counts_for_each_value_of_its_ledger() -> None:

@@ -31,6 +31,7 @@ NONE = LedgerFigures(
     leased=0,
     forfeited=0,
     uncertain=0,
+    unheard=0,
     granted=0,
     committed=0,
     reporting=0,

@@ -32,6 +32,7 @@ FIGURES = LedgerFigures(
     leased=parse_usd("6"),
     forfeited=0,
     uncertain=0,
+    unheard=0,
     granted=parse_usd("8"),
     committed=parse_usd("218.34"),
     reporting=3,
@@ -104,6 +105,7 @@ def test_columns_are_ready_made() -> None:
         "reserved": "1.50",
         "forfeited": "0.00",
         "uncertain": "0.00",
+        "unheard": "0.00",
         "sidecars": {"reporting": 3, "silent": 0},
         "top": {"models": [], "features": [], "users": []},
         "amounts": {
@@ -111,6 +113,7 @@ def test_columns_are_ready_made() -> None:
             "limit": FIGURES.limit,
             "overdraft": 0,
             "spent": FIGURES.spent,
+            "uncertain": 0,
             "granted": FIGURES.granted,
             "forfeited": 0,
             "committed": FIGURES.committed,
@@ -284,7 +287,7 @@ def test_what_is_doubtful_about_an_accepted_spec_is_said(problem: Problem, found
 
 
 def test_silent_sidecars_make_the_figures_stale() -> None:
-    figures = dataclasses.replace(FIGURES, silent=2, uncertain=parse_usd("4"))
+    figures = dataclasses.replace(FIGURES, silent=2, unheard=parse_usd("4"))
     found = read(budget_status(LLMBudgetStatus(), budget(), figures, NOW))
     (stale,) = (each for each in found.conditions if each.type == "Stale")
     assert (stale.status, stale.reason) == ("True", "SidecarsSilent")

@@ -40,11 +40,10 @@ def says(
     min_want: int = 0,
     keep: int = -1,
     final: bool = False,
+    uncertain: int = 0,
 ) -> Heard:
-    return Heard(
-        holder,
-        Statement("shop/month", WINDOW.id, seq, granted, spent, reserved, want, min_want, keep, final),
-    )
+    statement = Statement("shop/month", WINDOW.id, seq, granted, spent, reserved, want, min_want, keep, final)
+    return Heard(holder, replace(statement, uncertain=uncertain))
 
 
 def hear(record: LedgerRecord, *batch: Heard, limit: int = 1000, now_s: int = NOW) -> Applied:
@@ -180,12 +179,13 @@ def test_a_belated_word_of_a_pod_that_is_gone_opens_no_row_whoever_hears_it() ->
 
 def test_evidence_returns_what_a_vanished_pod_did_not_spend_unless_the_pod_spoke_after_it() -> None:
     first = hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=10)).record
-    told = hear(first, says("a.1", 5, granted=100, spent=30, keep=100)).record
+    told = hear(first, says("a.1", 5, granted=100, spent=30, keep=100, uncertain=6)).record
     fresh = buried(told, "a.1", 5, 40)
     assert (fresh.settled, fresh.forfeited, set(fresh.rows)) == (40, 0, {"b.1"})
+    assert fresh.settled_uncertain == 6 + 10, "a will says what was spent at most"
     for holder, seq in (("a.1", 4), ("a.2", 5)):
         stale = buried(told, holder, seq, 40)
-        assert (stale.settled, stale.forfeited) == (30, 70)
+        assert (stale.settled, stale.settled_uncertain, stale.forfeited) == (30, 6, 70)
     understated = buried(told, "a.1", 6, 20)
     assert (understated.settled, understated.forfeited) == (30, 0)
 
@@ -195,7 +195,7 @@ def test_a_new_incarnation_makes_the_old_one_suspect_until_it_speaks_again() -> 
     second = hear(first, says("a.2", 1, want=100)).record
     assert second.account().rows["a.1"].state is RowState.SUSPECT
     assert committed(second) == 200
-    assert shown(second, NOW).uncertain == 100
+    assert shown(second, NOW).unheard == 100
     assert hear(second, says("a.1", 2, granted=100, keep=0)).record.account().rows["a.1"].state is RowState.OUTSTANDING
 
 
@@ -239,19 +239,21 @@ def test_a_claim_that_the_limit_cannot_bear_is_counted_and_answered_lower() -> N
 
 def test_a_holder_that_forgot_its_spending_is_told() -> None:
     first = hear(BLANK, says("a.1", 1, want=100)).record
-    told = hear(first, says("a.1", 2, granted=100, spent=30, keep=100)).record
+    told = hear(first, says("a.1", 2, granted=100, spent=30, keep=100, uncertain=20)).record
     right = only(hear(told, says("a.1", 3, want=10)))
-    assert (right.spent, right.granted) == (30, 110)
+    assert (right.spent, right.uncertain, right.granted) == (30, 20, 110)
 
 
 def test_figures_add_up() -> None:
     both = hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=100)).record
-    account = replace(both.account(), settled=7, forfeited=3, recovered=2)
+    account = replace(both.account(), settled=7, settled_uncertain=4, forfeited=3, recovered=2)
     record = replace(both, accounts={"": account})
-    told = hear(record, says("a.1", 2, granted=100, spent=30, reserved=20, keep=100), now_s=NOW + 50).record
+    word = says("a.1", 2, granted=100, spent=30, reserved=20, keep=100, uncertain=10)
+    told = hear(record, word, now_s=NOW + 50).record
     found = shown(told, NOW + 60)
     assert (found.spent, found.reserved, found.leased, found.forfeited) == (39, 20, 170, 3)
-    assert (found.uncertain, found.granted, found.committed) == (100, 200, 212)
+    assert found.uncertain == 4 + 10 + 2, "also what nobody has claimed since the ledger was rebuilt"
+    assert (found.unheard, found.granted, found.committed) == (100, 200, 212)
     assert (found.reporting, found.silent) == (1, 1)
 
 

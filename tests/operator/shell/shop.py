@@ -73,6 +73,7 @@ def figures(limit: int, spent: str = "0", reporting: int = 0) -> LedgerFigures:
         leased=0,
         forfeited=0,
         uncertain=0,
+        unheard=0,
         granted=parse_usd(spent),
         committed=parse_usd(spent),
         reporting=reporting,

@@ -92,6 +92,7 @@ def test_results_that_leave_a_doubt_are_charged_at_the_bound(rest: bytes) -> Non
     [settlement] = settled(line("a") + rest)
     assert settlement.uncertain
     assert settlement.charge == LOT.worst
+    assert 0 < settlement.unproven.picodollars <= LOT.worst.picodollars - COST
 
 
 @pytest.mark.parametrize("more", [line("b"), line("stranger")])
@@ -136,5 +137,7 @@ def test_iterations_beside_the_totals_are_billed_too() -> None:
 
 
 def test_a_lot_of_which_nothing_will_be_known_is_charged_at_its_bound_and_one_never_made_is_free() -> None:
-    assert at_bound((LOT,)) == (LotSettlement(Charge(10**9, 500, 300, 200, 2), uncertain=True),)
+    assert at_bound((LOT,)) == (
+        LotSettlement(Charge(10**9, 500, 300, 200, 2), uncertain=True, unproven=Charge(10**9, 500, 300, 200)),
+    )
     assert unbilled((LOT,)) == (LotSettlement(NOTHING),)

@@ -293,6 +293,7 @@ def test_a_restarted_container_goes_on_with_what_it_had_after_asking() -> None:
     assert again.try_reserve(month(1), 1.0) is None
     (told,) = again.statements(1.0)
     assert (told.window, told.granted, told.spent, told.reserved) == (W, 100, 50, 0)
+    assert told.uncertain == 30, "what was in flight may have been billed or not"
     assert told.seq > first.seq
     again.heard([right(told, 60)], 1.0)
     assert again.try_reserve(month(10), 1.0) is not None
@@ -390,9 +391,22 @@ def test_leaving_gives_back_all_but_what_is_in_flight() -> None:
     assert (told.spent, told.final) == (4, True)
 
 
+def test_what_may_not_have_been_billed_is_told_as_a_part_of_what_is_spent() -> None:
+    buffer, holder = new_holder()
+    give(holder, 100)
+    for charge, unproven in ((20, 0), (30, 25), (5, 5)):
+        holder.settle(must_hold(holder.try_reserve(month(30), 0.0)), Charge(charge), Charge(unproven))
+    (told,) = holder.statements(1.0)
+    assert (told.spent, told.uncertain) == (55, 30)
+    (entry,) = Journal(bytearray(buffer)).recover()
+    assert (entry.spent, entry.uncertain) == (55, 30)
+
+
 def test_what_the_ledger_knows_of_the_spending_is_believed() -> None:
     _, holder = new_holder()
-    give(holder, 100, spent=60)
+    give(holder, 100, spent=60, uncertain=7)
+    (told,) = give(holder, 100)
+    assert (told.spent, told.uncertain) == (60, 7)
     assert holder.try_reserve(month(41), 0.0) is None
     assert holder.try_reserve(month(40), 0.0) is not None
 

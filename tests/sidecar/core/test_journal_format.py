@@ -60,14 +60,15 @@ def test_what_was_written_is_read_back() -> None:
     slot = journal.open_account("shop/month", "2026-11")
     assert slot is not None
     journal.set_granted(slot, 9 * 10**18)
-    journal.set_spent(slot, 5)
+    journal.set_spent(slot, 5, 2)
     journal.reserve(slot, 7)
     done = journal.reserve(slot, 100)
-    journal.settle(done, slot, 8)
+    journal.settle(done, slot, 8, 3)
     again = Journal(bytearray(buffer))
     assert again.incarnation == "0123456789abcdef"
     (entry,) = again.recover()
     assert (entry.budget, entry.window, entry.granted, entry.spent) == ("shop/month", "2026-11", 9 * 10**18, 15)
+    assert entry.uncertain == 10, "what was in flight is not proven"
 
 
 def test_the_end_of_a_window_is_believed_only_in_the_boot_that_measured_it() -> None:
@@ -90,7 +91,7 @@ def test_the_end_of_a_window_is_believed_only_in_the_boot_that_measured_it() -> 
 def test_a_journal_of_an_earlier_format_is_refused_by_its_number() -> None:
     data = bytearray(blank_journal("0123456789abcdef"))
     data[8] = 1
-    with pytest.raises(JournalError, match="format 1, not 3"):
+    with pytest.raises(JournalError, match="format 1, not 4"):
         Journal(data)
 
 
@@ -111,7 +112,7 @@ def test_accounts_and_holds_are_bounded_and_used_again() -> None:
     assert journal.open_account("shop/month", "more") == slots[7]
     assert journal.open_account("s/" + "x" * 600, "more") is None
     for _ in range(3 * HOLDS):
-        journal.settle(journal.reserve(0, 1), 0, 0)
+        journal.settle(journal.reserve(0, 1), 0, 0, 0)
     assert journal.holds_left() == HOLDS
 
 
@@ -134,7 +135,7 @@ def test_a_kill_while_an_account_is_opened_leaves_none_or_a_whole_one(stores: in
     used_before = journal.open_account("shop/month", "2026-11")
     assert used_before is not None
     journal.set_granted(used_before, 100)
-    journal.set_spent(used_before, 30)
+    journal.set_spent(used_before, 30, 20)
     journal.close_account(used_before)
     cut(journal, stores)
     opened = False
@@ -142,20 +143,21 @@ def test_a_kill_while_an_account_is_opened_leaves_none_or_a_whole_one(stores: in
         journal.open_account("shop/user", "2026-11.u", "alice")
         journal.open_account("shop/user", "2026-11.u", "bob")
         opened = True
-    found = [(entry.value, entry.granted, entry.spent) for entry in Journal(bytearray(buffer)).recover()]
-    assert found == [("alice", 0, 0), ("bob", 0, 0)][: 2 if opened else len(found)]
+    entries = Journal(bytearray(buffer)).recover()
+    found = [(entry.value, entry.granted, entry.spent, entry.uncertain) for entry in entries]
+    assert found == [("alice", 0, 0, 0), ("bob", 0, 0, 0)][: 2 if opened else len(found)]
 
 
 def test_an_interrupted_settlement_goes_before_the_open_holds() -> None:
     buffer, journal = open_blank()
     slot = journal.open_account("shop/month", "2026-11")
     assert slot is not None
-    journal.set_spent(slot, 50)
+    journal.set_spent(slot, 50, 0)
     first = journal.reserve(slot, 10)
     journal.reserve(slot, 100)
-    cut(journal, 1)
+    cut(journal, 2)
     with pytest.raises(Killed):
-        journal.settle(first, slot, 53)
+        journal.settle(first, slot, 53, 1)
     assert spent_in(buffer) == {("shop/month", "2026-11"): 153}
 
 
@@ -165,7 +167,7 @@ def test_a_reservation_that_is_interrupted_counts_nothing_of_the_slots_last_hold
     dear, cheap = journal.open_account("shop/month", "2026-11"), journal.open_account("shop/day", "2026-11-21")
     assert dear is not None
     assert cheap is not None
-    journal.settle(journal.reserve(dear, 900), dear, 900)
+    journal.settle(journal.reserve(dear, 900), dear, 900, 900)
     cut(journal, stores)
     with suppress(Killed):
         journal.reserve(cheap, 7)
@@ -184,7 +186,7 @@ STEPS = st.lists(
 def test_a_kill_between_any_two_stores_never_undercounts(steps: list[Step], stores: int, recovery_stores: int) -> None:
     buffer, journal = open_blank()
     slots = [journal.open_account(budget, window) for budget, window in ACCOUNT_NAMES]
-    spent = [0, 0]
+    spent, doubtful = [0, 0], [0, 0]
     open_holds: list[tuple[int, int, int]] = []
     unsure = [0, 0]
     """By how much more than the least may be found: the bound of the hold that the kill interrupted."""
@@ -202,17 +204,21 @@ def test_a_kill_between_any_two_stores_never_undercounts(steps: list[Step], stor
                 hold, which, bound = open_holds.pop(pick % len(open_holds))
                 cost = min(amount, bound)
                 spent[which] += cost
+                doubtful[which] += cost // 2
                 unsure[which] += bound - cost
-                journal.settle(hold, slot, spent[which])
+                journal.settle(hold, slot, spent[which], doubtful[which])
                 unsure[which] -= bound - cost
     with suppress(Killed):
         interrupted = Journal(buffer)
         cut(interrupted, recovery_stores)
         interrupted.recover()
-    found = spent_in(buffer)
+    found = {(entry.budget, entry.window): entry for entry in Journal(bytearray(buffer)).recover()}
     for which, account in enumerate(ACCOUNT_NAMES):
-        least = spent[which] + sum(bound for _, of, bound in open_holds if of == which)
-        assert least <= found[account] <= least + unsure[which]
+        in_flight = sum(bound for _, of, bound in open_holds if of == which)
+        least, entry = spent[which] + in_flight, found[account]
+        assert least <= entry.spent <= least + unsure[which]
+        assert doubtful[which] + in_flight <= entry.uncertain <= entry.spent
+        assert entry.spent - entry.uncertain <= spent[which] - doubtful[which], "no more is proven than was"
 
 
 @given(st.integers(0, 55), st.integers(0, 255))

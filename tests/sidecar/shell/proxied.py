@@ -26,7 +26,7 @@ from keelage_api.proxy_config import (
     Timeouts,
 )
 from keelage_sidecar.core.attribution import Spender
-from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Room
+from keelage_sidecar.core.claim import NOTHING, Charge, Claim, DenialReason, Denied, Hold, Room
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.routing import RoutingTable
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
@@ -82,6 +82,8 @@ class FakePurse:
     """By name and value."""
     holds: dict[int, Hold] = field(default_factory=dict)
     settled: list[tuple[tuple[Claim, ...], int]] = field(default_factory=list)
+    unproven: int = 0
+    """Of what was settled, pico-dollars."""
     spenders: list[Spender | None] = field(default_factory=list)
     denial: DenialReason = DenialReason.BUDGET_EXHAUSTED
     rate_denial: DenialReason = DenialReason.RATE_LIMITED
@@ -128,9 +130,10 @@ class FakePurse:
         reason = self.rate_denial if lacking.quota else self.denial
         return Denied(lacking.budget, reason, lacking.amount, 3600.0, f"{lacking.budget} is spent", lacking.value)
 
-    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None) -> None:
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, unproven: Charge = NOTHING) -> None:
         assert self.holds.pop(hold.id) == hold
         self.settled.append((hold.claims, charge.picodollars))
+        self.unproven += unproven.picodollars
         self.spenders.append(spender)
         for claim in hold.claims:
             account = self.accounts[claim.budget, claim.value]
