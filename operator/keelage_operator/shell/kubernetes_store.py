@@ -176,9 +176,9 @@ def _fault(record: LedgerRecord) -> str:
         return "record.starts_at or record.ends_at names no time zone"
     least = min(record.epoch, record.floor)
     for account in record.accounts.values():
-        least = min(least, account.settled, account.forfeited, account.recovered)
+        least = min(least, account.settled, account.settled_uncertain, account.forfeited, account.recovered)
         for row in account.rows.values():
-            least = min(least, row.granted, row.spent, row.reserved)
+            least = min(least, row.granted, row.spent, row.uncertain, row.reserved)
     return "an amount in the record is negative" if least < 0 else ""
 
 

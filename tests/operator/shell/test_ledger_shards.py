@@ -340,7 +340,7 @@ def test_a_pod_that_is_gone_is_closed_in_every_shard_by_what_its_will_says() -> 
         await here.tell(wish(1, "alice"), wish(2, "bob"))
         await here.book.pod_gone("a", "its will")
         assert (await here.record(ALICE)).accounts == {"alice": Account(forfeited=60)}
-        assert (await here.record(BOB)).accounts == {"bob": Account(settled=20)}
+        assert (await here.record(BOB)).accounts == {"bob": Account(settled=20, settled_uncertain=20)}
         assert here.book.pods() == frozenset()
         await here.book.stop_leading()
 
