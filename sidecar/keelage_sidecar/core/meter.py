@@ -13,11 +13,12 @@ from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
-from keelage_sidecar.core.sse import SseEvent, SseScanner
+from keelage_sidecar.core.sse import SseScanner, event_of
 from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage, responses_usage, tells_output
 
 PLAIN_BYTES_MAX = 16 * 1024 * 1024
 """A plain answer beyond this is passed on but not read, and charged at its bound; 128,000 tokens are about 1 MiB."""
+_CONTENT = (b"content_block_delta", b"content_block_start", b"content_block_stop", b"ping")
 WHOLE_BYTES = 64 * 1024
 EDGE_BYTES = 8 * 1024
 """Of embeddings beyond the first, which may be 50 MB, so many bytes of either end are kept."""
@@ -160,21 +161,27 @@ class _AnthropicStream:
         self._stop = self._model = self._error = ""
 
     def feed(self, chunk: bytes) -> bytes:
-        for event in self._scanner.feed(chunk):
-            self._fold(event)
+        if b"message_" not in chunk and b"error" not in chunk and self._scanner.whole(chunk):
+            return chunk  # nearly every one of a stream
+        for raw in self._scanner.split(chunk):
+            self._fold(raw)
         return chunk
 
     def finish(self) -> bytes:
-        for event in self._scanner.finish():
-            self._fold(event)
+        for raw in self._scanner.split_end():
+            self._fold(raw)
         return b""
 
     def result(self, status: int, complete: bool) -> Reading:
         usage = None if self._usage is None else anthropic_usage(self._usage, self._facts.weight.cached_long)
         return Reading(usage, self._ended and not self._error, self._stop, self._model, self._error, self._final)
 
-    def _fold(self, event: SseEvent) -> None:
-        if event.name in (b"content_block_delta", b"content_block_start", b"content_block_stop", b"ping"):
+    def _fold(self, raw: bytes) -> None:
+        # Its type is `message_…` or `error`, or it says nothing but text.
+        if b"message_" not in raw and b"error" not in raw:
+            return
+        event = event_of(raw)
+        if event.name in _CONTENT:
             return
         answer = _object(event.data)
         match answer.get("type"):
@@ -215,9 +222,11 @@ class _OpenAIStream:
         self._stop = self._model = self._error = self._tier = ""
 
     def feed(self, chunk: bytes) -> bytes:
+        if self._model and self._scanner.whole(chunk) and _same(chunk):
+            return chunk  # nearly every one of a stream
         was_lost = self._scanner.lost
-        events = self._scanner.feed(chunk)
-        kept = [event.raw for event in events if self._fold(event)]
+        events = self._scanner.split(chunk)
+        kept = [raw for raw in events if self._fold(raw)]
         if not self._strip or was_lost:
             return chunk
         if self._scanner.lost:
@@ -227,7 +236,7 @@ class _OpenAIStream:
         return b"".join(kept)
 
     def finish(self) -> bytes:
-        kept = [event.raw for event in self._scanner.finish() if self._fold(event)]
+        kept = [raw for raw in self._scanner.split_end() if self._fold(raw)]
         return b"".join((*kept, self._scanner.rest())) if self._strip else b""
 
     def result(self, status: int, complete: bool) -> Reading:
@@ -236,14 +245,17 @@ class _OpenAIStream:
         final = self._usage is not None and tells_output(self._usage) and (self._final or ended)
         return Reading(usage, ended and not self._error, self._stop, self._model, self._error, final)
 
-    def _fold(self, event: SseEvent) -> bool:
+    def _fold(self, raw: bytes) -> bool:
         """Whether the application is to see the event."""
-        if event.data == b"[DONE]":
+        if self._model and _same(raw):
+            return True
+        data = event_of(raw).data
+        if data == b"[DONE]":
             self._ended = True
             return True
-        if not event.data:
+        if not data:
             return True
-        answer = _object(event.data)
+        answer = _object(data)
         self._error = self._error or _error_type(answer)
         self._model = self._model or _text(answer.get("model"))
         self._tier = _text(answer.get("service_tier")) or self._tier
@@ -257,6 +269,16 @@ class _OpenAIStream:
         return not (self._strip and alone)
 
 
+def _same(chunk: bytes) -> bool:
+    """Whether chat chunks say nothing but text: whatever they name of usage, end and error is null."""
+    if b'"error"' in chunk or b"[DONE]" in chunk:
+        return False
+    ends, uses = chunk.count(b'"finish_reason"'), chunk.count(b'"usage"')
+    return (not ends or ends == chunk.count(b'"finish_reason":null') + chunk.count(b'"finish_reason": null')) and (
+        not uses or uses == chunk.count(b'"usage":null') + chunk.count(b'"usage": null')
+    )
+
+
 class _ResponsesStream:
     """The last event but for an `error` holds the whole Response, with its usage."""
 
@@ -267,20 +289,26 @@ class _ResponsesStream:
         self._error = ""
 
     def feed(self, chunk: bytes) -> bytes:
-        for event in self._scanner.feed(chunk):
-            self._fold(event)
+        if b'"response"' not in chunk and b"error" not in chunk and self._scanner.whole(chunk):
+            return chunk  # nearly every one of a stream
+        for raw in self._scanner.split(chunk):
+            self._fold(raw)
         return chunk
 
     def finish(self) -> bytes:
-        for event in self._scanner.finish():
-            self._fold(event)
+        for raw in self._scanner.split_end():
+            self._fold(raw)
         return b""
 
     def result(self, status: int, complete: bool) -> Reading:
         reading = _of_response(self._response, self._ended and not self._error)
         return replace(reading, error=self._error or reading.error)
 
-    def _fold(self, event: SseEvent) -> None:
+    def _fold(self, raw: bytes) -> None:
+        # It carries a Response or an error, or it says nothing but text.
+        if b'"response"' not in raw and b"error" not in raw:
+            return
+        event = event_of(raw)
         if event.name not in _RESPONSE_EVENTS:
             return
         answer = _object(event.data)

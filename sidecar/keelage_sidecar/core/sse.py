@@ -1,7 +1,7 @@
 """Bytes of a `text/event-stream` to events, whatever the cuts between chunks.
 
 Line ends may be CR LF, LF or CR (WHATWG HTML, 9.2.6). An event's bytes include the blank line that ends it,
-so that all events' bytes together are the stream.
+so that all events' bytes together are the stream; a blank line after another is an event of its own, an empty one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ EVENT_BYTES_MAX = 8 * 1024 * 1024
 # Atomic: CR LF is one line end, never two.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
+"""After these nothing is left of an event; after CR CR an LF may follow, which belongs to it."""
+
+
+QUICK_BYTES = 64 * 1024
+"""A longer unfinished event is not searched again from its beginning with every chunk."""
 
 
 class SseEvent(msgspec.Struct, frozen=True):
@@ -40,8 +46,20 @@ class SseScanner:
         self._searched = 0
         self.lost = False
 
+    def whole(self, chunk: bytes) -> bool:
+        """Whether the chunk, fed now, would begin and end with its events: it need not be fed then."""
+        return not self._buffer and chunk.endswith(_EVENT_ENDS)
+
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """Events completed by this chunk, in order."""
+        return [event_of(raw) for raw in self.split(chunk)]
+
+    def finish(self) -> list[SseEvent]:
+        """What the end of the stream makes certain: a last event whose blank line may have been half a CR LF."""
+        return [event_of(raw) for raw in self.split_end()]
+
+    def split(self, chunk: bytes) -> list[bytes]:
+        """As `feed`, but the events as they came: `event_of` reads those that matter."""
         if self.lost:
             return []
         self._buffer += chunk
@@ -50,8 +68,8 @@ class SseScanner:
             self.lost = True
         return events
 
-    def finish(self) -> list[SseEvent]:
-        """What the end of the stream makes certain: a last event whose blank line may have been half a CR LF."""
+    def split_end(self) -> list[bytes]:
+        """As `finish`."""
         return [] if self.lost else self._take(final=True)
 
     def rest(self) -> bytes:
@@ -61,23 +79,35 @@ class SseScanner:
         self._searched = 0
         return rest
 
-    def _take(self, final: bool) -> list[SseEvent]:
-        events: list[SseEvent] = []
+    def _take(self, final: bool) -> list[bytes]:
+        buffer = self._buffer
+        if self._searched < QUICK_BYTES and not (
+            b"\r" in buffer or b"\n\n\n" in buffer or buffer.startswith(b"\n")
+        ):  # as providers write them
+            *events, rest = bytes(buffer).split(b"\n\n")
+            self._keep(bytearray(rest))
+            return [event + b"\n\n" for event in events]
+        events = []
         start = 0
-        while (found := _BLANK_LINE.search(self._buffer, max(start, self._searched))) is not None:
-            if not final and found.end() == len(self._buffer) and self._buffer[-1] == 0x0D:
+        while start < len(buffer):
+            found = _LINE_END.match(buffer, start) or _BLANK_LINE.search(buffer, max(start, self._searched))
+            if found is None or (not final and found.end() == len(buffer) and buffer[-1] == 0x0D):
                 break  # its LF may come with the next chunk
-            events.append(_event(bytes(self._buffer[start : found.end()])))
+            events.append(bytes(buffer[start : found.end()]))
             start = found.end()
-        del self._buffer[:start]
-        self._searched = max(0, len(self._buffer) - 4)
+        self._keep(buffer[start:])
         return events
 
+    def _keep(self, rest: bytearray) -> None:
+        self._buffer = rest
+        self._searched = max(0, len(rest) - 4)
 
-def _event(raw: bytes) -> SseEvent:
+
+def event_of(raw: bytes) -> SseEvent:
+    """The fields of one event."""
     name = b""
     data: list[bytes] = []
-    for line in _LINE_END.split(raw):
+    for line in raw.split(b"\n") if b"\r" not in raw else _LINE_END.split(raw):
         field, _, value = line.partition(b":")
         if field == b"data":
             data.append(value.removeprefix(b" "))

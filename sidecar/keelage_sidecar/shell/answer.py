@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from keelage_api.errors import KeelageError
@@ -37,38 +37,49 @@ class Source(Protocol):
 
 
 class Answer:
-    """Head, then body, taken as they arrive. Times are on the loop's clock."""
+    """Head, then body: taken piece by piece with `read`, or handed on as it arrives with `pour`.
+
+    Times are on the loop's clock.
+    """
 
     __slots__ = (
-        "_buffered", "_chunks", "_error", "_expires_s", "_head_done", "_idle_s", "_loop", "_source", "_waiter",
-        "complete", "deadline_s", "headers", "status",
+        "_buffered", "_chunks", "_error", "_expires_s", "_head_done", "_idle_s", "_loop", "_patience_s", "_paused",
+        "_silent_since_s", "_source", "_taker", "_waiter", "complete", "fields", "headers", "status",
     )  # fmt: skip
 
     def __init__(self, source: Source, timeouts: Timeouts) -> None:
-        self._loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._source = source
+        self._silent_since_s = now_s = loop.time()
+        self._patience_s = timeouts.first_byte_ms / 1000
+        """How long the upstream may say nothing while somebody waits."""
         self._idle_s = timeouts.idle_ms / 1000
-        self._expires_s = self._loop.time() + timeouts.request_ms / 1000
-        self._chunks: deque[bytes] = deque()
+        self._expires_s = now_s + timeouts.request_ms / 1000
+        self._chunks: list[bytes] = []
         self._buffered = 0
+        self._paused = False
         self._head_done = False
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._taker: Callable[[bytes], bool] | None = None
         self.status = 0
         self.headers: Headers = ()
         """Names in lower case."""
+        self.fields: dict[bytes, bytes] = {}
+        """The same by name, the last one of each."""
         self.complete = False
         """The body ended as its framing says."""
-        self.deadline_s: float | None = min(self._loop.time() + timeouts.first_byte_ms / 1000, self._expires_s)
-        """When to give up, while somebody waits; None: nobody does."""
 
     async def head(self) -> None:
-        """Return when `status` and `headers` are there; raises UpstreamError."""
+        """Return when `status`, `headers` and `fields` are there; raises UpstreamError."""
         while not self._head_done:
             if self._error is not None:
                 raise self._error
-            await self._wait()
-        self.deadline_s = None
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
 
     async def read(self) -> bytes:
         """What has arrived since the last time, at least a byte; empty at the end. Raises UpstreamError."""
@@ -77,27 +88,41 @@ class Answer:
                 raise self._error
             if self.complete:
                 return b""
-            self.deadline_s = min(self._loop.time() + self._idle_s, self._expires_s)
             await self._wait()
-        self.deadline_s = None
-        if len(self._chunks) == 1:
-            data = self._chunks.popleft()
-        else:
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-        if self._buffered > HIGH_WATER_BYTES and not self.complete:
-            self._source.resume()
-        self._buffered = 0
-        return data
+        return self._take()
+
+    async def pour(self, taker: Callable[[bytes], bool]) -> bool:
+        """Give every piece to `taker`, as soon as it is received: the caller sleeps until all is there.
+
+        True at the end; False when `taker` said that it takes no more for now: then pour again. Raises UpstreamError.
+        """
+        if self._chunks and not taker(self._take()) and not self.complete:
+            return False
+        if not self.complete and self._error is None:
+            self._taker = taker
+            try:
+                await self._wait()
+            finally:
+                self._taker = None
+            if self._paused:
+                return False
+        if self._error is not None:
+            raise self._error
+        return True
 
     @property
     def at_end(self) -> bool:
         """Nothing will come after what has been read."""
         return self.complete and not self._chunks
 
+    def overdue(self, now_s: float) -> bool:
+        """Somebody waits, and has waited long enough."""
+        if self._waiter is None:
+            return False
+        return now_s >= self._silent_since_s + self._patience_s or now_s >= self._expires_s
+
     def abort(self) -> None:
         """Not interested any more; no effect on an answer that has arrived."""
-        self.deadline_s = None
         if not self.complete and self._error is None:
             self._error = UpstreamError(Failure.RESET, "given up")
             self._source.abort()
@@ -107,15 +132,24 @@ class Answer:
     def got_head(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
+        self.fields = dict(headers)
         self._head_done = True
+        self._patience_s = self._idle_s
         self._wake()
 
     def got_body(self, data: bytes) -> None:
-        self._chunks.append(data)
-        before = self._buffered
-        self._buffered = before + len(data)
-        if before <= HIGH_WATER_BYTES < self._buffered:
-            self._source.pause()
+        taker = self._taker
+        if taker is not None:
+            self._silent_since_s = self._loop.time()
+            if taker(data):
+                return
+            self._taker = None
+            self._pause()
+        else:
+            self._chunks.append(data)
+            self._buffered += len(data)
+            if self._buffered > HIGH_WATER_BYTES:
+                self._pause()
         self._wake()
 
     def got_end(self) -> None:
@@ -128,11 +162,28 @@ class Answer:
             self._error = UpstreamError(failure, text)
             self._wake()
 
+    def _take(self) -> bytes:
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        return data
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._source.pause()
+
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def _wait(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self.complete:
+                self._source.resume()
+        self._silent_since_s = self._loop.time()
         self._waiter = self._loop.create_future()
         try:
             await self._waiter

@@ -7,12 +7,17 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Protocol
 
+import msgspec
+
 from keelage_sidecar.core.refusal import Headers
 
+JOIN_BYTES = 64 * 1024
+"""Head and body up to this size leave in one piece; beyond it a copy costs more than a second buffer."""
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive"))
 _BODILESS = (204, 304)
 _STATUS_LINES: dict[int, bytes] = {}
 _STATUS_LINES_MAX = 1000
+_line = b": ".join
 
 
 class Framing(enum.Enum):
@@ -24,6 +29,9 @@ class Framing(enum.Enum):
     CHUNKED = enum.auto()
     CLOSE = enum.auto()
     """HTTP/1.0 and a length that nobody knows."""
+
+
+_NONE, _LENGTH, _CHUNKED = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
 
 
 class Wire(Protocol):
@@ -51,118 +59,113 @@ class Wire(Protocol):
         """Send what is queued, then close."""
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A complete request; replied to once, by `reply` or by `begin`, `write` … `end`."""
 
-    __slots__ = (
-        "_framing", "_head", "_keep", "_left", "_wire", "body", "finished", "headers", "http11", "method", "received_s",
-        "started", "status", "survives", "target",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        wire: Wire,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        *,
-        http11: bool = True,
-        keep_alive: bool = True,
-        received_s: float = 0.0,
-    ) -> None:
-        self._wire = wire
-        self.method = method
-        self.target = target
-        """Path and query as received."""
-        self.headers = headers
-        self.body = body
-        self.http11 = http11
-        self.received_s = received_s
-        """On the server's clock, when the request was complete."""
-        self.started = False
-        """A byte of the reply went out: another attempt can no longer replace it."""
-        self.finished = False
-        self.survives = False
-        """Set by the handler that wants to go on when the application leaves; else it is cancelled."""
-        self.status = 0
-        """As sent; 0 before."""
-        self._keep = keep_alive
-        self._head = b""
-        self._framing = Framing.NONE
-        self._left = 0
+    wire: Wire
+    method: str
+    target: str
+    """Path and query as received."""
+    headers: Headers
+    """Names in lower case."""
+    body: bytes
+    http11: bool = True
+    keeps_connection: bool = True
+    """Another request may follow on the connection; valid when `finished`."""
+    received_s: float = 0.0
+    """On the server's clock, when the request was complete."""
+    started: bool = False
+    """A byte of the reply went out: another attempt can no longer replace it."""
+    finished: bool = False
+    survives: bool = False
+    """Set by the handler that wants to go on when the application leaves; else it is cancelled."""
+    status: int = 0
+    """As sent; 0 before."""
+    _head: bytes = b""
+    _framing: Framing = _NONE
+    _left: int = 0
 
     @property
     def gone(self) -> bool:
         """The application has left."""
-        return self._wire.closed
+        return self.wire.closed
 
     @property
     def full(self) -> bool:
-        return self._wire.full
-
-    @property
-    def keeps_connection(self) -> bool:
-        """Another request may follow on the connection; valid when `finished`."""
-        return self._keep
+        return self.wire.full
 
     def reply(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """The whole reply, in one write."""
-        self.begin(status, headers, len(body))
+        """The whole reply, in one write. Framing headers among `headers` are ignored."""
+        self.begin(status, [each for each in headers if each[0] not in _FRAMING], len(body))
         self.end(body)
 
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None) -> None:
         """Fix status and headers; they leave with the first bytes of the body, in one packet.
 
-        `length` of the body, None where it is unknown. Framing headers among `headers` are ignored.
+        `headers` without those that frame the body; `length` of the body, None where it is unknown.
         """
         assert not self.started, "a reply has begun already"
         self.status = status
-        if self.method == "HEAD" or status in _BODILESS:
-            self._framing = Framing.NONE
+        lines = [_status_line(status), *map(_line, headers)]
+        bodiless = status in _BODILESS
+        if length is not None and not bodiless:
+            lines.append(b"content-length: %d" % length)
+            self._left = length
+        if self.method == "HEAD" or bodiless:
+            self._framing = _NONE
         elif length is not None:
-            self._framing = Framing.LENGTH
+            self._framing = _LENGTH
         elif self.http11:
-            self._framing = Framing.CHUNKED
+            self._framing = _CHUNKED
+            lines.append(b"transfer-encoding: chunked")
         else:
             self._framing = Framing.CLOSE
-        self._keep = self._keep and self._framing is not Framing.CLOSE and not self._wire.draining
-        self._left = length or 0
-        parts = [_status_line(status)]
-        for name, value in headers:
-            if name not in _FRAMING:
-                parts += (name, b": ", value, b"\r\n")
-        if length is not None and status not in _BODILESS:
-            parts.append(b"content-length: %d\r\n" % length)
-        elif self._framing is Framing.CHUNKED:
-            parts.append(b"transfer-encoding: chunked\r\n")
-        if not self._keep:
-            parts.append(b"connection: close\r\n")
+            self.keeps_connection = False
+        if not self.keeps_connection or self.wire.draining:
+            self.keeps_connection = False
+            lines.append(b"connection: close")
         elif not self.http11:
-            parts.append(b"connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        self._head = b"".join(parts)
+            lines.append(b"connection: keep-alive")
+        lines += (b"", b"")
+        self._head = b"\r\n".join(lines)
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body; ask `full` and await `writable` before the next."""
-        if data:
-            self._send(self._framed(data))
+        """Send a piece of the body, which is not empty; ask `full` and await `writable` before the next."""
+        framing = self._framing
+        if framing is _CHUNKED:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        elif framing is _LENGTH:
+            data = data[: self._left]
+            self._left -= len(data)
+        elif framing is _NONE:
+            data = b""
+        if self._head:
+            self._send(data)
+        else:
+            self.wire.write(data)
 
     async def writable(self) -> None:
-        await self._wire.writable()
+        await self.wire.writable()
 
     def end(self, data: bytes = b"") -> None:
         """Send the last piece of the body, which may be empty, and what ends it."""
-        framed = self._framed(data) if data else b""
-        if self._framing is Framing.CHUNKED:
-            framed += b"0\r\n\r\n"
-        if framed or self._head:
-            self._send(framed)
+        framing = self._framing
+        if framing is _LENGTH:
+            if len(data) != self._left:
+                data = data[: self._left]
+                # Shorter than announced: only closing tells the application.
+                self.keeps_connection = self.keeps_connection and len(data) == self._left
+        elif framing is _CHUNKED:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        elif framing is _NONE:
+            data = b""
+        if self._head:
+            self._send(data)
+        elif data:
+            self.wire.write(data)
         self.finished = True
-        if self._framing is Framing.LENGTH and self._left:
-            self._keep = False  # shorter than announced: only closing tells the application
-        if not self._keep:
-            self._wire.close()
+        if not self.keeps_connection:
+            self.wire.close()
 
     def fail(self, data: bytes = b"") -> None:
         """Send a last piece, then close without an end: the application must see that the body was cut.
@@ -170,29 +173,20 @@ class Call:
         Closed and not reset: a reset would throw away the error event that is still on its way.
         """
         if data:
-            self._send(self._framed(data))
-        self._keep = False
+            self.write(data)
+        self.keeps_connection = False
         self.finished = True
-        self._wire.close()
-
-    def _framed(self, data: bytes) -> bytes:
-        match self._framing:
-            case Framing.CHUNKED:
-                return b"%x\r\n%b\r\n" % (len(data), data)
-            case Framing.LENGTH:
-                data = data[: self._left]
-                self._left -= len(data)
-                return data
-            case Framing.NONE:
-                return b""
-            case Framing.CLOSE:
-                return data
+        self.wire.close()
 
     def _send(self, framed: bytes) -> None:
-        if self._head:
-            framed, self._head = self._head + framed, b""
+        """The first bytes, with the head."""
         self.started = True
-        self._wire.write(framed)
+        if len(framed) > JOIN_BYTES:
+            self.wire.write(self._head)
+            self.wire.write(framed)
+        else:
+            self.wire.write(self._head + framed)
+        self._head = b""
 
 
 def _status_line(status: int) -> bytes:
@@ -202,7 +196,7 @@ def _status_line(status: int) -> bytes:
             phrase = HTTPStatus(status).phrase
         except ValueError:
             phrase = "Overloaded" if status == 529 else "Unknown"
-        line = b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode())
+        line = b"HTTP/1.1 %d %b" % (status, phrase.encode())
         if len(_STATUS_LINES) < _STATUS_LINES_MAX:
             _STATUS_LINES[status] = line
     return line

@@ -7,8 +7,7 @@ numbers that a sweep looks at once a second, instead of a timer per request.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import cast
 
 import httptools
@@ -17,9 +16,9 @@ from keelage_sidecar.core.endpoints import dialect_of
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.limits import Limits
-from keelage_sidecar.shell.refusals import BROKEN, STOPPING
+from keelage_sidecar.shell.refusals import BODIES_FULL, BROKEN, STOPPING
 
-Handler = Callable[[Call], Awaitable[None]]
+Handler = Callable[[Call], Coroutine[object, None, None]]
 
 STASH_BYTES = 64 * 1024
 """Of requests sent before the reply to the one before; reading stops beyond it."""
@@ -51,41 +50,41 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, port: Port) -> None:
         self._port = port
+        self._limits = port.limits
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
-        self._head_max = port.limits.head_bytes
         self._transport: asyncio.Transport | None = None
         self.closed = False
+        self.full = False
         self.deadline_s: float | None = None
         self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
-        self._queue: deque[Call] = deque()
+        self._queue: list[Call] = []
         self._stash = bytearray()
         self._doomed: Refusal | None = None
         self._discarding = False
-        self._paused: asyncio.Future[None] | None = None
-        self._in_head = False
-        self._began = False
+        self._room: asyncio.Future[None] | None = None
+        self._piece_bytes = 0
+        self._patience_s = 0.0
+        """The deadline's, while a request is awaited or arrives."""
+        # Of the request that arrives:
+        self._in_head = self._in_body = False
         self._raw_bytes = 0
-        self._reset()
-
-    def _reset(self) -> None:
+        """Received since it began, but for the piece that it began in."""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
-        self._expects = False
 
     # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._port.connections) >= self._port.limits.connections:
+        if len(self._port.connections) >= self._limits.connections:
             self._transport.abort()
             return
         self._port.connections.add(self)
-        self.deadline_s = self._loop.time() + self._port.limits.idle_s
+        self._more_to_come()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
@@ -100,71 +99,65 @@ class Connection(asyncio.Protocol):
         self._release_writer()
         if self._task is not None and self._call is not None and not self._call.survives:
             self._task.cancel()
+        del self._parser  # which holds this object: the collector would have to find them
 
     def data_received(self, data: bytes) -> None:
-        if self._discarding or self._doomed is not None:
-            return
         if self._call is not None:
             self._stash += data
             if len(self._stash) > STASH_BYTES and self._transport is not None:
                 self._transport.pause_reading()
-            return
-        self._feed(data)
+        elif not self._discarding and self._doomed is None:
+            self._feed(data)
 
     def pause_writing(self) -> None:
-        if self._paused is None:
-            self._paused = self._loop.create_future()
-            self.deadline_s = self._loop.time() + self._port.limits.stalled_s
+        self.full = True
+        self._wait(self._limits.stalled_s)
 
     def resume_writing(self) -> None:
         self._release_writer()
-        if not self._discarding:
-            self.deadline_s = None if self._call is not None else self._loop.time() + self._port.limits.idle_s
+        if self._call is not None:
+            self.deadline_s = None
+        elif not self._discarding:
+            self._wait(self._limits.idle_s)
 
     # the parser
 
     def on_message_begin(self) -> None:
-        self._reset()
         self._in_head = True
-        self._began = True
         self._raw_bytes = 0
+        self._url = b""
+        self._headers = []
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return  # a trailer: nothing here reads any, and the raw length is bounded
-        name = name.lower()
-        self._headers.append((name, value))
-        # Inlined, since it runs for each of the twenty headers of an SDK's call.
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._head_max:
-            self._count_head(0)
-        if name == b"expect" and value.lower() == b"100-continue":
-            self._expects = True
+        if self._in_head:  # else a trailer: nothing here reads any, and the raw length is bounded
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._count_head(0)
-        names = [name for name, _ in self._headers]
-        if b"content-length" in names and b"transfer-encoding" in names:
-            self._doom(Refusal(400, "BadRequest", "Content-Length and Transfer-Encoding in one request"))
-        elif b"content-length" in names:
-            # llhttp has checked that it is a number
-            self._admit(int(self._headers[names.index(b"content-length")][1]))
-        if self._parser.get_method() == b"CONNECT":
-            self._doom(Refusal(405, "MethodNotAllowed", "CONNECT: this is not a forward proxy"))
-        if self._doomed is None and not self._parser.should_upgrade():
-            self.deadline_s = self._loop.time() + self._port.limits.body_s
-            if self._expects and self._call is None and self._parser.get_http_version() == "1.1":
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._in_head, self._in_body = False, True
+        headers, limits = self._headers, self._limits
+        if len(headers) > limits.head_fields or self._raw_bytes + self._piece_bytes > limits.head_bytes:
+            self._bound_head(len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers))
+        fields = dict(headers)
+        version = self._parser.get_http_version()
+        coding = fields.get(b"transfer-encoding")
+        # What else conflicts (two lengths, a length beside chunks, folded lines, bare LF) llhttp refuses by itself.
+        if coding is not None and (coding.lower() != b"chunked" or version != "1.1"):
+            self._doom(Refusal(400, "BadRequest", "Transfer-Encoding: only chunked is known here, in HTTP/1.1"))
+        elif version not in ("1.1", "1.0"):
+            self._doom(Refusal(505, "HTTPVersionNotSupported", f"HTTP/{version}: this server speaks HTTP/1.1"))
+        announced = int(fields.get(b"content-length", b"0"))
+        if announced:
+            self._admit(announced)
+        if b"expect" in fields and fields[b"expect"].lower() == b"100-continue" and version == "1.1":
+            self._go_on()
 
     def on_body(self, data: bytes) -> None:
         if self._doomed is not None:
             return
-        if not self._body:
+        if not self._body_bytes:
             self._body = data
         else:
             # Not a list of pieces: of tiny ones each would take twenty times its size.
@@ -173,26 +166,34 @@ class Connection(asyncio.Protocol):
             self._body += data
         self._body_bytes += len(data)
         self._port.body_bytes += len(data)
-        self._admit(0)
+        if self._body_bytes > self._limits.body_bytes or self._port.body_bytes > self._limits.bodies_bytes:
+            self._admit(0)
 
     def on_message_complete(self) -> None:
-        if self._doomed is not None or self._parser.should_upgrade():
+        parser = self._parser
+        if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
+                self._doom(Refusal(405, "MethodNotAllowed", "CONNECT: this is not a forward proxy"))
             return
-        if len(self._queue) >= self._port.limits.pipelined:
+        if self._doomed is not None:
+            return
+        if len(self._queue) >= self._limits.pipelined:
             self._doom(Refusal(400, "BadRequest", "too many pipelined requests: wait for a reply before the next"))
             return
         call = Call(
             self,
-            self._parser.get_method().decode("latin-1"),
+            parser.get_method().decode("latin-1"),
             self._url.decode("latin-1"),
             tuple(self._headers),
             bytes(self._body),
-            http11=self._parser.get_http_version() == "1.1",
+            parser.get_http_version() == "1.1",
             # Asked here: afterwards llhttp has forgotten.
-            keep_alive=self._parser.should_keep_alive(),
-            received_s=self._loop.time(),
+            parser.should_keep_alive(),
+            self._loop.time(),
         )
-        self._reset()
+        self._body = b""
+        self._body_bytes = 0
+        self._in_body = False
         if self._call is None:
             self._start(call)
         else:
@@ -204,17 +205,17 @@ class Connection(asyncio.Protocol):
     def draining(self) -> bool:
         return self._port.draining
 
-    @property
-    def full(self) -> bool:
-        return self._paused is not None
-
     def write(self, data: bytes) -> None:
         if not self.closed and self._transport is not None:
             self._transport.write(data)
 
     async def writable(self) -> None:
-        if self._paused is not None and not self.closed:
-            await asyncio.shield(self._paused)
+        if self.full and not self.closed:
+            room = self._room = self._loop.create_future()
+            try:
+                await room
+            finally:
+                self._room = None
 
     def close(self) -> None:
         if self._transport is not None:
@@ -225,17 +226,15 @@ class Connection(asyncio.Protocol):
     def expired(self) -> None:
         """The deadline has passed: say so where somebody may listen, then close."""
         self.deadline_s = None
-        mid_request = self._call is None and not self._discarding and (self._in_head or self._body_bytes > 0)
-        if mid_request:
+        if self._call is None and not self._discarding and (self._in_head or self._in_body):
             self._doom(Refusal(408, "RequestTimeout", "the request did not arrive in time", should_retry=True))
             self._answer_doom()
         elif self._transport is not None:
             self._transport.abort()
 
     def _feed(self, data: bytes) -> None:
-        self._began = False
-        if not self._in_head and not self._body_bytes:
-            self.deadline_s = self._loop.time() + self._port.limits.head_s
+        self._piece_bytes = len(data)
+        self._raw_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -243,15 +242,23 @@ class Connection(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             self._doom(Refusal(400, "BadRequest", f"not a valid HTTP/1.1 request: {error}"))
-        if self._doomed is None and not self._began:
-            self._raw_bytes += len(data)
-            limits = self._port.limits
-            if self._in_head and self._raw_bytes > limits.head_bytes:
-                self._count_head(self._raw_bytes)
-            elif self._raw_bytes > limits.head_bytes + 2 * limits.body_bytes:
-                self._doom(Refusal(413, "RequestTooLarge", "chunk extensions or trailers without end"))
-        if self._doomed is not None and self._call is None:
-            self._answer_doom()
+        if self._call is None:
+            self._more_to_come()
+            if self._doomed is not None:
+                self._answer_doom()
+
+    def _more_to_come(self) -> None:
+        """A request is not there in whole, or none has begun: until when that may last, and how long it may get."""
+        limits = self._limits
+        patience_s = limits.body_s if self._in_body else limits.head_s if self._in_head else limits.idle_s
+        if patience_s != self._patience_s:
+            self._patience_s = patience_s
+            self._wait(patience_s)
+        # What is no header and no body counts too: a line without end, extensions of chunks.
+        if self._in_head:
+            self._bound_head(self._raw_bytes)
+        elif self._raw_bytes > limits.head_bytes + 2 * limits.body_bytes:
+            self._doom(Refusal(413, "RequestTooLarge", "chunk extensions or trailers without end"))
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Read the request again as if it offered no upgrade: the JDK's client offers h2c with every call.
@@ -267,17 +274,16 @@ class Connection(asyncio.Protocol):
         elif self._call is None:
             self._answer_doom()
 
-    def _count_head(self, more: int) -> None:
-        self._head_bytes += more
-        limits = self._port.limits
-        if self._head_bytes > limits.head_bytes or len(self._headers) > limits.head_fields:
-            self._doom(
-                Refusal(
-                    431,
-                    "HeadTooLarge",
-                    f"the request's head has more than {limits.head_bytes} bytes or {limits.head_fields} fields",
-                )
-            )
+    def _bound_head(self, size: int) -> None:
+        limits = self._limits
+        if size > limits.head_bytes or len(self._headers) > limits.head_fields:
+            text = f"the request's head has more than {limits.head_bytes} bytes or {limits.head_fields} fields"
+            self._doom(Refusal(431, "HeadTooLarge", text))
+
+    def _go_on(self) -> None:
+        """The application waits for a word before it sends the body."""
+        if self._call is None and self._doomed is None and not self._parser.should_upgrade():
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _admit(self, announced: int) -> None:
         """Refuse a body that is too large, or that no memory is left for."""
@@ -285,15 +291,7 @@ class Connection(asyncio.Protocol):
         if max(announced, self._body_bytes) > limits.body_bytes:
             self._doom(Refusal(413, "RequestTooLarge", f"the body has more than {limits.body_bytes} bytes"))
         elif self._port.body_bytes + announced > limits.bodies_bytes:
-            self._doom(
-                Refusal(
-                    529,
-                    "Overloaded",
-                    "the sidecar holds as many request bodies as it may: send fewer at a time",
-                    retry_after_s=0.5,
-                    should_retry=True,
-                )
-            )
+            self._doom(BODIES_FULL)
 
     def _forget_body(self) -> None:
         self._port.body_bytes -= self._body_bytes
@@ -313,21 +311,19 @@ class Connection(asyncio.Protocol):
         self._discarding = True
         path, headers = self._url.decode("latin-1"), cast(Headers, tuple(self._headers))
         status, fields, body = render(self._doomed, dialect_of(path, headers), "")
-        call = Call(_Lingering(self), "", path, headers, b"", keep_alive=False)
+        call = Call(_Lingering(self), "", path, headers, b"", keeps_connection=False)
         call.reply(status, fields, body)
-        self.deadline_s = self._loop.time() + self._port.limits.discard_s
+        self._wait(self._limits.discard_s)
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
 
     def _start(self, call: Call) -> None:
         self._call = call
         self.deadline_s = None
-        self._task = self._loop.create_task(self._run(call))
+        self._patience_s = 0.0
+        self._task = self._loop.create_task(self._port.handler(call))
         self._port.running.add(self._task)
         self._task.add_done_callback(self._ended)
-
-    async def _run(self, call: Call) -> None:
-        await self._port.handler(call)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._port.running.discard(task)
@@ -356,12 +352,12 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         """Begin with what arrived meanwhile."""
         if self._queue:
-            self._start(self._queue.popleft())
+            self._start(self._queue.pop(0))
             return
         if self._doomed is not None:
             self._answer_doom()
             return
-        self.deadline_s = self._loop.time() + self._port.limits.idle_s
+        self._more_to_come()
         if self._stash:
             data = bytes(self._stash)
             self._stash.clear()
@@ -369,11 +365,13 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
             self._feed(data)
 
+    def _wait(self, seconds: float) -> None:
+        self.deadline_s = self._loop.time() + seconds
+
     def _release_writer(self) -> None:
-        if self._paused is not None:
-            if not self._paused.done():
-                self._paused.set_result(None)
-            self._paused = None
+        self.full = False
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
 
 class _Lingering:

@@ -22,6 +22,13 @@ OVERLOADED = Refusal(
     retry_after_s=0.5,
     should_retry=True,
 )
+BODIES_FULL = Refusal(
+    529,
+    "Overloaded",
+    "the sidecar holds as many request bodies as it may: send fewer at a time",
+    retry_after_s=0.5,
+    should_retry=True,
+)
 STOPPING = Refusal(
     503, "ShuttingDown", "the pod is being stopped before the call was answered", retry_after_s=0.5, should_retry=True
 )

@@ -20,6 +20,7 @@ import httptools
 from keelage_api.proxy_config import Timeouts
 from keelage_sidecar.core.retry import Failure
 from keelage_sidecar.shell.answer import Answer, UpstreamError
+from keelage_sidecar.shell.call import JOIN_BYTES
 
 SWEEP_S = 0.1
 """How late a deadline may be noticed."""
@@ -28,8 +29,7 @@ IDLE_S = 30.0
 IDLE_MAX = 64
 """Idle connections kept per origin."""
 HEAD_BYTES = 256 * 1024
-JOIN_BYTES = 64 * 1024
-"""Head and body up to this size leave in one write, so in as few packets as can be."""
+_line = b": ".join
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,24 @@ def origin_of(endpoint: str) -> Origin:
     return Origin(secure, parts.hostname or "", parts.port or (443 if secure else 80))
 
 
+class Pool:
+    """The idle connections to one origin, the youngest last."""
+
+    __slots__ = ("idle", "origin")
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.idle: list[Connection] = []
+
+
 class Upstream:
     """All connections to providers. `tls` is called once, for the first secure origin."""
 
     def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
-        self._idle: dict[Origin, list[Connection]] = {}
-        self._origins: dict[str, Origin] = {}
+        self._pools: dict[Origin, Pool] = {}
+        self._by_endpoint: dict[str, Pool] = {}
         self.active: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self.connects = 0
@@ -61,18 +71,24 @@ class Upstream:
 
     async def open(self, endpoint: str, connect_s: float) -> Connection:
         """A connection to use for one request; raises UpstreamError with `Failure.CONNECT`."""
-        origin = self._origins.get(endpoint)
-        if origin is None:
-            origin = self._origins[endpoint] = origin_of(endpoint)
-        connection = self._pooled(origin, asyncio.get_running_loop().time())
-        return connection if connection is not None else await self._connect(origin, connect_s)
+        pool = self._by_endpoint.get(endpoint)
+        if pool is None:
+            origin = origin_of(endpoint)
+            pool = self._by_endpoint[endpoint] = self._pools.setdefault(origin, Pool(origin))
+        idle = pool.idle
+        while idle:
+            connection = idle.pop()  # the youngest: the others may grow old and go
+            if connection.usable(asyncio.get_running_loop().time()):
+                return connection
+            connection.abort()
+        return await self._connect(pool, connect_s)
 
     async def close(self) -> None:
         """Close every connection; running answers fail."""
-        for connections in self._idle.values():
-            for connection in connections:
+        for pool in self._pools.values():
+            for connection in pool.idle:
                 connection.abort()
-        self._idle.clear()
+            pool.idle.clear()
         for connection in list(self.active):
             connection.abort()
         if self._sweeper is not None:
@@ -83,18 +99,14 @@ class Upstream:
         """Fail what is overdue, close what has been idle for long."""
         for connection in list(self.active):
             answer = connection.answer
-            if answer is not None and answer.deadline_s is not None and answer.deadline_s <= now_s:
+            if answer is not None and answer.overdue(now_s):
                 answer.failed(Failure.TIMEOUT, "no answer in time")
                 connection.abort()
-        for origin, connections in list(self._idle.items()):
-            fresh = [each for each in connections if each.idle_since_s + IDLE_S > now_s]
-            if len(fresh) < len(connections):
-                for each in connections:
-                    if each.idle_since_s + IDLE_S <= now_s:
-                        each.abort()
-                self._idle[origin] = fresh
-            if not fresh:
-                del self._idle[origin]
+        for pool in self._pools.values():
+            old = [each for each in pool.idle if each.idle_since_s + IDLE_S <= now_s]
+            for connection in old:
+                pool.idle.remove(connection)
+                connection.abort()
 
     # for connections
 
@@ -107,39 +119,28 @@ class Upstream:
     def ended(self, connection: Connection, reusable: bool) -> None:
         """The reply has arrived, or never will."""
         self.active.discard(connection)
-        if reusable:
-            idle = self._idle.setdefault(connection.origin, [])
-            if len(idle) < IDLE_MAX:
-                connection.idle_since_s = asyncio.get_running_loop().time()
-                idle.append(connection)
-                return
-        connection.close()
+        idle = connection.pool.idle
+        if reusable and len(idle) < IDLE_MAX:
+            connection.idle_since_s = asyncio.get_running_loop().time()
+            idle.append(connection)
+        else:
+            connection.close()
 
     def lost(self, connection: Connection) -> None:
         """The connection is closed."""
         self.active.discard(connection)
-        idle = self._idle.get(connection.origin)
-        if idle is not None and connection in idle:
-            idle.remove(connection)
+        if connection in connection.pool.idle:
+            connection.pool.idle.remove(connection)
 
-    def _pooled(self, origin: Origin, now_s: float) -> Connection | None:
-        idle = self._idle.get(origin)
-        while idle:
-            connection = idle.pop()  # the youngest: the others may grow old and go
-            if connection.usable(now_s):
-                return connection
-            connection.abort()
-        return None
-
-    async def _connect(self, origin: Origin, timeout_s: float) -> Connection:
-        loop = asyncio.get_running_loop()
+    async def _connect(self, pool: Pool, timeout_s: float) -> Connection:
+        loop, origin = asyncio.get_running_loop(), pool.origin
         if origin.secure and self._tls is None:
             self._tls = self._make_tls()
         self.connects += 1
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self, origin),
+                    lambda: Connection(self, pool),
                     origin.host,
                     origin.port,
                     ssl=self._tls if origin.secure else None,
@@ -156,54 +157,59 @@ class Upstream:
     def _sweep_again(self) -> None:
         loop = asyncio.get_running_loop()
         self.sweep(loop.time())
-        self._sweeper = loop.call_later(SWEEP_S, self._sweep_again) if self.active or self._idle else None
+        busy = self.active or any(pool.idle for pool in self._pools.values())
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep_again) if busy else None
 
 
 class Connection(asyncio.Protocol):
     """One connection: the callbacks of asyncio and of the parser, filling one answer after the other."""
 
-    def __init__(self, upstream: Upstream, origin: Origin) -> None:
+    def __init__(self, upstream: Upstream, pool: Pool) -> None:
         self._upstream = upstream
-        self.origin = origin
+        self.pool = pool
         self.idle_since_s = 0.0
         self.answer: Answer | None = None
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._probe: select.poll | None = None
         self._closed = False
         self._paused = False
         self._headers: list[tuple[bytes, bytes]] = []
         self._raw_bytes = 0
         self._head_done = False
-        self._framed = False
         self._done = False
         self._keep = False
+        self._pieces: list[bytes] = []
+        self._last_piece = 0
+        # Without a Python function in between: it is called for every chunk of every stream.
+        self.on_body = self._pieces.append
+        self._parser = httptools.HttpResponseParser(self)
 
     def send(
         self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes, timeouts: Timeouts
     ) -> Answer:
         """Write a request, complete with its framing headers; what comes back fills the answer.
 
-        Await its `head`, then `read` it to the end or `abort` it.
+        Await its `head`, then `read` or `pour` it to the end, or `abort` it.
         """
-        assert self._transport is not None
-        parts = [method.encode(), b" ", target.encode("latin-1"), b" HTTP/1.1\r\n"]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n")
+        transport = self._transport
+        assert transport is not None
         answer = self.answer = Answer(self, timeouts)
-        self._begin()
+        self._headers = []
+        self._raw_bytes = 0
+        self._head_done = self._done = self._keep = False
         self._upstream.began(self)
+        lines = [b"%b %b HTTP/1.1" % (method.encode(), target.encode("latin-1")), *map(_line, headers), b""]
         if len(body) <= JOIN_BYTES:
-            parts.append(body)
-            self._transport.write(b"".join(parts))
+            lines.append(body)
+            transport.write(b"\r\n".join(lines))
         else:
-            self._transport.write(b"".join(parts))
-            self._transport.write(body)
+            lines.append(b"")
+            transport.write(b"\r\n".join(lines))
+            transport.write(body)
         if self._closed:
             self.answer = None
             self._upstream.lost(self)
-            answer.failed(Failure.RESET, f"{self.origin.host}:{self.origin.port}: closed")
+            answer.failed(Failure.RESET, f"{self._peer}: closed")
         return answer
 
     def usable(self, now_s: float) -> bool:
@@ -251,72 +257,76 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(f"not a valid HTTP/1.1 reply: {error}")
             return
-        if not self._head_done and self._raw_bytes > HEAD_BYTES:
-            self._fail(f"the reply's head has more than {HEAD_BYTES} bytes")
-            return
+        pieces = self._pieces
+        if pieces:
+            if self._done:
+                del pieces[self._last_piece :]  # of a second reply to one request
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            answer.got_body(data)
         if self._done:
-            self._end(reusable=self._keep)
+            self._end(answer)
+        elif not self._head_done and self._raw_bytes > HEAD_BYTES:
+            self._fail(f"the reply's head has more than {HEAD_BYTES} bytes")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
-        answer = self.answer
+        answer, self.answer = self.answer, None
         if answer is not None:
-            self.answer = None
-            if error is None and self._head_done and not self._framed:
+            if error is None and self._head_done and not _framed(answer):
                 answer.got_end()  # the body's end is the connection's
             else:
                 text = str(error) if error is not None else "closed before the whole reply had arrived"
-                answer.failed(Failure.RESET, f"{self.origin.host}:{self.origin.port}: {text}")
+                answer.failed(Failure.RESET, f"{self._peer}: {text}")
         self._upstream.lost(self)
+        del self._parser  # which holds this object: the collector would have to find them
 
     # the parser
 
     def on_message_begin(self) -> None:
         if self._done:
             self._keep = False  # a second reply to one request
-            return
-        self._begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._head_done and not self._done:
-            self._headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if self._done or status < 200 or self.answer is None:
+        if self._done or self.answer is None:
+            return
+        if status < 200:
+            self._headers.clear()  # informational: the real reply follows
             return
         self._head_done = True
-        self._framed = status in (204, 304) or any(
-            name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked"))
-            for name, value in self._headers
-        )
         self.answer.got_head(status, tuple(self._headers))
-
-    def on_body(self, data: bytes) -> None:
-        if self._head_done and not self._done and self.answer is not None:
-            self.answer.got_body(data)
 
     def on_message_complete(self) -> None:
         if self._done or not self._head_done:
-            return  # of an informational reply: the real one follows
+            return
         self._done = True
+        self._last_piece = len(self._pieces)
         # Asked here: afterwards llhttp has reset its flags, says no, and every request connects anew.
         self._keep = self._parser.should_keep_alive()
 
-    def _begin(self) -> None:
-        self._headers = []
-        self._raw_bytes = 0
-        self._head_done = self._framed = self._done = self._keep = False
+    @property
+    def _peer(self) -> str:
+        return f"{self.pool.origin.host}:{self.pool.origin.port}"
 
-    def _end(self, *, reusable: bool) -> None:
-        answer, self.answer = self.answer, None
+    def _end(self, answer: Answer) -> None:
+        self.answer = None
         self.resume()
         sent = self._transport is not None and self._transport.get_write_buffer_size() == 0
-        self._upstream.ended(self, reusable and sent and not self._closed)
-        if answer is not None:
-            answer.got_end()
+        self._upstream.ended(self, self._keep and sent and not self._closed)
+        answer.got_end()
 
     def _fail(self, text: str) -> None:
         if self.answer is not None:
-            self.answer.failed(Failure.RESET, f"{self.origin.host}:{self.origin.port}: {text}")
+            self.answer.failed(Failure.RESET, f"{self._peer}: {text}")
         self.abort()
+
+
+def _framed(answer: Answer) -> bool:
+    """The reply said where its body ends."""
+    if answer.status in (204, 304) or b"content-length" in answer.fields:
+        return True
+    return answer.fields.get(b"transfer-encoding", b"").lower().endswith(b"chunked")

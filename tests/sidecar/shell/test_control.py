@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -25,7 +24,7 @@ from keelage_sidecar.app import provider_tls
 from keelage_sidecar.shell.answer import UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.config_watch import SourceUnreachable
-from keelage_sidecar.shell.connection import Connection, Port
+from keelage_sidecar.shell.connection import Connection, Handler, Port
 from keelage_sidecar.shell.control import Control
 from keelage_sidecar.shell.lease_keeper import LedgerUnreachable
 from keelage_sidecar.shell.limits import Limits
@@ -38,7 +37,7 @@ REQUEST = SyncRequest("incarnation")
 RIGHTS = SyncReply((Right("shop/month", "2026-11", 1, 5),))
 
 
-async def operator(handle: Callable[[Call], Awaitable[None]]) -> tuple[Server, str]:
+async def operator(handle: Handler) -> tuple[Server, str]:
     server = Server(handle)
     return server, f"127.0.0.1:{await server.serve('127.0.0.1', 0)}"
 
@@ -50,7 +49,7 @@ def token(tmp_path: Path) -> Path:
     return path
 
 
-def answering(reply: msgspec.Struct) -> Callable[[Call], Awaitable[None]]:
+def answering(reply: msgspec.Struct) -> Handler:
     async def handle(call: Call) -> None:
         call.reply(200, JSON, encode(reply))
 

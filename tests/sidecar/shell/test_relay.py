@@ -6,7 +6,7 @@ import asyncio
 
 import orjson
 import pytest
-from tests.sidecar.shell.proxied import HAIKU, config_of
+from tests.sidecar.shell.proxied import HAIKU, config_of, until
 
 from keelage_api.proxy_config import Dialect, Timeouts
 from keelage_sidecar.core.endpoints import CHAT, MESSAGES
@@ -168,6 +168,96 @@ async def test_an_application_that_reads_slowly_is_waited_for() -> None:
     call.begin(200, [], None)
     assert await relay(call, body, meter_of(Dialect.ANTHROPIC), await body.read(), Dialect.ANTHROPIC, "1")
     assert turns == ["waited"]
+
+
+class Valve(Quiet):
+    """Remembers whether it may be read."""
+
+    open = True
+
+    def pause(self) -> None:
+        self.open = False
+
+    def resume(self) -> None:
+        self.open = True
+
+
+async def flowing(dialect: Dialect, wire: Wire, source: Quiet, first: bytes) -> tuple[Answer, asyncio.Task[bool]]:
+    """A stream whose relay waits for what follows the first piece."""
+    answer = Answer(source, Timeouts(idle_ms=60_000))
+    answer.got_head(200, SSE)
+    answer.got_body(first)
+    call = Call(wire, "POST", "/v1/messages", (), b"")
+    body = Body(answer)
+    call.begin(200, [], body.length)
+    task = asyncio.create_task(relay(call, body, meter_of(dialect), await body.read(), dialect, "1"))
+    await asyncio.sleep(0)
+    return answer, task
+
+
+@pytest.mark.parametrize(("dialect", "event"), [(Dialect.ANTHROPIC, DELTA), (Dialect.OPENAI, CHUNK)])
+async def test_an_event_leaves_in_the_callback_that_received_it_the_first_one_too(
+    dialect: Dialect, event: bytes
+) -> None:
+    wire = Wire()
+    answer, task = await flowing(dialect, wire, Quiet(), event)
+    assert dechunked(wire.sent.partition(b"\r\n\r\n")[2]) == event
+    for number in range(2, 5):
+        answer.got_body(event)  # and no turn of the loop until it has been written
+        assert dechunked(wire.sent.partition(b"\r\n\r\n")[2]) == event * number
+    answer.got_body(STOP if dialect is Dialect.ANTHROPIC else b"data: [DONE]\n\n")
+    answer.got_end()
+    assert await task
+
+
+async def test_of_an_anthropic_event_no_byte_is_held_back() -> None:
+    wire = Wire()
+    answer, task = await flowing(Dialect.ANTHROPIC, wire, Quiet(), DELTA[:1])
+    for number in range(1, len(DELTA)):
+        answer.got_body(DELTA[number : number + 1])
+        assert dechunked(wire.sent.partition(b"\r\n\r\n")[2]) == DELTA[: number + 1]
+    answer.failed(Failure.RESET, "cut")
+    assert not await task
+
+
+async def test_the_provider_is_not_read_while_the_application_reads_slowly() -> None:
+    class Slow(Wire):
+        def __init__(self) -> None:
+            super().__init__()
+            self.room = asyncio.Event()
+
+        async def writable(self) -> None:
+            await self.room.wait()
+
+    wire, valve = Slow(), Valve()
+    answer, task = await flowing(Dialect.ANTHROPIC, wire, valve, DELTA)
+    wire.full = True
+    answer.got_body(DELTA)
+    assert not valve.open
+    answer.got_body(DELTA)  # was on its way already: kept
+    await asyncio.sleep(0)
+    assert not answer.overdue(asyncio.get_running_loop().time() + 3600)
+    wire.full = False
+    wire.room.set()
+    await until(lambda: valve.open)
+    answer.got_body(STOP)
+    answer.got_end()
+    assert await task
+    assert dechunked(wire.sent.partition(b"\r\n\r\n")[2]) == DELTA * 3 + STOP
+
+
+async def test_every_piece_of_a_stream_renews_the_providers_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    answer, task = await flowing(Dialect.ANTHROPIC, Wire(), Quiet(), DELTA)
+    now_s = loop.time()
+    assert answer.overdue(now_s + 61)
+    monkeypatch.setattr(loop, "time", lambda: now_s + 30)
+    answer.got_body(DELTA)
+    assert not answer.overdue(now_s + 89)
+    assert answer.overdue(now_s + 91)
+    monkeypatch.undo()
+    answer.failed(Failure.TIMEOUT, "no answer in time")
+    assert not await task
 
 
 def dechunked(raw: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.connection import Connection, Port
+from keelage_sidecar.shell.connection import Connection, Handler, Port
 from keelage_sidecar.shell.limits import Limits
 from keelage_sidecar.shell.server import Server
 
@@ -37,7 +37,7 @@ class Talk:
 
 
 async def started(
-    handler: Callable[[Call], Awaitable[None]] = echo, limits: Limits | None = None
+    handler: Handler = echo, limits: Limits | None = None
 ) -> tuple[Server, Callable[[], Awaitable[Talk]]]:
     server = Server(handler, limits)
     port = await server.serve("127.0.0.1", 0)
@@ -112,6 +112,27 @@ async def test_a_chunked_body_in_any_cut_is_the_same_request() -> None:
     [
         (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\nabc", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length : 3\r\n\r\nabc", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nx: a\r\n folded\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nx: a\nb: c\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nx: a\rb: c\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\nx: a\n\n", b"400"),
+        (b"GET / HTTP/1.1\r\nx: a\x01b\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nx: a\x00b\r\n\r\n", b"400"),
+        (b"GET /a\x01b HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/2.0\r\n\r\n", b"505"),
+        (b"GET /\r\n\r\n", b"505"),
         (b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", b"413"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n801\r\n" + b"x" * 2049, b"413"),
         (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n", b"431"),
@@ -362,7 +383,7 @@ class Pipe(asyncio.Transport):
         pass
 
 
-async def connected(handler: Callable[[Call], Awaitable[None]] = echo) -> tuple[Port, Connection, Pipe]:
+async def connected(handler: Handler = echo) -> tuple[Port, Connection, Pipe]:
     port = Port(handler, Limits())
     connection, pipe = Connection(port), Pipe()
     connection.connection_made(pipe)
@@ -392,7 +413,14 @@ async def test_a_call_that_is_cancelled_before_its_first_step_is_told_of_the_shu
     connection.connection_lost(None)
 
 
-@pytest.mark.parametrize("part", [b"POST /v1/messages HT", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"POST /v1/messages HT",
+        b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nab",
+    ],
+)
 async def test_a_request_that_never_ends_gets_408_then_the_connection_is_closed(part: bytes) -> None:
     port, connection, pipe = await connected()
     connection.data_received(part)
@@ -401,6 +429,37 @@ async def test_a_request_that_never_ends_gets_408_then_the_connection_is_closed(
     assert pipe.written.startswith(b"HTTP/1.1 408")
     port.sweep(now + Limits().body_s + Limits().discard_s + 1)
     assert pipe.ended == "aborted"
+    connection.connection_lost(None)
+
+
+async def test_a_head_that_drips_in_gets_no_longer_than_one_that_does_not_come() -> None:
+    port, connection, pipe = await connected()
+    for byte in b"POST / HTTP/1.1\r\nx: y":
+        connection.data_received(bytes((byte,)))
+    started_s = asyncio.get_running_loop().time()
+    port.sweep(started_s + Limits().head_s + 1)
+    assert pipe.written.startswith(b"HTTP/1.1 408")
+    connection.connection_lost(None)
+
+
+async def test_a_long_call_is_not_cut_off_because_the_next_request_is_there_in_part() -> None:
+    go = asyncio.Event()
+
+    async def waits(call: Call) -> None:
+        await go.wait()
+        await echo(call)
+
+    port, connection, pipe = await connected(waits)
+    connection.data_received(b"GET /1 HTTP/1.1\r\n\r\nPOST /2 HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+    now = asyncio.get_running_loop().time()
+    port.sweep(now + 3600)
+    assert pipe.ended == ""
+    go.set()
+    await asyncio.wait(port.running)
+    await asyncio.sleep(0)
+    assert pipe.written.endswith(b"GET /1 0")
+    port.sweep(now + Limits().body_s + 1)
+    assert b"HTTP/1.1 408" in pipe.written
     connection.connection_lost(None)
 
 
