@@ -1,0 +1,190 @@
+"""The chunks of a chat completion as a Messages stream; each event goes out as soon as Anthropic's order allows.
+
+Blocks are open one at a time there. A chat stream may mix the fragments of parallel calls: the first block is
+sent as it comes, those after it wait until its arguments are whole, or the answer ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import orjson
+
+from keelage_api.proxy_config import Dialect
+from keelage_api.usage import TokenUsage
+from keelage_sidecar.core.sse import EVENT_BYTES_MAX, SseEvent, SseScanner
+from keelage_sidecar.core.translation.error import error_event
+from keelage_sidecar.core.translation.json_read import index_of, object_of, objects_of, parsed, text_of
+from keelage_sidecar.core.translation.pending_block import PendingBlock
+from keelage_sidecar.core.translation.stop_reason import stop_reason
+from keelage_sidecar.core.translation.tokens import delta_usage, messages_usage
+from keelage_sidecar.core.usage_fold import openai_usage
+
+_PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+_HELD_MAX = EVENT_BYTES_MAX
+"""Characters of unfinished blocks; no answer has as many."""
+
+
+class MessagesStream:
+    """Feed the upstream's bytes, get the application's."""
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._scanner = SseScanner()
+        self._blocks: deque[PendingBlock] = deque()
+        """The first one is open, if its number is; in the order in which they began."""
+        self._open = False
+        self._number = 0
+        """Of the first block."""
+        self._closed: set[int | None] = set()
+        self._held = 0
+        self._usage: Mapping[str, object] = {}
+        self._tier = self._reason = ""
+        self._began = self._refused = self._ended = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        out = b"".join(map(self._event, self._scanner.feed(chunk)))
+        if not self._ended and (self._scanner.lost or self._held > _HELD_MAX):
+            out += self._fail({"error": {"message": "an event of the provider's stream is too large"}})
+        return out
+
+    def finish(self) -> bytes:
+        """The end of an answer that said why it ends; one that did not was cut, and gets none here."""
+        out = b"".join(map(self._event, self._scanner.finish()))
+        return out + self._end() if self._reason and not self._ended else out
+
+    def _event(self, event: SseEvent) -> bytes:
+        if self._ended:
+            return b""
+        if not event.data:
+            return _PING if self._began else b""  # a comment, sent while the provider is slow
+        if event.data == b"[DONE]":
+            return self._end() if self._reason else b""
+        said = parsed(event.data)
+        if said.get("error") is not None:
+            return self._fail(said)
+        if not said:
+            return b""
+        out = b"" if self._began else self._start(said)
+        self._tier = text_of(said, "service_tier") or self._tier
+        self._usage = object_of(said, "usage") or self._usage
+        choices = objects_of(said, "choices")
+        if choices:
+            out += self._delta(object_of(choices[0], "delta"))
+            self._reason = text_of(choices[0], "finish_reason") or self._reason
+        elif self._reason and self._usage:
+            out += self._end()
+        return out
+
+    def _start(self, said: Mapping[str, object]) -> bytes:
+        self._began = True
+        message: dict[str, object] = {
+            "id": text_of(said, "id"),
+            "type": "message",
+            "role": "assistant",
+            "model": text_of(said, "model"),
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": messages_usage(TokenUsage()),
+        }
+        return _sent("message_start", {"message": message})
+
+    def _delta(self, delta: Mapping[str, object]) -> bytes:
+        out = b""
+        for name in ("content", "refusal"):
+            if text := text_of(delta, name):
+                self._refused = self._refused or name == "refusal"
+                out += self._text(text)
+        for call in objects_of(delta, "tool_calls"):
+            out += self._call(call)
+        return out
+
+    def _text(self, text: str) -> bytes:
+        if not self._blocks or self._blocks[-1].call is not None:
+            self._blocks.append(PendingBlock())
+        return self._add(self._blocks[-1], text)
+
+    def _call(self, call: Mapping[str, object]) -> bytes:
+        function = object_of(call, "function")
+        block = self._block_of(index_of(call), text_of(call, "id"))
+        if block is None:
+            return b""
+        block.name = block.name or text_of(function, "name")
+        return self._add(block, text_of(function, "arguments"))
+
+    def _block_of(self, index: int | None, name: str) -> PendingBlock | None:
+        """The block that a fragment belongs to; None for one that is closed, as its arguments were whole.
+
+        Some servers number all calls alike, or not at all: then another id is another call.
+        """
+        for block in reversed(self._blocks):
+            if block.call is not None and block.index == index and name in ("", block.call):
+                return block
+        if not name and index in self._closed:
+            return None
+        block = PendingBlock(name or f"call_{self._number + len(self._blocks)}", index=index)
+        self._blocks.append(block)
+        return block
+
+    def _add(self, block: PendingBlock, text: str) -> bytes:
+        if text:
+            block.waiting.append(text)
+            self._held += len(text)
+        out = b""
+        while True:
+            out += self._flush()
+            if len(self._blocks) < 2 or not self._blocks[0].whole:
+                return out
+            out += self._close()
+
+    def _flush(self) -> bytes:
+        """What the first block has to say."""
+        block = self._blocks[0]
+        if block.call is not None and not block.name:
+            return b""
+        out = b"" if self._open else self._begin(block)
+        text = block.take()
+        if block.call is None:
+            self._held -= len(text)
+        if not text:
+            return out
+        kind = {"type": "text_delta", "text": text}
+        if block.call is not None:
+            kind = {"type": "input_json_delta", "partial_json": text}
+        return out + _sent("content_block_delta", {"index": self._number, "delta": kind})
+
+    def _begin(self, block: PendingBlock) -> bytes:
+        self._open = True
+        content: dict[str, object] = {"type": "text", "text": ""}
+        if block.call is not None:
+            content = {"type": "tool_use", "id": block.call, "name": block.name, "input": {}}
+        return _sent("content_block_start", {"index": self._number, "content_block": content})
+
+    def _close(self) -> bytes:
+        block = self._blocks.popleft()
+        out = _sent("content_block_stop", {"index": self._number}) if self._open else b""
+        if block.call is not None:
+            self._closed.add(block.index)
+            self._held -= sum(map(len, block.sent))
+        self._number += self._open
+        self._open = False
+        return out
+
+    def _end(self) -> bytes:
+        out = b""
+        while self._blocks:
+            out += self._flush() + self._close()
+        self._ended = True
+        delta = {"stop_reason": stop_reason(self._reason, refused=self._refused), "stop_sequence": None}
+        usage = delta_usage(openai_usage(self._usage, self._tier))
+        return out + _sent("message_delta", {"delta": delta, "usage": usage}) + _sent("message_stop", {})
+
+    def _fail(self, said: Mapping[str, object]) -> bytes:
+        self._ended = True
+        return error_event(said, Dialect.ANTHROPIC, self._request_id)
+
+
+def _sent(name: str, fields: dict[str, object]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps({"type": name, **fields}))

@@ -1,0 +1,47 @@
+"""A JSON schema for structured output, reduced to what Anthropic's `output_config.format` takes.
+
+The rules are those of the official SDK (`anthropic/lib/_parse/_transform.py`): objects are closed, and a keyword
+that the API does not know goes into the description, where the model may still heed it.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
+_KEPT = ("type", "enum", "const", "description", "title")
+_DEPTH_MAX = 64
+
+
+def closed_schema(schema: object, depth: int = 0) -> object:
+    """The same schema in the reduced form; beyond a depth that no provider takes, as it is."""
+    if not isinstance(schema, dict) or depth > _DEPTH_MAX:
+        return schema
+    rest = dict(schema)
+    kept: dict[str, object] = {}
+    for name in ("$defs", "definitions", "properties"):
+        if isinstance(inner := rest.pop(name, None), dict):
+            kept[name] = {each: closed_schema(value, depth + 1) for each, value in inner.items()}
+    if "$ref" in rest:
+        return {"$ref": rest["$ref"], **kept}
+    kept.update((name, rest.pop(name)) for name in _KEPT if name in rest)
+    for name, called in (("anyOf", "anyOf"), ("oneOf", "anyOf"), ("allOf", "allOf")):
+        if isinstance(variants := rest.pop(name, None), list):
+            kept.setdefault(called, [closed_schema(value, depth + 1) for value in variants])
+    if "items" in rest:
+        kept["items"] = closed_schema(rest.pop("items"), depth + 1)
+    if schema.get("type") == "object" or "properties" in schema:
+        kept["additionalProperties"] = False
+        rest.pop("additionalProperties", None)
+        if "required" in rest:
+            kept["required"] = rest.pop("required")
+    if rest.get("format") in _FORMATS:
+        kept["format"] = rest.pop("format")
+    if rest.get("minItems") in (0, 1):
+        kept["minItems"] = rest.pop("minItems")
+    rest.pop("strict", None)
+    if rest:
+        told = ", ".join(f"{name}: {orjson.dumps(value).decode()}" for name, value in rest.items())
+        said = kept.get("description")
+        kept["description"] = f"{said}\n\n{{{told}}}" if isinstance(said, str) else f"{{{told}}}"
+    return kept
