@@ -116,7 +116,7 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     by: By
     name: str
     amount: int
-    """Cumulative since the incarnation began; never falls."""
+    """Cumulative since the sidecar's process began (`SyncRequest.run`); never falls."""
 
 
 class SyncRequest(msgspec.Struct, frozen=True):
@@ -132,6 +132,8 @@ class SyncRequest(msgspec.Struct, frozen=True):
     """The sidecar ends after this one."""
     shares: tuple[Share, ...] = ()
     """Those that grew since they were told last; all of them when `SyncReply.tell_all` asked for it."""
+    run: int = 0
+    """Of the sidecar's process: rises with each start under one incarnation."""
 
 
 class SyncReply(msgspec.Struct, frozen=True):

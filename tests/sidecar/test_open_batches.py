@@ -56,6 +56,8 @@ async def test_after_a_crash_the_journal_charges_open_batches_at_their_bound(tmp
             await here.ready()
             await until(lambda: bool(later.heard and later.heard[-1].statements))
             assert [said.spent for said in later.heard[0].statements] == [bound]
+            assert later.heard[0].incarnation == ledger.heard[0].incarnation
+            assert later.heard[0].run > ledger.heard[0].run
 
 
 async def test_what_a_batch_cost_is_in_the_metrics_and_in_the_ledger(tmp_path: Path) -> None:

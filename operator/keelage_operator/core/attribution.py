@@ -34,16 +34,31 @@ class Attribution:
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], dict[str, Told]] = {}
-        self._known: set[str] = set()
+        self._runs: dict[str, int] = {}
+        """By holder, the newest start of its process: amounts count from there."""
         self._entries = 0
 
-    def hear(self, holder: str, shares: Iterable[Share]) -> bool:
+    def hear(self, holder: str, shares: Iterable[Share], run: int = 0) -> bool:
         """Whether the holder should tell all, since it speaks for the first time. The windows are the current ones."""
+        before = self._runs.get(holder)
+        if before is not None and run < before:
+            return False
+        if before is not None and run > before:
+            self._close_run(holder)
+        self._runs[holder] = run
         for share in islice(shares, SHARES_MAX):
             self._note(holder, share)
-        first = holder not in self._known
-        self._known.add(holder)
-        return first
+        return before is None
+
+    def _close_run(self, holder: str) -> None:
+        """Its process has started anew, and counts from nothing: what it told is kept, as far as it is great."""
+        past = f"{holder}/past"
+        for holders in self._told.values():
+            told = holders.pop(holder, None)
+            if told is not None:
+                former = holders.get(past, {})
+                holders[past] = kept(former, told)
+                self._entries += _count(holders[past]) - _count(former) - _count(told)
 
     def _note(self, holder: str, share: Share) -> None:
         if not 0 < share.amount <= AMOUNT_MAX:
@@ -74,7 +89,7 @@ class Attribution:
 
     def forget_pod(self, uid: str) -> None:
         prefix = f"{uid}."
-        self._known = {holder for holder in self._known if not holder.startswith(prefix)}
+        self._runs = {holder: run for holder, run in self._runs.items() if not holder.startswith(prefix)}
         for holders in self._told.values():
             for holder in [holder for holder in holders if holder.startswith(prefix)]:
                 self._entries -= _count(holders.pop(holder))
@@ -82,7 +97,7 @@ class Attribution:
     def clear(self) -> None:
         """Whoever leads next hears all anew."""
         self._told.clear()
-        self._known.clear()
+        self._runs.clear()
         self._entries = 0
 
     def shown(

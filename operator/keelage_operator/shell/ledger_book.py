@@ -217,7 +217,7 @@ class LedgerBook:
         if not self._leading or pod.uid in self._gone:
             return False
         shares = [share for share in request.shares if self._is_current(pod.namespace, share.budget, share.window)]
-        return self._attribution.hear(f"{pod.uid}.{request.incarnation}", shares)
+        return self._attribution.hear(f"{pod.uid}.{request.incarnation}", shares, request.run)
 
     def _is_current(self, namespace: str, budget: str, window: str) -> bool:
         terms = self._budgets.get(budget) if budget.startswith(f"{namespace}/") else None

@@ -32,6 +32,8 @@ class Holder:
         self._journal = journal
         self.will = LastWill(will_file)
         self.incarnation = journal.incarnation
+        self.run = journal.seq_limit
+        """Rises with each start that said anything."""
         self._rota = Rota()
         self._queue = Queue()
         self._local = LocalRates()

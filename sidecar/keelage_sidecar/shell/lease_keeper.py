@@ -204,6 +204,7 @@ class LeaseKeeper:
                 statements=statements,
                 leaving=leaving and not self._holder.untold,
                 shares=self._attribution.tell(),
+                run=self._holder.run,
             )
             try:
                 async with asyncio.timeout(timeout_s):

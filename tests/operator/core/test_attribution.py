@@ -43,6 +43,29 @@ def test_a_list_that_is_ahead_of_the_ledger_has_no_other() -> None:
     assert told.shown(DAY, W, (), 4) == {By.USER: (("alice", 5),)}
 
 
+def test_a_process_that_started_anew_adds_to_what_it_told_before() -> None:
+    told = Attribution()
+    told.hear("a.1", [share("alice", 5), share("bob", 7)], run=1)
+    assert not told.hear("a.1", [share("alice", 2)], run=4), "nothing that it has not told"
+    told.hear("a.1", [share("alice", 100)], run=1)
+    told.hear("a.1", [share("alice", 3)], run=4)
+    assert told.shown(DAY, W, (), 15) == {By.USER: (("alice", 8), ("bob", 7))}
+    told.hear("a.1", [share("bob", 1)], run=9)
+    assert told.of_pod("a") == {(DAY, W): {By.USER: {"alice": 8, "bob": 8}}}
+    told.forget_pod("a")
+    assert told.shown(DAY, W, (), 0) == {}
+
+
+def test_starting_anew_over_and_over_keeps_no_more_than_the_greatest(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Attribution()
+    monkeypatch.setattr(attribution, "ENTRIES_MAX", KEPT_MAX + 2)
+    for run in range(1, 50):
+        told.hear("a.1", [share(f"u{run}", run), share("alice", 1000)], run)
+    (users,) = told.of_pod("a").values()
+    assert len(users[By.USER]) <= KEPT_MAX + 2
+    assert users[By.USER]["alice"] == 49_000
+
+
 def test_a_holder_is_asked_for_all_once() -> None:
     told = Attribution()
     assert told.hear("a.1", ())

@@ -554,3 +554,10 @@ def test_an_account_without_spending_is_forgotten_whatever_the_ledger_says() -> 
     (told,) = holder.statements(2.0)
     holder.heard([right(told, 0, error="not in force")], 2.0)
     assert holder.statements(3.0) == ()
+
+
+def test_each_start_that_said_anything_is_another_run() -> None:
+    buffer, holder = new_holder()
+    assert restarted(buffer).run == holder.run
+    give(holder, 100)
+    assert restarted(buffer).run > holder.run
