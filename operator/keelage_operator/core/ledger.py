@@ -272,17 +272,23 @@ def closed(record: LedgerRecord) -> bool:
 
 
 def rebuild(
-    window: Window, known: int, now_s: int, lost: LedgerRecord | None = None, valued: bool = False
+    window: Window,
+    known: int,
+    now_s: int,
+    lost: LedgerRecord | None = None,
+    valued: bool = False,
+    doubtful: bool = False,
 ) -> LedgerRecord:
     """A record where there is none: blank, unless one was lost.
 
     `lost` is as it was last seen, `known` what the status says was committed; what of it the rows do not account
     for is counted as recovered, until its holders claim it. Where there are values it is counted in each account,
     whoever claims: a value can then not pass its limit, at the price that others of its shard reach theirs early.
+    `doubtful`: one may have been lost that nothing was said of yet, so holders get the time to claim theirs.
     """
     record = lost or LedgerRecord(starts_at=window.starts_at, ends_at=window.ends_at)
     missing = max(0, known - committed(record))
-    if lost is None and not missing:
+    if lost is None and not missing and not doubtful:
         return record
     if missing:
         nobody = record.account()

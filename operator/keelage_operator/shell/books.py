@@ -34,7 +34,7 @@ class Books:
 
     async def lead(self, after_nobody: bool = False) -> None:
         """`after_nobody`: there is no other replica that may have led before. LedgerUnavailable: try again."""
-        await self._ledgers.lead()
+        await self._ledgers.lead(after_nobody)
         self._quotas.lead(after_nobody)
 
     async def stop_leading(self) -> None:

@@ -19,7 +19,7 @@ from keelage_api.will import Will
 from keelage_api.window import Window
 from keelage_operator.core.attribution import Attribution
 from keelage_operator.core.identity import PodIdentity
-from keelage_operator.core.ledger import Checkpoint, Evidence, Heard, closed
+from keelage_operator.core.ledger import LEARNING_S, Checkpoint, Evidence, Heard, closed
 from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.shard import has_values, home_of, names_a_ledger
 from keelage_operator.core.terms import BudgetInForce
@@ -78,6 +78,8 @@ class LedgerBook:
         self._attribution = Attribution()
         self._view = LedgerView(self._pages, self._attribution, self.known_of, clock, self.now_s)
         self._leading = False
+        self._doubts_until_s = float("-inf")
+        """Until then holders may not have told yet what another leader granted to them."""
         self._tidier: asyncio.Task[None] | None = None
         self.on_change: Callable[[str], None] = _ignore
         """Told the name of a budget whose figures or window changed."""
@@ -88,8 +90,9 @@ class LedgerBook:
     def leading(self) -> bool:
         return self._leading
 
-    async def lead(self) -> None:
-        """Take over every ledger: the next epoch is written before anything is granted.
+    async def lead(self, after_nobody: bool = False) -> None:
+        """Take over every ledger: the next epoch is written before anything is granted. `after_nobody`: there is no
+        other replica that may have led before.
 
         One that cannot be taken over now grants nothing until it can be; it does not hold up the others.
         LedgerUnavailable if the store cannot be listed: try again.
@@ -102,6 +105,7 @@ class LedgerBook:
         slots = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(self._take_over(self._page(key, None), slots) for key in keys))
         self._leading = True
+        self._doubts_until_s = self._clock() + (0 if after_nobody else LEARNING_S)
         self._tidier = asyncio.create_task(self._tidy(), name="ledger tidier")
         for budget in self._budgets:
             self.on_change(budget)
@@ -194,7 +198,7 @@ class LedgerBook:
         while len(self._gone) > GONE_MAX or next(iter(self._gone.values())) < now - GONE_S:
             self._gone.popitem(last=False)
         if self._leading:
-            pages = [page for page in self._pages.values() if _may_hold(page, uid)]
+            pages = [page for page in self._pages.values() if page.may_hold(uid)]
             will = self.read_will(uid, message) if message else None
             told = self._attribution.of_pod(uid)
             # The first of a budget's ledgers that closes its rows keeps what it told.
@@ -362,6 +366,11 @@ class LedgerBook:
             return 0
         return checkpoint.of(key.shard, key.valued)
 
+    def doubts(self, key: LedgerKey) -> bool:
+        checkpoint = self._checkpoints.get(key.budget)
+        seen = checkpoint is not None and checkpoint.window == key.window
+        return seen and self._clock() < self._doubts_until_s
+
     def opens(self, key: LedgerKey) -> bool:
         return key.budget in self._budgets
 
@@ -370,13 +379,6 @@ class LedgerBook:
 
     def changed(self, budget: str) -> None:
         self.on_change(budget)
-
-
-def _may_hold(page: LedgerPage, uid: str) -> bool:
-    """Whether the pod may have a row there. One in a ledger that is unreadable now is closed after a later list of
-    pods: the burials of a whole cluster must not wait for it."""
-    there = page.pods()
-    return uid in there if there is not None else not page.unreadable
 
 
 def _evidence(uid: str, will: Will | None, key: LedgerKey) -> Evidence | None:

@@ -61,6 +61,10 @@ class PageOwner(Protocol):
         """What the status says was committed there; 0: nothing."""
         ...
 
+    def doubts(self, key: LedgerKey) -> bool:
+        """Whether another leader may have opened it a moment ago, and it was lost before the status told of it."""
+        ...
+
     def opens(self, key: LedgerKey) -> bool:
         """Whether a ledger that is not in the store may be made: its budget exists."""
         ...
@@ -172,6 +176,12 @@ class LedgerPage:
         if known is None or known[0] is not record:
             known = self._pods = (record, pods(record))
         return known[1]
+
+    def may_hold(self, uid: str) -> bool:
+        """Whether the pod may have a row here. One in a ledger that is unreadable now is closed after a later list of
+        pods: the burials of a whole cluster must not wait for it."""
+        there = self.pods()
+        return uid in there if there is not None else not self.unreadable
 
     def let_go(self) -> None:
         """The budget was deleted, or is another one: only what the store has counts.
@@ -313,7 +323,8 @@ class LedgerPage:
             raise LedgerGone(f"ledger {self.key} is not there")
         self._version = None
         self._epoch = (lost.epoch if lost is not None else 0) + 1
-        return replace(rebuild(window, known, now_s, lost, self.key.valued), epoch=self._epoch)
+        doubtful = lost is None and self._owner.doubts(self.key)
+        return replace(rebuild(window, known, now_s, lost, self.key.valued, doubtful), epoch=self._epoch)
 
     async def _write(self, record: LedgerRecord, version: str | None) -> None:
         if version is None:

@@ -13,7 +13,7 @@ from tests.simulation.virtual_time import run
 from keelage_api.sync import Right, Statement, SyncRequest
 from keelage_api.window import Every
 from keelage_operator.core.identity import PodIdentity
-from keelage_operator.core.ledger import Checkpoint, LedgerRecord, committed
+from keelage_operator.core.ledger import LEARNING_S, Checkpoint, LedgerRecord, committed
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.ledger_book import LOOKED_FOR_MAX, RELOAD_S, LedgerBook, LedgerUnavailable
 from keelage_operator.shell.ledger_store import (
@@ -294,6 +294,44 @@ def test_a_ledger_lost_with_its_leader_is_made_again_from_the_status() -> None:
         await asyncio.sleep(10)
         (right,) = await tell(replica.book, wish(2))
         assert (right.granted, right.exhausted) == (0, True)
+        await replica.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_ledger_lost_with_its_leader_before_the_status_told_of_it_waits_for_claims() -> None:
+    async def scene() -> None:
+        replica = Replica(FlakyStore())
+        replica.book.set_budgets({BUDGET.name: BUDGET}, {BUDGET.name: Checkpoint("2026-11-21", 0)})
+        await replica.book.lead()
+        other = PodIdentity("shop", "b-0", "b")
+        (right,) = await tell(replica.book, wish(1, 900), pod=other)
+        assert (right.granted, right.exhausted) == (0, False)
+        await tell(replica.book, wish(7, 0, "2026-11-21", granted=900))
+        await asyncio.sleep(LEARNING_S + 1)
+        (right,) = await tell(replica.book, wish(2, 900, "2026-11-21"), pod=other)
+        assert (right.granted, right.exhausted) == (0, False)
+        (right,) = await tell(replica.book, wish(3, 100, "2026-11-21"), pod=other)
+        assert right.granted == 100
+        await replica.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+@pytest.mark.parametrize(
+    ("seen", "later_s", "after_nobody"),
+    [("2026-11-20", 0, False), ("2026-11-21", LEARNING_S + 1, False), ("2026-11-21", 0, True)],
+)
+def test_a_ledger_that_nobody_can_have_opened_before_is_granted_from_at_once(
+    seen: str, later_s: int, after_nobody: bool
+) -> None:
+    async def scene() -> None:
+        replica = Replica(FlakyStore())
+        replica.book.set_budgets({BUDGET.name: BUDGET}, {BUDGET.name: Checkpoint(seen, 0)})
+        await replica.book.lead(after_nobody)
+        await asyncio.sleep(later_s)
+        (right,) = await tell(replica.book, wish(1))
+        assert right.granted == 100
         await replica.book.stop_leading()
 
     on_virtual_time(scene())
