@@ -46,9 +46,10 @@ class ModelPrice(msgspec.Struct, frozen=True, omit_defaults=True):
     def rates(self, prompt_tokens: int) -> Rates:
         """The tier for a prompt of that size."""
         chosen = self.tiers[0]
-        for tier in self.tiers[1:]:
-            if prompt_tokens > tier.above:
-                chosen = tier
+        if len(self.tiers) > 1:
+            for tier in self.tiers[1:]:
+                if prompt_tokens > tier.above:
+                    chosen = tier
         return chosen
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 EXPECTED_OUTPUT_TOKENS = 256
 """Of a call to a model that has answered nothing yet; a call that may have fewer is expected to have those."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
+class TokenUsage(msgspec.Struct, frozen=True, gc=False):
     """Token counts of one upstream answer; the classes are disjoint but `reasoning_tokens`.
 
     `input_tokens` excludes what was read from or written to a prompt cache, as at

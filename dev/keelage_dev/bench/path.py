@@ -40,7 +40,7 @@ from keelage_sidecar.shell.journal import open_holder
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.metrics import Metrics, Standing
-from keelage_sidecar.shell.upstream import Connection, Upstream, origin_of
+from keelage_sidecar.shell.upstream import Connection, Pool, Upstream, origin_of
 
 MODEL = "claude-haiku-4-5"
 BUDGET = "shop/month"
@@ -119,7 +119,7 @@ class Prompt(Connection):
 class PromptUpstream(Upstream):
     def __init__(self, endpoint: str) -> None:
         super().__init__(_no_tls)
-        self._connection = Prompt(self, origin_of(endpoint))
+        self._connection = Prompt(self, Pool(origin_of(endpoint)))
 
     async def open(self, endpoint: str, connect_s: float) -> Connection:
         return self._connection

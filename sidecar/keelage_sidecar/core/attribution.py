@@ -6,8 +6,9 @@ applications may invent never costs more than its place in a short list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from keelage_api.sync import By, Share
 
@@ -22,45 +23,71 @@ WINDOWS_MAX = 2
 """Of one budget: calls that began in the window before may end in this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spender:
+class Spender(msgspec.Struct, frozen=True, gc=False):
     model: str
     feature: str
     user: str
+
+
+class _Names:
+    """Amounts under the names of one kind."""
+
+    __slots__ = ("amounts", "grown")
+
+    def __init__(self) -> None:
+        self.amounts: dict[str, int] = {}
+        self.grown: set[str] = set()
+        """Since they were told."""
+
+    def add(self, name: str, amount: int) -> None:
+        amounts = self.amounts
+        if name not in amounts and len(amounts) >= NAMES_MAX - 1:
+            name = OTHER
+        amounts[name] = amounts.get(name, 0) + amount
+        self.grown.add(name)
+
+
+class _Period:
+    """One window of a budget."""
+
+    __slots__ = ("features", "models", "users")
+
+    def __init__(self) -> None:
+        self.models, self.features, self.users = _Names(), _Names(), _Names()
+
+    def kinds(self) -> tuple[tuple[By, _Names], ...]:
+        return (By.MODEL, self.models), (By.FEATURE, self.features), (By.USER, self.users)
 
 
 class Attribution:
     """Cumulative amounts in each budget's unit."""
 
     def __init__(self) -> None:
-        self._amounts: dict[str, dict[str, dict[By, dict[str, int]]]] = {}
-        """By budget and window."""
-        self._grown: set[tuple[str, str, By, str]] = set()
+        self._budgets: dict[str, dict[str, _Period]] = {}
+        """By name and window."""
         self._telling: set[tuple[str, str, By, str]] = set()
 
     def count(self, paid: Iterable[tuple[str, str, int]], spender: Spender) -> None:
         """Budget, window and amount of each account that an attempt was charged to."""
-        names = {By.MODEL: spender.model, By.FEATURE: spender.feature, By.USER: spender.user}
         for budget, window, amount in paid:
             if amount <= 0:
                 continue
-            period = self._period(budget, window)
-            if period is None:
+            windows = self._budgets.get(budget)
+            period = windows.get(window) if windows is not None else None
+            if period is None and (period := self._opened(budget, window)) is None:
                 continue
-            for by, name in names.items():
-                amounts = period[by]
-                known = name or NOBODY
-                if known not in amounts and len(amounts) >= NAMES_MAX - 1:
-                    known = OTHER
-                amounts[known] = amounts.get(known, 0) + amount
-                self._grown.add((budget, window, by, known))
+            period.models.add(spender.model or NOBODY, amount)
+            period.features.add(spender.feature or NOBODY, amount)
+            period.users.add(spender.user or NOBODY, amount)
 
     def tell(self) -> tuple[Share, ...]:
         """What grew since it was told and heard last."""
-        self._telling |= self._grown
-        self._grown = set()
+        for budget, window, by, names in self._all():
+            self._telling.update((budget, window, by, name) for name in names.grown)
+            names.grown.clear()
+        amounts = {(budget, window, by): names.amounts for budget, window, by, names in self._all()}
         return tuple(
-            Share(budget, window, by, name, self._amounts[budget][window][by][name])
+            Share(budget, window, by, name, amounts[budget, window, by][name])
             for budget, window, by, name in sorted(self._telling)
         )
 
@@ -68,26 +95,24 @@ class Attribution:
         """The last `tell` arrived; `tell_all`: whoever heard it has heard nothing before."""
         self._telling = set()
         if tell_all:
-            self._grown |= {
-                (budget, window, by, name)
-                for budget, windows in self._amounts.items()
-                for window, period in windows.items()
-                for by, amounts in period.items()
-                for name in amounts
-            }
+            for _, _, _, names in self._all():
+                names.grown.update(names.amounts)
 
-    def _period(self, budget: str, window: str) -> dict[By, dict[str, int]] | None:
-        windows = self._amounts.get(budget)
+    def _all(self) -> Iterator[tuple[str, str, By, _Names]]:
+        for budget, windows in self._budgets.items():
+            for window, period in windows.items():
+                for by, names in period.kinds():
+                    yield budget, window, by, names
+
+    def _opened(self, budget: str, window: str) -> _Period | None:
+        windows = self._budgets.get(budget)
         if windows is None:
-            if len(self._amounts) >= BUDGETS_MAX:
+            if len(self._budgets) >= BUDGETS_MAX:
                 return None
-            windows = self._amounts[budget] = {}
-        period = windows.get(window)
-        if period is None:
-            if len(windows) >= WINDOWS_MAX:
-                oldest = next(iter(windows))
-                del windows[oldest]
-                for keys in (self._grown, self._telling):
-                    keys -= {key for key in keys if key[:2] == (budget, oldest)}
-            period = windows[window] = {by: {} for by in By}
+            windows = self._budgets[budget] = {}
+        if len(windows) >= WINDOWS_MAX:
+            oldest = next(iter(windows))
+            del windows[oldest]
+            self._telling -= {key for key in self._telling if key[:2] == (budget, oldest)}
+        period = windows[window] = _Period()
         return period

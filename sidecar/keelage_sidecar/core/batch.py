@@ -15,6 +15,7 @@ from hashlib import blake2b
 
 import msgspec
 import orjson
+from msgspec import structs
 
 from keelage_api.pricing import batch_share
 from keelage_api.proxy_config import Backend, Rule
@@ -59,14 +60,14 @@ class Lot:
     @property
     def worst(self) -> Charge:
         """What is charged where nothing is known about the results."""
-        return replace(self.bound.charge, requests=self.requests)
+        return structs.replace(self.bound.charge, requests=self.requests)
 
     def with_more(self, other: Lot) -> Lot:
         """Both together: of the same model, under the same budgets."""
         return Lot(
             self.candidate,
             tuple(
-                replace(claim, amount=claim.amount + more.amount)
+                structs.replace(claim, amount=claim.amount + more.amount)
                 for claim, more in zip(self.claims, other.claims, strict=True)
             ),
             _sum(self.bound, other.bound),
@@ -255,10 +256,10 @@ class BatchDraft:
                 return _inside(where, bound.refusal())
             priced = Bound(0, 0, 0)
         else:
-            priced = replace(bound, amount=_at_batch_price(bound.amount, candidate, facts))
+            priced = structs.replace(bound, amount=_at_batch_price(bound.amount, candidate, facts))
         claims = self._claims(candidate, rule, facts, priced)
         one = Lot(
-            replace(candidate, output_cap=0),
+            structs.replace(candidate, output_cap=0),
             claims,
             priced,
             isinstance(bound, Bound),

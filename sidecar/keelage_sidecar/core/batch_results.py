@@ -9,9 +9,8 @@ what the lines prove where that is more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import orjson
+from msgspec import structs
 
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.batch import Lot, LotIndex, digest_of
@@ -23,8 +22,7 @@ from keelage_sidecar.core.usage_fold import anthropic_usage, tells_output
 _UNBILLED = ("errored", "canceled", "expired")
 
 
-@dataclass(frozen=True, slots=True)
-class LotSettlement(Settlement):
+class LotSettlement(Settlement, frozen=True, gc=False):
     """What one lot is charged; uncertain: at its bound, for lack of evidence."""
 
     usage: TokenUsage | None = None
@@ -33,7 +31,9 @@ class LotSettlement(Settlement):
 
 def at_bound(lots: tuple[Lot, ...]) -> tuple[LotSettlement, ...]:
     """What lots are charged of whose results nothing is known, nor will be."""
-    return tuple(LotSettlement(lot.worst, uncertain=True, unproven=replace(lot.worst, requests=0)) for lot in lots)
+    return tuple(
+        LotSettlement(lot.worst, uncertain=True, unproven=structs.replace(lot.worst, requests=0)) for lot in lots
+    )
 
 
 def unbilled(lots: tuple[Lot, ...]) -> tuple[LotSettlement, ...]:
@@ -84,7 +84,7 @@ class BatchTally:
         violated = lot.bounded and (
             proven.tokens > worst.tokens or (lot.bound.priced and proven.picodollars > worst.picodollars)
         )
-        charge = replace(proven, requests=lot.requests)
+        charge = structs.replace(proven, requests=lot.requests)
         charged = each_unit(max, charge, worst) if doubtful else charge
         return LotSettlement(
             charged,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import Dialect, Provider
 from keelage_sidecar.core.claim import Charge
@@ -13,8 +15,7 @@ from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True, gc=False):
     amount: int
     """Pico-dollars that the attempt's bill cannot exceed."""
     input_tokens: int
@@ -48,9 +49,10 @@ def bound_of(facts: Facts, candidate: Candidate, output_cap: int) -> Bound | Unb
     """
     if not facts.endpoint.metered:
         return Bound(0, 0, 0)
-    where = f"model {candidate.model!r} at backend {candidate.backend.name}"
     if candidate.price is None and candidate.needs_price:
-        return Unbounded("model", f"{where} has no price: add it to the backend's `prices`, or ask for a priced model")
+        return Unbounded(
+            "model", f"{_where(candidate)} has no price: add it to the backend's `prices`, or ask for a priced model"
+        )
     open_end = _open_end(facts, candidate)
     if open_end is not None:
         field, reason = open_end
@@ -62,7 +64,7 @@ def bound_of(facts: Facts, candidate: Candidate, output_cap: int) -> Bound | Unb
     if output_tokens is None:
         return Unbounded(
             CAP_FIELDS[facts.endpoint.kind][0],
-            f"the request caps no output and {where} has no known maximum: "
+            f"the request caps no output and {_where(candidate)} has no known maximum: "
             "set the cap in the request, or rules[].output.maxTokens in the LLMRoute",
         )
     if candidate.price is None:
@@ -71,12 +73,18 @@ def bound_of(facts: Facts, candidate: Candidate, output_cap: int) -> Bound | Unb
     return Bound(amount, input_tokens, output_tokens)
 
 
+def _where(candidate: Candidate) -> str:
+    return f"model {candidate.model!r} at backend {candidate.backend.name}"
+
+
 def _amount(facts: Facts, price: ModelPrice, input_tokens: int, output_tokens: int) -> int:
     """The dearest way to bill those tokens; each step is monotone in the cost that `cost_of` would find."""
-    reached = [rates for rates in price.tiers[1:] if input_tokens > rates.above]
-    reached.append(price.tiers[0])
-    total = input_tokens * max(_input_rate(facts, rates) for rates in reached)
-    total += output_tokens * max(rates.output for rates in reached)
+    rates = price.tiers[0]
+    input_rate, output_rate = _input_rate(facts, rates), rates.output
+    for rates in price.tiers[1:]:
+        if input_tokens > rates.above:
+            input_rate, output_rate = max(input_rate, _input_rate(facts, rates)), max(output_rate, rates.output)
+    total = input_tokens * input_rate + output_tokens * output_rate
     if facts.parsed.get("speed") not in (None, "standard"):
         total = -(-total * max(price.fast_percent, 200) // 100)
     # Unset, the workspace decides where it runs.
@@ -161,6 +169,13 @@ _ANTHROPIC_OPEN = {
     "compaction": "compacting is a further inference, without a limit in the request",
     "fallbacks": "the provider may bill further models",
 }
+_ANTHROPIC_ASKED = frozenset(
+    {
+        *_ANTHROPIC_OPEN, "thinking", "context_management", "thread", "billing_policy", "speed", "inference_geo",
+        "service_tier",
+    }
+)  # fmt: skip
+"""All that `_open_end` looks at in a Messages call."""
 _OPENAI_OPEN = {
     "web_search_options": "searches are billed, without a limit in the request",
     "audio": "audio has no bound in tokens",
@@ -182,6 +197,8 @@ def _open_end(facts: Facts, candidate: Candidate) -> tuple[str, str] | None:
         return facts.weight.unbounded
     body = facts.parsed
     anthropic = facts.endpoint.dialect is Dialect.ANTHROPIC
+    if anthropic and _ANTHROPIC_ASKED.isdisjoint(body):
+        return None
     for name, reason in (_ANTHROPIC_OPEN if anthropic else _OPENAI_OPEN).items():
         if body.get(name) not in (None, False, [], {}):
             return name, reason

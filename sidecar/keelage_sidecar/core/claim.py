@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+import msgspec
+
 from keelage_api.proxy_config import Unit
 from keelage_sidecar.core.journal_format import HOLDS
 
@@ -18,8 +20,7 @@ UNPAID_CALL_MAX = AMOUNT_MAX // HOLDS
 """A thousand dollars, for a call that no hard budget bounds: all that are in flight stay within AMOUNT_MAX."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """The upper bound of one attempt's cost, against one budget."""
 
     budget: str
@@ -44,8 +45,7 @@ class Claim:
         return self.amount if self.hard else min(self.amount, UNPAID_CALL_MAX)
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, gc=False):
     """What an attempt used, in every unit that an account may count."""
 
     picodollars: int = 0
@@ -97,8 +97,7 @@ NOTHING = Charge()
 """For a reservation of which nothing was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """A reservation on every budget of `claims`; settle it exactly once."""
 
     id: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.proxy_config import Dialect
 from keelage_sidecar.core.refusal import Headers, Refusal
@@ -28,37 +29,34 @@ class Kind(enum.StrEnum):
     NEW_BATCH = "new_batch"
     """Creating one: a call for each request in it."""
 
+    __hash__ = str.__hash__  # an enumeration's own is written in Python
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+
+class Endpoint(msgspec.Struct, frozen=True, eq=False):
+    """Each is there once, as below, and is compared by identity."""
+
     dialect: Dialect
     kind: Kind
-    metered: bool
+    metered: bool = False
     """Costs money: the body must be understood and its cost bounded."""
-
-    @property
-    def has_model(self) -> bool:
-        """The body is a JSON object that names a model."""
-        return (self.metered and self.kind is not Kind.NEW_BATCH) or self.kind is Kind.COUNT_TOKENS
-
-    @property
-    def generates(self) -> bool:
-        """Has output tokens, which need a cap."""
-        return self.kind in (Kind.MESSAGES, Kind.CHAT, Kind.RESPONSES)
+    has_model: bool = False
+    """The body is a JSON object that names a model."""
+    generates: bool = False
+    """Has output tokens, which need a cap."""
 
 
-MESSAGES = Endpoint(Dialect.ANTHROPIC, Kind.MESSAGES, True)
-COUNT_TOKENS = Endpoint(Dialect.ANTHROPIC, Kind.COUNT_TOKENS, False)
-ANTHROPIC_BATCHES = Endpoint(Dialect.ANTHROPIC, Kind.BATCHES, False)
-NEW_BATCH = Endpoint(Dialect.ANTHROPIC, Kind.NEW_BATCH, True)
-ANTHROPIC_MODELS = Endpoint(Dialect.ANTHROPIC, Kind.MODELS, False)
-CHAT = Endpoint(Dialect.OPENAI, Kind.CHAT, True)
-RESPONSES = Endpoint(Dialect.OPENAI, Kind.RESPONSES, True)
-STORED_RESPONSES = Endpoint(Dialect.OPENAI, Kind.STORED_RESPONSES, False)
-INPUT_TOKENS = Endpoint(Dialect.OPENAI, Kind.COUNT_TOKENS, False)
-EMBEDDINGS = Endpoint(Dialect.OPENAI, Kind.EMBEDDINGS, True)
-OPENAI_BATCHES = Endpoint(Dialect.OPENAI, Kind.BATCHES, False)
-OPENAI_MODELS = Endpoint(Dialect.OPENAI, Kind.MODELS, False)
+MESSAGES = Endpoint(Dialect.ANTHROPIC, Kind.MESSAGES, metered=True, has_model=True, generates=True)
+COUNT_TOKENS = Endpoint(Dialect.ANTHROPIC, Kind.COUNT_TOKENS, has_model=True)
+ANTHROPIC_BATCHES = Endpoint(Dialect.ANTHROPIC, Kind.BATCHES)
+NEW_BATCH = Endpoint(Dialect.ANTHROPIC, Kind.NEW_BATCH, metered=True)
+ANTHROPIC_MODELS = Endpoint(Dialect.ANTHROPIC, Kind.MODELS)
+CHAT = Endpoint(Dialect.OPENAI, Kind.CHAT, metered=True, has_model=True, generates=True)
+RESPONSES = Endpoint(Dialect.OPENAI, Kind.RESPONSES, metered=True, has_model=True, generates=True)
+STORED_RESPONSES = Endpoint(Dialect.OPENAI, Kind.STORED_RESPONSES)
+INPUT_TOKENS = Endpoint(Dialect.OPENAI, Kind.COUNT_TOKENS, has_model=True)
+EMBEDDINGS = Endpoint(Dialect.OPENAI, Kind.EMBEDDINGS, metered=True, has_model=True)
+OPENAI_BATCHES = Endpoint(Dialect.OPENAI, Kind.BATCHES)
+OPENAI_MODELS = Endpoint(Dialect.OPENAI, Kind.MODELS)
 
 _POSTED = {
     "/v1/messages": MESSAGES,
@@ -109,6 +107,8 @@ def dialect_of(path: str, headers: Headers = ()) -> Dialect:
 
 def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Refusal:
     """The endpoint, or 404, 405 or 400 with the reason. `path` may still carry its query."""
+    if method == "POST" and (posted := _POSTED.get(path)) is not None:
+        return posted
     bare = path.partition("?")[0]
     if len(bare) > 1:
         bare = bare.rstrip("/")

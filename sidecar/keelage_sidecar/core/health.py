@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from keelage_api.proxy_config import Backend
 from keelage_sidecar.core.breaker import Breaker, State, Verdict

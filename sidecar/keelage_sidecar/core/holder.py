@@ -145,6 +145,14 @@ class Holder:
         if hold.id in self._loose:
             self._tie_up(self._loose.pop(hold.id), charge, unproven)
 
+    def paid(self, hold: Hold, charge: Charge) -> list[tuple[str, str, int]]:
+        """Budget, window and amount of each account that the charge will fall on; of budgets, not rates."""
+        return [
+            (account.budget, account.window, charge.of(unit))
+            for account, _, _, unit in self._holds[hold.id]
+            if not account.is_rate
+        ]
+
     def payers(self, hold: Hold) -> tuple[tuple[str, str, str], ...]:
         """Name, window and value of each account that it is on; an observed budget of no known window has none."""
         return tuple((account.budget, account.window, account.value) for account, _, _, _ in self._holds[hold.id])

@@ -6,7 +6,7 @@ Works on bytes that a parser has accepted as one object; it does not check JSON 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -82,6 +82,15 @@ def repeats_a_key(body: bytes, parsed_keys: int) -> bool:
     if b'\\\\"' not in body and quotes - len(_ESCAPED_QUOTE.findall(body)) == parsed_keys:
         return False
     return layout_of(body).keys != parsed_keys
+
+
+def appended(body: bytes, members: Iterable[bytes]) -> bytes:
+    """The same bytes with more members at the end, each `"name":value`; the object has one already, but none of these.
+
+    Nothing is looked for but the closing brace, so it takes no longer than a copy.
+    """
+    view, close = memoryview(body), body.rindex(b"}")
+    return b"".join((view[:close], b",", b",".join(members), view[close:]))
 
 
 def splice(body: bytes, changes: Mapping[str, bytes]) -> bytes:

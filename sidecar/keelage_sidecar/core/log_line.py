@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
 
-import orjson
+import msgspec
 
 from keelage_api.money import format_usd
 from keelage_api.usage import TokenUsage
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    time: str
+class CallRecord(
+    msgspec.Struct,
+    gc=False,
+    rename={
+        "cache_read_tokens": "cache_read_input_tokens",
+        "cache_write_5m_tokens": "cache_creation_5m_input_tokens",
+        "cache_write_1h_tokens": "cache_creation_1h_input_tokens",
+        "cost": "cost_picodollars",
+        "bound": "bound_picodollars",
+    },
+):
+    """Its fields are the line's, in its order; whoever tells of a call sets those that have something to say."""
+
+    time: str = ""
     """RFC 3339, UTC, when the request was read."""
-    request_id: str
+    request_id: str = ""
     """Given by the sidecar."""
-    endpoint: str
-    outcome: str
+    endpoint: str = ""
+    outcome: str = ""
     """`ok`, `upstream_error`, `refused`, `client_disconnect`, `truncated`, `error`; `settled` for the line that tells,
     once its results are known, what a batch has cost for one model and one set of budgets."""
-    status: int
+    status: int = 0
     """As sent to the application; 0 where it left before."""
     route: str = ""
     rule: str = ""
@@ -34,9 +46,17 @@ class CallRecord:
     user: str = ""
     feature: str = ""
     stream: bool = False
-    usage: TokenUsage | None = None
+    usage_known: bool = False
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    web_searches: int = 0
+    cost_usd: str = "0.00"
     cost: int = 0
-    """Pico-dollars charged, all attempts together."""
+    """Pico-dollars charged, all attempts together; `charge` sets both."""
     bound: int = 0
     """Pico-dollars reserved for the last attempt."""
     bound_violated: bool = False
@@ -45,14 +65,13 @@ class CallRecord:
     first_token_ms: float | None = None
     wait_ms: float = 0.0
     """Spent waiting for a budget's rights."""
+    queue_ms: float = 0.0
+    """Spent waiting for room in rates: those of the rule and those of the provider."""
     stop_reason: str = ""
     reason: str = ""
     """Of a refusal, or the type of the upstream's error."""
     budget: str = ""
     """That refused the call, or had it downgraded."""
-    upstream_request_id: str = ""
-    injected: tuple[str, ...] = ()
-    """Top-level fields that the sidecar put in."""
     limit: str = ""
     """The rate limit that refused the call."""
     unlimited: bool = False
@@ -61,56 +80,46 @@ class CallRecord:
     """The output cap that it was lowered to for a budget's sake; 0: it was not."""
     downgraded: str = ""
     """The cheaper tier that it was given for a budget's sake."""
-    queue_ms: float = 0.0
-    """Spent waiting for room in rates: those of the rule and those of the provider."""
+    upstream_request_id: str = ""
+    injected: tuple[str, ...] = ()
+    """Top-level fields that the sidecar put in."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All that went in."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    def used(self, usage: TokenUsage) -> None:
+        """What the last answer counted."""
+        self.usage_known = True
+        self.input_tokens = usage.input_tokens
+        self.cache_read_tokens = usage.cache_read_tokens
+        self.cache_write_5m_tokens = usage.cache_write_5m_tokens
+        self.cache_write_1h_tokens = usage.cache_write_1h_tokens
+        self.output_tokens = usage.output_tokens
+        self.reasoning_tokens = usage.reasoning_tokens
+        self.web_searches = usage.web_searches
+
+    def charge(self, picodollars: int) -> None:
+        """What all attempts cost."""
+        self.cost = picodollars
+        self.cost_usd = format_usd(picodollars)
 
     def line(self) -> bytes:
         """The record as one line, with its newline."""
-        used = self.usage or TokenUsage()
-        return orjson.dumps(
-            {
-                "time": self.time,
-                "request_id": self.request_id,
-                "endpoint": self.endpoint,
-                "outcome": self.outcome,
-                "status": self.status,
-                "route": self.route,
-                "rule": self.rule,
-                "backend": self.backend,
-                "request_model": self.request_model,
-                "model": self.model,
-                "response_model": self.response_model,
-                "attempts": self.attempts,
-                "sdk_retries": self.sdk_retries,
-                "user": self.user,
-                "feature": self.feature,
-                "stream": self.stream,
-                "usage_known": self.usage is not None,
-                "input_tokens": used.input_tokens,
-                "cache_read_input_tokens": used.cache_read_tokens,
-                "cache_creation_5m_input_tokens": used.cache_write_5m_tokens,
-                "cache_creation_1h_input_tokens": used.cache_write_1h_tokens,
-                "output_tokens": used.output_tokens,
-                "reasoning_tokens": used.reasoning_tokens,
-                "web_searches": used.web_searches,
-                "cost_usd": format_usd(self.cost),
-                "cost_picodollars": self.cost,
-                "bound_picodollars": self.bound,
-                "bound_violated": self.bound_violated,
-                "uncertain": self.uncertain,
-                "latency_ms": round(self.latency_ms, 3),
-                "first_token_ms": None if self.first_token_ms is None else round(self.first_token_ms, 3),
-                "wait_ms": round(self.wait_ms, 3),
-                "queue_ms": round(self.queue_ms, 3),
-                "stop_reason": self.stop_reason,
-                "reason": self.reason,
-                "budget": self.budget,
-                "limit": self.limit,
-                "unlimited": self.unlimited,
-                "clamped": self.clamped,
-                "downgraded": self.downgraded,
-                "upstream_request_id": self.upstream_request_id,
-                "injected": self.injected,
-            },
-            option=orjson.OPT_APPEND_NEWLINE,
-        )
+        return _ENCODER.encode(self) + b"\n"
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def time_text(unix_s: float) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    second, millisecond = divmod(int(unix_s * 1000), 1000)
+    return f"{_to_the_second(second)}.{millisecond:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _to_the_second(unix_s: int) -> str:
+    """Of many calls in one second, only the first pays for the calendar."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")

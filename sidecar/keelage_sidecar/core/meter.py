@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
 import orjson
 
 from keelage_api.proxy_config import Dialect
 from keelage_api.usage import TokenUsage
-from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.endpoints import CHAT, MESSAGES, Kind
+from keelage_sidecar.core.plain_answer import Told, told_by_completion, told_by_message
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
 from keelage_sidecar.core.sse import SseScanner, event_of
@@ -29,8 +30,7 @@ _EDGE_MEMBERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What an answer proved about itself."""
 
     usage: TokenUsage | None
@@ -89,6 +89,9 @@ class _PlainMeter:
         return b""
 
     def result(self, status: int, complete: bool) -> Reading:
+        told = self._told() if status < 300 else None
+        if told is not None:
+            return Reading(told.usage, complete, told.stop_reason, told.model, "", True)
         answer = self._answer()
         error = _error_type(answer)
         if status >= 300 or error:
@@ -106,8 +109,14 @@ class _PlainMeter:
         )
         return Reading(usage, complete, stop, _text(answer.get("model")), "", final)
 
+    def _told(self) -> Told | None:
+        endpoint, parts = self._facts.endpoint, self._parts
+        if endpoint is MESSAGES:
+            return told_by_message(_joined(parts), self._facts.weight.cached_long)
+        return told_by_completion(_joined(parts)) if endpoint is CHAT else None
+
     def _answer(self) -> dict[str, object]:
-        return _object(b"".join(self._parts))
+        return _object(_joined(self._parts))
 
 
 class _EmbeddingsMeter(_PlainMeter):
@@ -302,7 +311,7 @@ class _ResponsesStream:
 
     def result(self, status: int, complete: bool) -> Reading:
         reading = _of_response(self._response, self._ended and not self._error)
-        return replace(reading, error=self._error or reading.error)
+        return msgspec.structs.replace(reading, error=self._error or reading.error)
 
     def _fold(self, raw: bytes) -> None:
         # It carries a Response or an error, or it says nothing but text.
@@ -334,6 +343,10 @@ def _of_response(response: dict[str, object], complete: bool) -> Reading:
     stop = _text(why.get("reason")) if isinstance(why, dict) else ""
     final = isinstance(raw, dict) and tells_output(raw) and status not in ("queued", "in_progress")
     return Reading(usage, complete, stop or status, _text(response.get("model")), _error_type(response), final)
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _object(data: bytes) -> dict[str, object]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 
 from keelage_api.proxy_config import Dialect, Provider
 from keelage_sidecar.core.endpoints import Kind
-from keelage_sidecar.core.json_span import splice
+from keelage_sidecar.core.json_span import appended, splice
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     method: str
     target: str
     """Path with the backend's prefix, and query: the request line's second word."""
@@ -54,11 +53,18 @@ def outgoing(
     `output_cap`: the most that may be generated; 0: as the request says. It never raises the request's own cap.
     """
     changes = _changes(facts, candidate, output_cap)
-    body = splice(facts.body, changes)
+    body = _changed(facts, changes) if changes else facts.body
     host, target = _address(candidate.backend.endpoint, path_query)
     return Outgoing(
         method, target, _headers(candidate, secret, headers, host, body, method), body, tuple(sorted(changes))
     )
+
+
+def _changed(facts: Facts, changes: dict[str, bytes]) -> bytes:
+    """What the body lacks goes to its end, for which nothing in it needs to be located."""
+    if changes.keys().isdisjoint(facts.parsed):
+        return appended(facts.body, (b'"%b":%b' % (name.encode(), value) for name, value in changes.items()))
+    return splice(facts.body, changes)
 
 
 def _changes(facts: Facts, candidate: Candidate, output_cap: int) -> dict[str, bytes]:

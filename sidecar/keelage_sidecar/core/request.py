@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
 
+import msgspec
 import orjson
 
 from keelage_api.proxy_config import Dialect
-from keelage_sidecar.core.endpoints import Endpoint, Kind
+from keelage_sidecar.core.endpoints import CHAT, Endpoint, Kind
 from keelage_sidecar.core.json_span import repeats_a_key
 from keelage_sidecar.core.refusal import Headers, Refusal
 from keelage_sidecar.core.weight import Weight, weigh
@@ -20,8 +20,7 @@ _NAME_MAX = 256
 """Characters of a model, user or feature: what a log line and a metric label can bear."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, gc=False):
     endpoint: Endpoint
     model: str
     """As asked for; empty for endpoints without one."""
@@ -42,7 +41,7 @@ class Facts:
     """The application wants usage in the stream itself, so the chunk is not to be stripped."""
     capped: bool = False
     """The request names a cap, which may be 0 (a call that only warms the prompt cache)."""
-    weight: Weight = field(default_factory=Weight)
+    weight: Weight = msgspec.field(default_factory=Weight)
     long_context: bool = False
     """A beta header widens the model's context window, so the usual one bounds nothing."""
     pod: str = ""
@@ -63,8 +62,8 @@ def read_request(
     Feature: `x-keelage-feature`, else the default.
     """
     given = dict(headers)
-    user = _label(given.get(b"x-keelage-user"))
-    feature = _label(given.get(b"x-keelage-feature")) or default_feature
+    user = _label(given[b"x-keelage-user"]) if b"x-keelage-user" in given else ""
+    feature = (_label(given[b"x-keelage-feature"]) if b"x-keelage-feature" in given else "") or default_feature
     patience_s = _seconds(given.get(b"x-stainless-read-timeout")) or _seconds(given.get(b"x-stainless-timeout"))
     retry_count = _count(given.get(b"x-stainless-retry-count"))
     if not endpoint.has_model:
@@ -83,10 +82,10 @@ def read_request(
             pod=pod,
         )
 
-    coding = _misread(headers)
-    if coding is not None:
-        return coding
-    if _countless(body):
+    usual = b"content-encoding" not in given and given.get(b"content-type", b"") in _USUAL_TYPES
+    if not (usual and len(given) == len(headers)) and (misread := _misread(headers)) is not None:
+        return misread
+    if len(body) > _VALUES_MAX and _countless(body):
         return Refusal(413, "RequestTooLarge", f"the body holds more than {_VALUES_MAX} JSON values: send fewer")
     try:
         parsed = orjson.loads(body)
@@ -100,9 +99,10 @@ def read_request(
     stream = parsed.get("stream")
     if stream is not None and not isinstance(stream, bool):
         return _bad("stream", "true or false is needed")
-    for name in parsed:
-        if name not in _FIELDS and (folded := name.casefold()) in _FIELDS:
-            return _bad(name[:_NAME_MAX], f"some servers read it as {folded!r}: write it so")
+    if not parsed.keys() <= _KNOWN:
+        for name in parsed:
+            if name not in _FIELDS and (folded := name.casefold()) in _FIELDS:
+                return _bad(name[:_NAME_MAX], f"some servers read it as {folded!r}: write it so")
     weight = weigh(endpoint.kind, parsed)
     if repeats_a_key(body, weight.keys):
         return _bad("", "the body names a key twice in one object, and parsers differ on which one counts: send one")
@@ -117,8 +117,8 @@ def read_request(
         max_output, capped = max(max_output, cap), True
     user = user or _user_of(endpoint, parsed) or default_user
     asked_usage = _asked_usage(endpoint, parsed)
-    for name in _WEIGHED:
-        parsed.pop(name, None)
+    for name in _WEIGHED & parsed.keys():
+        del parsed[name]
     return Facts(
         endpoint,
         model,
@@ -133,7 +133,7 @@ def read_request(
         asked_usage,
         capped,
         weight,
-        _widens(headers),
+        b"anthropic-beta" in given and _widens(headers),
         pod,
     )
 
@@ -157,7 +157,14 @@ _FIELDS = frozenset(
 """Top-level fields that the cost depends on. Servers written in Go take any case of them (encoding/json)."""
 
 
-_WEIGHED = ("messages", "input", "system", "tools", "functions", "prediction", "metadata")
+_KNOWN = _FIELDS | {
+    "metadata", "temperature", "top_p", "top_k", "stop", "stop_sequences", "tool_choice", "response_format", "user",
+    "safety_identifier", "seed", "store", "reasoning_effort", "output_config", "encoding_format", "dimensions",
+    "frequency_penalty", "presence_penalty", "parallel_tool_calls", "logprobs", "cache_control", "context_management",
+}  # fmt: skip
+"""Fields that are what they look like; the usual request has no others, so that none of its own is looked at."""
+_USUAL_TYPES = (b"application/json", b"")
+_WEIGHED = frozenset({"messages", "input", "system", "tools", "functions", "prediction", "metadata"})
 _VALUES_MAX = 500_000
 """Of a body. Each takes up to a hundred bytes once parsed; the most that providers take are 300,000 tokens to embed."""
 _MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[,\[{]', re.DOTALL)
@@ -204,7 +211,7 @@ def _widens(headers: Headers) -> bool:
 
 def _asked_usage(endpoint: Endpoint, parsed: dict[str, object]) -> bool:
     """True also where the field is malformed: then it goes on as it is, and the provider says so."""
-    if endpoint.kind is not Kind.CHAT:
+    if endpoint is not CHAT:
         return True
     options = parsed.get("stream_options")
     if options is None:
@@ -221,12 +228,13 @@ def _user_of(endpoint: Endpoint, parsed: dict[str, object]) -> str:
     return next((name for value in values if isinstance(value, str) and (name := _clean(value))), "")
 
 
-def _label(raw: bytes | None) -> str:
-    return "" if raw is None else _clean(raw.decode("utf-8", "replace"))
+def _label(raw: bytes) -> str:
+    return _clean(raw.decode("utf-8", "replace"))
 
 
 def _clean(text: str) -> str:
-    return "".join(c for c in text[:_NAME_MAX] if c.isprintable()).strip()
+    text = text[:_NAME_MAX]
+    return (text if text.isprintable() else "".join(c for c in text if c.isprintable())).strip()
 
 
 def _seconds(raw: bytes | None) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -20,12 +21,17 @@ from keelage_api.proxy_config import (
     Unit,
 )
 from keelage_sidecar.core.claim import Charge, Claim
+from keelage_sidecar.core.endpoints import Endpoint
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 
+KNOWN_MAX = 1024
+"""Answers that a table remembers, of each kind: far more than pods have models, features and users that matter."""
+_Asked = TypeVar("_Asked")
+_Found = TypeVar("_Found")
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One upstream that may answer the call, with all that an attempt at it needs to know."""
 
     backend: Backend
@@ -43,8 +49,7 @@ class Candidate:
     """False: the hard budgets that pay for it count tokens only, so a model without a price has a bound too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, gc=False):
     rule: Rule
     candidates: tuple[Candidate, ...]
     """In fallback order, never empty; only backends of the request's dialect."""
@@ -63,6 +68,11 @@ class RoutingTable:
     """By route and rule."""
     limits: dict[str, tuple[Quota, ...]]
     """Of providers, by backend."""
+    by_user: bool
+    """A rule asks who the user is."""
+    _plans: dict[tuple[Endpoint, str, str, str, bool], Plan] = field(default_factory=dict, repr=False)
+    _budgets: dict[tuple[str, str, str], tuple[BudgetTerms, ...]] = field(default_factory=dict, repr=False)
+    """What was found before: whatever the number of rules, the same question is answered once."""
 
     @classmethod
     def build(cls, config: ProxyConfig) -> RoutingTable:
@@ -78,7 +88,8 @@ class RoutingTable:
             else:
                 key = (quota.route, quota.rule)
                 rates[key] = (*rates.get(key, ()), quota)
-        return cls(config, dearest, rates, limits)
+        by_user = any(match.users for rule in config.rules for match in rule.matches)
+        return cls(config, dearest, rates, limits, by_user)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
         """The first rule that matches, or why there is nobody to ask.
@@ -86,6 +97,16 @@ class RoutingTable:
         Calls without a model (lists of models, batches) take the first rule that has a
         backend of the dialect, whatever models it names.
         """
+        asked = (facts.endpoint, facts.model, facts.feature, facts.user if self.by_user else "", facts.capped)
+        known = self._plans.get(asked)
+        if known is not None:
+            return known
+        plan = self._plan(facts)
+        if isinstance(plan, Plan):
+            _remember(self._plans, asked, plan)
+        return plan
+
+    def _plan(self, facts: Facts) -> Plan | Refusal:
         dialect = facts.endpoint.dialect
         matched: Rule | None = None
         for rule in self.config.rules:
@@ -120,7 +141,12 @@ class RoutingTable:
 
     def budgets(self, route: str, model: str, feature: str) -> tuple[BudgetTerms, ...]:
         """Those that an attempt with that model falls under."""
-        return tuple(terms for terms in self.config.budgets if _applies(terms, route, model, feature))
+        asked = (route, model, feature)
+        known = self._budgets.get(asked)
+        if known is None:
+            known = tuple(terms for terms in self.config.budgets if _applies(terms, route, model, feature))
+            _remember(self._budgets, asked, known)
+        return known
 
     def claims(self, candidate: Candidate, rule: Rule, facts: Facts, most: Charge) -> tuple[Claim, ...]:
         """The budgets that an attempt falls under, each with what is to be reserved of its unit.
@@ -175,6 +201,13 @@ class RoutingTable:
         return Candidate(
             backend, model, price, hard, cap, self.dearest[backend.name], not hard or Unit.PICODOLLARS in units
         )
+
+
+def _remember(known: dict[_Asked, _Found], asked: _Asked, found: _Found) -> None:
+    """Applications may invent models, features and users: when there are too many, begin anew."""
+    if len(known) >= KNOWN_MAX:
+        known.clear()
+    known[asked] = found
 
 
 def value_of(per: tuple[Per, ...], facts: Facts) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
-from keelage_api.pricing import ModelPrice, cost_of
+import msgspec
+from msgspec.structs import replace
+
+from keelage_api.pricing import cost_of
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.claim import NOTHING, Charge
@@ -16,8 +18,7 @@ SENT = Charge(requests=1)
 """What is known of a request that has left, whatever became of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     charge: Charge
     violated: bool = False
     """The bill was above the bound, in money or in tokens: charged in full, counted, raised."""
@@ -83,11 +84,15 @@ def never_billed(status: int, error: str) -> bool:
 def used(usage: TokenUsage, candidate: Candidate, *, batch: bool = False) -> Charge:
     """What that usage is in every unit; no money where no price is known at all. `batch`: at a batch's price."""
     price = candidate.price or candidate.dearest
-    inferences = (usage, *(inference for _, inference in usage.extra))
-    prompt = sum(each.prompt_tokens for each in inferences)
-    output = sum(each.output_tokens for each in inferences)
-    cached = sum(each.cache_read_tokens for each in inferences)
-    cost = _cost(usage, price, candidate, batch=batch) if price is not None else 0
+    cost = cost_of(usage, price, batch=batch) if price is not None else 0
+    prompt, output, cached = usage.prompt_tokens, usage.output_tokens, usage.cache_read_tokens
+    for model, inference in usage.extra:
+        prompt += inference.prompt_tokens
+        output += inference.output_tokens
+        cached += inference.cache_read_tokens
+        # Another model's price is not at hand here: the dearest known one is charged.
+        rates = price if model in ("", candidate.model) else candidate.dearest or price
+        cost += cost_of(inference, rates, batch=batch) if rates is not None else 0
     return Charge(cost, prompt + output, prompt - cached, output, 1)
 
 
@@ -105,12 +110,3 @@ def each_unit(choose: Callable[[int, int], int], one: Charge, other: Charge) -> 
         choose(one.output_tokens, other.output_tokens),
         choose(one.requests, other.requests),
     )
-
-
-def _cost(usage: TokenUsage, price: ModelPrice, candidate: Candidate, *, batch: bool) -> int:
-    total = cost_of(usage, price, batch=batch)
-    for model, inference in usage.extra:
-        # Another model's price is not at hand here: the dearest known one is charged.
-        own = model in ("", candidate.model)
-        total += cost_of(inference, price if own else candidate.dearest or price, batch=batch)
-    return total

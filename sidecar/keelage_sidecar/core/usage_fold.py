@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from keelage_api.usage import TokenUsage
 
+FAST_TIERS = ("priority", "fast", "ultrafast", "scale")
 _EXTRA_ITERATIONS = ("compaction", "advisor_message")
 """Billed beside the top-level totals; the other kinds are parts of them."""
 
@@ -74,7 +75,7 @@ def openai_usage(raw: Mapping[str, object], service_tier: str) -> TokenUsage:
         output_tokens=max(completion, _count(raw, "total_tokens") - prompt),
         reasoning_tokens=_count(thought, "reasoning_tokens"),
         # Priority costs about twice as much, as Anthropic's fast mode does; the record has no rate of its own for it.
-        speed="fast" if service_tier in ("priority", "fast", "ultrafast", "scale") else "",
+        speed="fast" if service_tier in FAST_TIERS else "",
         service_tier=service_tier,
     )
 

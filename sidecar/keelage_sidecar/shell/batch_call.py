@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from keelage_api.proxy_config import Backend, Dialect
 from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.batch import BatchDraft, BatchOrder, requests_in
@@ -94,7 +96,7 @@ class BatchCalls:
         # While nobody knows what became of it, it may have been created.
         charged: tuple[LotSettlement, ...] | None = at_bound(lots)
         try:
-            request = outgoing(replace(facts, body=order.body), candidate, 0, secret, call.headers, call.target)
+            request = outgoing(structs.replace(facts, body=order.body), candidate, 0, secret, call.headers, call.target)
             story.attempt_begins(candidate, order.bound, order.changed)
             # Created, and its id heard by nobody, it would be charged at its bound: better to hear it.
             call.survives = True
@@ -186,7 +188,7 @@ class BatchCalls:
             replace(order, body=b""),
             holds,
             tuple(each for each in call.headers if each[0] in _KEPT_HEADERS),
-            replace(facts, body=b""),
+            structs.replace(facts, body=b""),
             story.request_id,
             self.means.clock(),
         )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec import structs
 
 from keelage_api.proxy_config import OnClientDisconnect
 from keelage_sidecar.core.downgrade import Downgraded, at_start
@@ -107,7 +108,7 @@ class Exchange:
         finally:
             if rates is not None:
                 used = story.used
-                self._means.purse.settle(rates, replace(used, requests=min(1, used.requests)))
+                self._means.purse.settle(rates, structs.replace(used, requests=min(1, used.requests)))
 
     async def _attempts(
         self, call: Call, table: RoutingTable, facts: Facts, plan: Plan, story: Story

@@ -117,7 +117,7 @@ class LeaseKeeper:
     def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, unproven: Charge = NOTHING) -> None:
         """What the call used, who it was for, and what of it may not have been billed; exactly once per hold."""
         if spender is not None:
-            self._attribute(hold, charge, spender)
+            self._attribution.count(self._holder.paid(hold, charge), spender)
         self._holder.settle(hold, charge, unproven)
         if self._waiting:
             self._admit()
@@ -223,17 +223,8 @@ class LeaseKeeper:
             self._admit()
             return True
 
-    def _attribute(self, hold: Hold, charge: Charge, spender: Spender) -> None:
-        units = {claim.budget: claim.unit for claim in hold.claims if not claim.quota}
-        paid = [
-            (budget, window, charge.of(units[budget]))
-            for budget, window, _ in self._holder.payers(hold)
-            if budget in units
-        ]
-        self._attribution.count(paid, spender)
-
     def _tend_soon(self) -> None:
-        if self._holder.moved and self._tending is None and self._holder.will.kept:
+        if self._tending is None and self._holder.moved and self._holder.will.kept:
             self._tending = asyncio.get_running_loop().call_later(TEND_S, self._tend)
 
     def _tend(self) -> None:

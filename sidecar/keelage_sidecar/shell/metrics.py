@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -34,7 +35,12 @@ DURATION_BUCKETS = tuple(round(0.01 * 2**power, 2) for power in range(17))
 FIRST_TOKEN_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 PICO = 1e12
 
-_OPERATIONS = {Kind.MESSAGES: "chat", Kind.CHAT: "chat", Kind.RESPONSES: "chat", Kind.EMBEDDINGS: "embeddings"}
+_OPERATIONS: dict[str, str] = {
+    Kind.MESSAGES: "chat",
+    Kind.CHAT: "chat",
+    Kind.RESPONSES: "chat",
+    Kind.EMBEDDINGS: "embeddings",
+}
 _CALL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 
 
@@ -71,11 +77,16 @@ class Standing:
 class Histogram:
     """Buckets of one label set."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("_buckets", "counts", "total")
 
     def __init__(self, buckets: tuple[float, ...]) -> None:
+        self._buckets = buckets
         self.counts = [0] * (len(buckets) + 1)
         self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self._buckets, value)] += 1
+        self.total += value
 
 
 class Histograms:
@@ -85,12 +96,11 @@ class Histograms:
         self._name, self._text, self._buckets, self._labels = name, text, buckets, labels
         self._of: dict[tuple[str, ...], Histogram] = {}
 
-    def observe(self, labels: tuple[str, ...], value: float) -> None:
+    def of(self, *labels: str) -> Histogram:
         histogram = self._of.get(labels)
         if histogram is None:
             histogram = self._of[labels] = Histogram(self._buckets)
-        histogram.counts[bisect_left(self._buckets, value)] += 1
-        histogram.total += value
+        return histogram
 
     def family(self) -> HistogramMetricFamily:
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
@@ -101,6 +111,15 @@ class Histograms:
                 buckets.append((bound, float(running)))
             family.add_metric(list(labels), buckets, histogram.total)
         return family
+
+
+class Series(msgspec.Struct, frozen=True, eq=False):
+    """What calls of one operation, provider, model and error are counted in."""
+
+    duration: Histogram
+    first_token: Histogram
+    input: Histogram
+    output: Histogram
 
 
 class Metrics(Collector):
@@ -120,6 +139,8 @@ class Metrics(Collector):
         self._first_token = Histograms(
             "gen_ai_server_time_to_first_token_seconds", "Until the first byte of a stream", FIRST_TOKEN_BUCKETS, _CALL
         )
+        self._series: dict[tuple[str, str, str], Series] = {}
+        """By endpoint, model and error, as many as the labels allow."""
         self._cost: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
@@ -146,23 +167,37 @@ class Metrics(Collector):
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
         self._tell_limits(record)
-        if record.endpoint == Kind.NEW_BATCH and record.cost:
+        if record.attempts and record.endpoint in _OPERATIONS:
+            self._tell_work(record)
+        elif record.endpoint == Kind.NEW_BATCH and record.cost:
             # Only money: what a batch took in hours and millions of tokens is no call's duration or size.
-            model = self._model(record.model, known=record.usage is not None)
+            model = self._model(record.model, known=record.usage_known)
             self._cost[record.route, record.backend, model] += record.cost
-        if record.attempts == 0 or record.endpoint not in _OPERATIONS:
-            return
-        model = self._model(record.model, known=record.usage is not None)
-        provider = Dialect.ANTHROPIC if record.endpoint == Kind.MESSAGES else Dialect.OPENAI
-        labels = (_OPERATIONS[Kind(record.endpoint)], provider.value, model)
+
+    def _tell_work(self, record: CallRecord) -> None:
+        """What a provider did for the call."""
+        model = self._model(record.model, known=record.usage_known)
         self._cost[record.route, record.backend, model] += record.cost
         error = "" if record.outcome == "ok" else self._error(record.reason or record.outcome)
-        self._duration.observe((*labels, error), record.latency_ms / 1000)
+        series = self._series.get((record.endpoint, model, error))
+        if series is None:
+            series = self._series[record.endpoint, model, error] = self._new_series(record.endpoint, model, error)
+        series.duration.observe(record.latency_ms / 1000)
         if record.stream and record.first_token_ms is not None:
-            self._first_token.observe(labels, record.first_token_ms / 1000)
-        if record.usage is not None:
-            self._tokens.observe((*labels, "input"), record.usage.prompt_tokens)
-            self._tokens.observe((*labels, "output"), record.usage.output_tokens)
+            series.first_token.observe(record.first_token_ms / 1000)
+        if record.usage_known:
+            series.input.observe(record.prompt_tokens)
+            series.output.observe(record.output_tokens)
+
+    def _new_series(self, endpoint: str, model: str, error: str) -> Series:
+        provider = Dialect.ANTHROPIC if endpoint == Kind.MESSAGES else Dialect.OPENAI
+        labels = (_OPERATIONS[endpoint], provider.value, model)
+        return Series(
+            self._duration.of(*labels, error),
+            self._first_token.of(*labels),
+            self._tokens.of(*labels, "input"),
+            self._tokens.of(*labels, "output"),
+        )
 
     def _tell_limits(self, record: CallRecord) -> None:
         """What budgets and rates did to a call short of ending it, and which rate refused it."""

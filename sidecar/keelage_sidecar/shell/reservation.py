@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from keelage_api.proxy_config import Rule
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.claim import NOTHING, Charge, Claim, DenialReason, Denied, Hold
@@ -29,8 +31,7 @@ RATE_WAIT_S = 1.0
 """How long a call that is not to queue waits for the leader's word on a rate: a few exchanges."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True, gc=False):
     bound: Bound | Unbounded
     output_cap: int
     """To be sent with; 0: the request's own."""

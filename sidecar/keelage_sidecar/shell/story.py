@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import msgspec
 
-from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.endpoints import Endpoint
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.log_line import CallRecord, time_text
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -27,8 +25,7 @@ ERROR = "error"
 SETTLED = "settled"
 
 
-@dataclass(slots=True)
-class Story:
+class Story(msgspec.Struct):
     """`*_s` are on the loop's clock but `unix_s`."""
 
     request_id: str
@@ -38,7 +35,7 @@ class Story:
     facts: Facts | None = None
     plan: Plan | None = None
     candidate: Candidate | None = None
-    ends: list[AttemptEnd] = field(default_factory=list)
+    ends: list[AttemptEnd] = []
     attempts: int = 0
     cost: int = 0
     bound: int = 0
@@ -106,41 +103,36 @@ class Story:
 
     def record(self, status: int, now_s: float) -> CallRecord:
         """The call's line in the log."""
-        facts, rule, candidate, reading = self.facts, self.plan and self.plan.rule, self.candidate, self.reading
-        usage: TokenUsage | None = reading.usage if reading is not None else None
-        return CallRecord(
-            time=datetime.fromtimestamp(self.unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            request_id=self.request_id,
-            endpoint=self.endpoint.kind if self.endpoint is not None else "",
-            outcome=self.outcome,
-            status=status,
-            route=rule.route if rule else "",
-            rule=rule.name if rule else "",
-            backend=candidate.backend.name if candidate else "",
-            request_model=facts.model if facts else "",
-            model=candidate.model if candidate else "",
-            response_model=reading.response_model if reading else "",
-            attempts=self.attempts,
-            sdk_retries=facts.retry_count if facts else 0,
-            user=facts.user if facts else "",
-            feature=facts.feature if facts else "",
-            stream=facts.stream if facts else False,
-            usage=usage,
-            cost=self.cost,
-            bound=self.bound,
-            bound_violated=self.violated,
-            uncertain=self.uncertain,
-            latency_ms=(now_s - self.received_s) * 1000,
-            first_token_ms=None if self.first_token_s is None else (self.first_token_s - self.received_s) * 1000,
-            wait_ms=self.wait_s * 1000,
-            queue_ms=self.queue_s * 1000,
-            stop_reason=reading.stop_reason if reading else "",
-            reason=self.reason or (reading.error if reading else ""),
-            budget=self.budget,
-            limit=self.limit,
-            unlimited=self.unlimited,
-            clamped=self.clamped,
-            downgraded=self.downgraded,
-            upstream_request_id=self.upstream_request_id,
-            injected=self.injected,
-        )
+        record = CallRecord(time_text(self.unix_s), self.request_id)
+        record.outcome, record.status = self.outcome, status
+        record.latency_ms = _ms(now_s - self.received_s)
+        if self.endpoint is not None:
+            record.endpoint = self.endpoint.kind
+        if (facts := self.facts) is not None:
+            record.request_model, record.stream = facts.model, facts.stream
+            record.user, record.feature, record.sdk_retries = facts.user, facts.feature, facts.retry_count
+        if self.plan is not None:
+            record.route, record.rule = self.plan.rule.route, self.plan.rule.name
+        if (candidate := self.candidate) is not None:
+            record.backend, record.model = candidate.backend.name, candidate.model
+            record.attempts, record.bound, record.injected = self.attempts, self.bound, self.injected
+            record.upstream_request_id = self.upstream_request_id
+        if (reading := self.reading) is not None:
+            record.response_model, record.stop_reason = reading.response_model, reading.stop_reason
+            record.reason = reading.error
+            if reading.usage is not None:
+                record.used(reading.usage)
+        if self.cost:
+            record.charge(self.cost)
+        if self.first_token_s is not None:
+            record.first_token_ms = _ms(self.first_token_s - self.received_s)
+        record.bound_violated, record.uncertain, record.unlimited = self.violated, self.uncertain, self.unlimited
+        record.wait_ms, record.queue_ms = _ms(self.wait_s), _ms(self.queue_s)
+        record.reason = self.reason or record.reason
+        record.budget, record.limit = self.budget, self.limit
+        record.clamped, record.downgraded = self.clamped, self.downgraded
+        return record
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

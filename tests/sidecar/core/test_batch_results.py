@@ -124,7 +124,7 @@ def test_a_bill_above_the_bound_is_charged_in_full_and_told() -> None:
 
 
 def test_each_result_is_counted_in_its_own_lot_at_its_own_price() -> None:
-    dear = replace(claude(), model="dear", price=times(claude().price, 3))
+    dear = msgspec.structs.replace(claude(), model="dear", price=times(claude().price, 3))
     lots = (replace(LOT, requests=1), replace(LOT, candidate=dear, requests=1))
     one, two = settled(line("b") + line("a"), lots, LotIndex.of({"a": 0, "b": 1}))
     assert (one.charge.picodollars, two.charge.picodollars) == (COST, 3 * COST)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.sidecar.core.calls import EMBED, GPT, HAIKU, LOCAL, chat, claude, embeddings, facts_of, gpt, is_a, messages
 from tests.sidecar.core.test_request import JSON
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.sidecar.core.calls import ANTHROPIC, OPENAI, config, is_a, messages
 
 from keelage_api.proxy_config import BudgetTerms, Downgrade, ModelChoice, Per, Rule

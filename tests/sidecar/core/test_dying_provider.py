@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
+from msgspec.structs import replace
 from tests.sidecar.core.calls import claude
 
 from keelage_api.proxy_config import Backend, ModelChoice, Provider, Retry, Rule

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.sidecar.core.calls import claude
 
 from keelage_api.proxy_config import Backend, CircuitBreaker, ModelChoice, Provider, Retry, RetryBudget, Rule

@@ -5,16 +5,18 @@ from __future__ import annotations
 import orjson
 
 from keelage_api.usage import TokenUsage
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.log_line import CallRecord, time_text
 
 
 def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
     record = CallRecord(
         "2026-11-21T14:00:00Z", "req_1", "messages", "ok", 200, "assistant", "triage", "assistant/anthropic", "auto",
-        "claude-haiku-4-5", "claude-haiku-4-5-20251001", 2, 1, "alice", "triage", True,
-        TokenUsage(30, 7, 6, 4, 42, 5, 1), 3_477_000_001, 9_000_000_000, False, False, 812.3456789, 301.5, 0.0,
-        "end_turn", injected=("max_tokens",), clamped=256, downgraded="fast", queue_ms=12.5,
+        "claude-haiku-4-5", "claude-haiku-4-5-20251001", 2, 1, "alice", "triage", stream=True, bound=9_000_000_000,
+        latency_ms=812.346, first_token_ms=301.5, stop_reason="end_turn", injected=("max_tokens",), clamped=256,
+        downgraded="fast", queue_ms=12.5,
     )  # fmt: skip
+    record.used(TokenUsage(30, 7, 6, 4, 42, 5, 1))
+    record.charge(3_477_000_001)
     line = record.line()
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
@@ -68,3 +70,11 @@ def test_a_line_break_in_a_name_does_not_break_the_line() -> None:
     record = CallRecord("t", "r", "chat", "refused", 429, user="a\nb", reason="BudgetExhausted")
     assert record.line().count(b"\n") == 1
     assert orjson.loads(record.line())["usage_known"] is False
+
+
+def test_the_time_of_a_call_is_told_to_the_millisecond() -> None:
+    assert [time_text(1_795_269_600 + fraction) for fraction in (0.0, 0.0625, 0.9999)] == [
+        "2026-11-21T14:00:00.000Z",
+        "2026-11-21T14:00:00.062Z",
+        "2026-11-21T14:00:00.999Z",
+    ]

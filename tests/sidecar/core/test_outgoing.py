@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
 import pytest
+from msgspec.structs import replace
 from tests.sidecar.core.calls import LOCAL, chat, claude, config, embeddings, facts_of, gpt, is_a, messages
 
 from keelage_api.proxy_config import Backend, Provider

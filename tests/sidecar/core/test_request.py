@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.sidecar.core.calls import facts_of, is_a
 
 from keelage_sidecar.core.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, OPENAI_MODELS, RESPONSES, Endpoint

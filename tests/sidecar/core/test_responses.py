@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.sidecar.core.calls import LOCAL, gpt, is_a, responses
 from tests.sidecar.core.streams import anthropic_events
 from tests.sidecar.core.test_sse import cut

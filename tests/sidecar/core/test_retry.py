@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from tests.sidecar.core.calls import claude
 
 from keelage_api.proxy_config import ModelChoice, Retry, Rule
@@ -207,7 +208,7 @@ def test_when_all_have_failed_the_refusal_tells_what_was_tried(
 @given(st.text(max_size=100))
 def test_what_was_tried_fits_a_header_whatever_model_the_application_names(model: str) -> None:
     whole = plan(1)
-    named = replace(whole, candidates=(replace(whole.candidates[0], model=model),))
+    named = structs.replace(whole, candidates=(structs.replace(whole.candidates[0], model=model),))
     text = told(named, (BUSY, SHUT))
     assert text.isascii()
     assert text.isprintable()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.sidecar.core.calls import GPT, HAIKU, claude
 
 from keelage_api.pricing import ModelPrice, Rates, cost_of
