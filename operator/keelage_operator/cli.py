@@ -17,6 +17,7 @@ from keelage_api.v1alpha1.schema import columns_of
 from keelage_operator import cli_explain, local_mode
 from keelage_operator.core.table import render
 from keelage_operator.local_folder import read_folder
+from keelage_sidecar.core.log_line import LEVELS, LogLevel
 from keelage_sidecar.settings import Address
 
 NAMES = {
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="serve the folder's routes under its budgets on this machine")
     run.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR", help="manifests; Secrets too")
     run.add_argument("--listen", default=LISTEN, type=_address, metavar="HOST:PORT", help=f"default {LISTEN}")
+    run.add_argument("--health", type=_address, metavar="HOST:PORT", help="metrics and /debug/config; default: nowhere")
+    run.add_argument("--log-level", default=LogLevel.INFO, type=_level, metavar="LEVEL", help=f"{LEVELS}; default info")
     run.add_argument("--state", metavar="DIR", help="ledger, journal and status; default: the user's state folder")
     run.set_defaults(act=_run)
 
@@ -81,10 +84,17 @@ def _address(text: str) -> Address:
     return Address(host.strip("[]") or "127.0.0.1", int(port))
 
 
+def _level(text: str) -> LogLevel:
+    level = LogLevel.of(text)
+    if level is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {LEVELS}")
+    return level
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    asyncio.run(
-        local_mode.run(local_mode.Options(arguments.folder, local_mode.state_dir(arguments.state), arguments.listen))
-    )
+    state = local_mode.state_dir(arguments.state)
+    options = local_mode.Options(arguments.folder, state, arguments.listen, arguments.health, arguments.log_level)
+    asyncio.run(local_mode.run(options))
     return 0
 
 

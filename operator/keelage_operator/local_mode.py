@@ -41,6 +41,7 @@ from keelage_operator.shell.quota_book import QuotaBook
 from keelage_operator.shell.refusals import Refusals
 from keelage_operator.shell.sqlite_store import SqliteStore
 from keelage_sidecar.app import Sidecar
+from keelage_sidecar.core.log_line import LogLevel
 from keelage_sidecar.settings import Address, Settings
 from keelage_sidecar.shell.lease_keeper import LedgerUnreachable
 
@@ -57,6 +58,9 @@ class Options:
     folder: Path
     state: Path
     listen: Address
+    health: Address | None = None
+    """Probes, metrics and the configuration in force; None: not served."""
+    log_level: LogLevel = LogLevel.INFO
 
 
 def state_dir(given: str | None) -> Path:
@@ -326,7 +330,11 @@ async def run(options: Options) -> None:
         local = Local(options, Path(credentials), say)
         await local.begin()
         settings = Settings(
-            listen=options.listen, health=None, credentials_dir=Path(credentials), state_dir=options.state
+            listen=options.listen,
+            health=options.health,
+            credentials_dir=Path(credentials),
+            state_dir=options.state,
+            log_level=options.log_level,
         )
         sidecar = Sidecar(settings, local.ledger, local.configs)
         ports = await sidecar.start()

@@ -46,6 +46,8 @@ class Settings:
     """KEELAGE_SIDECAR_REQUESTS: `cpu=20m,memory=64Mi`."""
     sidecar_limits: tuple[tuple[str, str], ...] = (("memory", "256Mi"),)
     """KEELAGE_SIDECAR_LIMITS."""
+    sidecar_log_level: str = "info"
+    """KEELAGE_SIDECAR_LOG_LEVEL: which calls sidecars log until told otherwise."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -66,6 +68,7 @@ class Settings:
             pull_policy=found.one_of("KEELAGE_SIDECAR_PULL_POLICY", PULL_POLICIES, cls.pull_policy),
             sidecar_requests=found.quantities("KEELAGE_SIDECAR_REQUESTS", cls.sidecar_requests),
             sidecar_limits=found.quantities("KEELAGE_SIDECAR_LIMITS", cls.sidecar_limits),
+            sidecar_log_level=found.one_of("KEELAGE_SIDECAR_LOG_LEVEL", LOG_LEVELS, cls.sidecar_log_level),
         )
 
     @property
@@ -88,6 +91,7 @@ class Settings:
             pull_policy=self.pull_policy,
             requests=self.sidecar_requests,
             limits=self.sidecar_limits,
+            log_level=self.sidecar_log_level,
         )
 
 

@@ -15,7 +15,8 @@ import time
 from dataclasses import dataclass
 
 from keelage_api.proxy_config import ProxyConfig
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.config_view import View
+from keelage_sidecar.core.log_line import CallRecord, LogLevel
 from keelage_sidecar.settings import Settings
 from keelage_sidecar.shell.admin import Admin, Health
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
@@ -63,7 +64,7 @@ class Sidecar:
         self._credentials = Credentials(settings.credentials_dir, loop.time)
         self._upstream = Upstream(provider_tls)
         self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon)
-        self._log = log or CallLog()
+        self._log = log or CallLog(level=settings.log_level)
         self._metrics = Metrics(self._standing)
         means = Means(
             purse=self._keeper,
@@ -83,9 +84,10 @@ class Sidecar:
             feature=settings.feature,
             pod=settings.pod,
             id_prefix=f"kl_{secrets.token_hex(8)}_",
+            traced=lambda: self._log.level is LogLevel.DEBUG,
         )
         self._server = Server(self._exchange.handle)
-        self._admin = Server(Admin(self._health, self._metrics.exposition).handle, HEALTH_LIMITS)
+        self._admin = Server(Admin(self._health, self._metrics.exposition, self._view, self._log).handle, HEALTH_LIMITS)
 
     @property
     def metrics(self) -> Metrics:
@@ -135,7 +137,7 @@ class Sidecar:
         self._keeper.obey(config.budgets, config.quotas)
 
     def _tell(self, record: CallRecord) -> None:
-        self._log.write(record.line())
+        self._log.write(record)
         self._metrics.tell(record)
 
     def _report(self) -> SidecarReport:
@@ -151,7 +153,14 @@ class Sidecar:
             configured=self._watch.table is not None,
             draining=self.draining,
             age_s=self._clock() - self._started_s,
+            config_error=self._watch.error,
+            missing=self._missing(),
+            ledger_reached=self._keeper.reached,
         )
+
+    def _view(self) -> View:
+        table = self._watch.table
+        return View(table.config if table is not None else None, self._watch.error, self._missing())
 
     def _standing(self) -> Standing:
         return Standing(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keelage_api.errors import KeelageError
+from keelage_sidecar.core.log_line import LEVELS, LogLevel
 
 
 class SettingsError(KeelageError):
@@ -44,6 +45,8 @@ class Settings:
     """Its name: for limits that hold per pod."""
     drain_s: float = 1.0
     """How long calls may go on after SIGTERM; the kubelet leaves native sidecars 2 s at the least."""
+    log_level: LogLevel = LogLevel.INFO
+    """To begin with: it can be changed at run time."""
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -69,6 +72,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         feature=environ.get("KEELAGE_FEATURE", ""),
         pod=environ.get("KEELAGE_POD", ""),
         drain_s=_seconds(environ, "KEELAGE_DRAIN_S", plain.drain_s),
+        log_level=_level(environ, "KEELAGE_LOG_LEVEL", plain.log_level),
     )
 
 
@@ -80,6 +84,14 @@ def _address(environ: Mapping[str, str], name: str, default: Address) -> Address
     if not colon or not port.isdigit() or int(port) > 65535:
         raise SettingsError(f"{name}={text}: host:port is needed, as in {default.host}:{default.port}")
     return Address(host.strip("[]"), int(port))
+
+
+def _level(environ: Mapping[str, str], name: str, default: LogLevel) -> LogLevel:
+    text = environ.get(name, "")
+    level = LogLevel.of(text) if text else default
+    if level is None:
+        raise SettingsError(f"{name}={text}: {LEVELS} is needed")
+    return level
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from keelage_operator.core.sidecar_template import PodFacts, container
 from keelage_operator.settings import Settings, SettingsError
 
 NEEDED = {
@@ -38,6 +39,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("KEELAGE_LOG_LEVEL", "loud"),
         ("KEELAGE_SIDECAR_PULL_POLICY", "Sometimes"),
         ("KEELAGE_SIDECAR_LIMITS", "memory"),
+        ("KEELAGE_SIDECAR_LOG_LEVEL", "trace"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_variable(name: str, value: str) -> None:
@@ -52,3 +54,10 @@ def test_resources_are_a_list_of_pairs_or_none_at_all() -> None:
 
     assert settings.sidecar_requests == (("cpu", "5m"), ("memory", "48Mi"))
     assert settings.sidecar_limits == ()
+
+
+def test_the_log_level_of_sidecars_is_injected_into_them() -> None:
+    template = Settings.read({**NEEDED, "KEELAGE_SIDECAR_LOG_LEVEL": "warning"}).template(b"")
+    env = container(template, PodFacts((), "", "", guaranteed=False))["env"]
+    assert isinstance(env, list)
+    assert {"name": "KEELAGE_LOG_LEVEL", "value": "warning"} in env

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keelage_sidecar.core.log_line import LogLevel
 from keelage_sidecar.settings import Address, Settings, SettingsError, read_settings
 
 LEAST = {"KEELAGE_OPERATOR": "https://keelage.keelage.svc:8443/"}
@@ -29,6 +30,7 @@ def test_everything_can_be_set() -> None:
         "KEELAGE_FEATURE": "triage",
         "KEELAGE_POD": "web-1",
         "KEELAGE_DRAIN_S": "0.5",
+        "KEELAGE_LOG_LEVEL": "warning",
     }
     assert read_settings(environ) == Settings(
         listen=Address("127.0.0.1", 1),
@@ -42,6 +44,7 @@ def test_everything_can_be_set() -> None:
         feature="triage",
         pod="web-1",
         drain_s=0.5,
+        log_level=LogLevel.WARNING,
     )
 
 
@@ -55,6 +58,7 @@ def test_everything_can_be_set() -> None:
         ("KEELAGE_LISTEN", "a:99999"),
         ("KEELAGE_DRAIN_S", "-1"),
         ("KEELAGE_DRAIN_S", "soon"),
+        ("KEELAGE_LOG_LEVEL", "INFO"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:

@@ -7,7 +7,7 @@ not here. The profile is the restricted Pod Security Standard.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 CONTAINER = "keelage"
 UID = 65532
@@ -60,7 +60,8 @@ class SidecarTemplate:
     """CPU for a pod of the Guaranteed class, which a container without equal limits would end."""
     drain_s: str = "1"
     """The kubelet leaves a sidecar two seconds when the application used up the grace period."""
-    extra_env: tuple[tuple[str, str], ...] = field(default=())
+    log_level: str = ""
+    """Of calls; empty: the sidecar's own default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def _environment(template: SidecarTemplate, facts: PodFacts) -> list[dict[str, o
         ("KEELAGE_USER", facts.user),
         ("KEELAGE_FEATURE", facts.feature),
         ("KEELAGE_DRAIN_S", template.drain_s),
-        *template.extra_env,
+        ("KEELAGE_LOG_LEVEL", template.log_level),
     ]
     # The API server leaves an empty value out: written, it would look changed at every second look.
     found: list[dict[str, object]] = [{"name": name, "value": value} for name, value in pairs if value]

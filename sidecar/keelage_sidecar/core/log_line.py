@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -9,6 +10,48 @@ import msgspec
 
 from keelage_api.money import format_usd
 from keelage_api.usage import TokenUsage
+
+
+class LogLevel(enum.IntEnum):
+    """How much of what happens is logged; the names are those of the operator's levels."""
+
+    DEBUG = 10
+    """Every call, with the candidates and the attempts that failed."""
+    INFO = 20
+    """Every call."""
+    WARNING = 30
+    """Calls that were refused, failed or cut."""
+    ERROR = 40
+    """Calls that the sidecar itself failed, or that cost more than their bound."""
+
+    @classmethod
+    def of(cls, name: str) -> LogLevel | None:
+        """None for a name that there is not."""
+        return cls.__members__.get(name.upper()) if name.islower() else None
+
+
+LEVELS = "debug, info, warning or error"
+
+
+class Choice(msgspec.Struct, gc=False):
+    """Whom the call could be sent to."""
+
+    backend: str
+    model: str
+    priced: bool
+    hard: bool
+    """A hard budget pays for it."""
+    output_cap: int
+
+
+class Failed(msgspec.Struct, gc=False):
+    """An attempt that did not answer the call."""
+
+    backend: str
+    model: str
+    status: int | None
+    failure: str | None
+    retry_after_ms: int | None
 
 
 class CallRecord(
@@ -83,6 +126,22 @@ class CallRecord(
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()
     """Top-level fields that the sidecar put in."""
+    level: str = LogLevel.INFO.name.lower()
+    """From which level on the line is not left out; `judge` sets it."""
+    candidates: tuple[Choice, ...] | msgspec.UnsetType = msgspec.UNSET
+    """In order. These two are told at level `debug` only."""
+    failed: tuple[Failed, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    def judge(self) -> LogLevel:
+        """How much the line matters, by what became of the call."""
+        if self.outcome == "error" or self.bound_violated:
+            level = LogLevel.ERROR
+        elif self.outcome in ("ok", "settled"):
+            return LogLevel.INFO
+        else:
+            level = LogLevel.WARNING
+        self.level = level.name.lower()
+        return level
 
     @property
     def prompt_tokens(self) -> int:

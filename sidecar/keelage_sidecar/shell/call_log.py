@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+from keelage_sidecar.core.log_line import CallRecord, LogLevel
+
 LINES = 64
 DELAY_S = 0.25
 """How long a line waits for company; a write per line costs seven times as much."""
@@ -13,14 +15,18 @@ DELAY_S = 0.25
 class CallLog:
     """Bounded by construction: whatever is not written within the delay is written at the next line but 64."""
 
-    def __init__(self, descriptor: int = 1) -> None:
+    def __init__(self, descriptor: int = 1, level: LogLevel = LogLevel.INFO) -> None:
         self._descriptor = descriptor
+        self.level = level
+        """What is below is left out; may be changed at any time."""
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def write(self, line: bytes) -> None:
-        """Queue a line, which ends in a newline."""
-        self._lines.append(line)
+    def write(self, record: CallRecord) -> None:
+        """Queue the call's line."""
+        if record.judge() < self.level:
+            return
+        self._lines.append(record.line())
         if len(self._lines) >= LINES:
             self.flush()
         elif self._timer is None:

@@ -46,8 +46,10 @@ class Exchange:
         feature: str = "",
         pod: str = "",
         id_prefix: str = "",
+        traced: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod `pod`."""
+        """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod `pod`;
+        `traced` whether lines tell what was decided on the way."""
         self._batches = BatchCalls(means, batches, user, feature, pod)
         self._means = means
         self._table = table
@@ -56,6 +58,7 @@ class Exchange:
         self._feature = feature
         self._pod = pod
         self._id_prefix = id_prefix
+        self._traced = traced
         self._count = 0
         self._running = 0
 
@@ -78,7 +81,7 @@ class Exchange:
             raise
         finally:
             self._running -= 1
-            self._tell(story.record(0 if call.gone else call.status, self._means.clock()))
+            self._tell(story.record(0 if call.gone else call.status, self._means.clock(), self._traced()))
 
     async def _serve(self, call: Call, story: Story) -> Refusal | None:
         endpoint = endpoint_of(call.method, call.target, call.headers)

@@ -8,7 +8,7 @@ from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.endpoints import Endpoint
-from keelage_sidecar.core.log_line import CallRecord, time_text
+from keelage_sidecar.core.log_line import CallRecord, Choice, Failed, time_text
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -101,8 +101,8 @@ class Story(msgspec.Struct):
             return None
         return self.received_s + self.facts.patience_s - now_s
 
-    def record(self, status: int, now_s: float) -> CallRecord:
-        """The call's line in the log."""
+    def record(self, status: int, now_s: float, traced: bool = False) -> CallRecord:
+        """The call's line in the log; `traced`: with what was decided on the way."""
         record = CallRecord(time_text(self.unix_s), self.request_id)
         record.outcome, record.status = self.outcome, status
         record.latency_ms = _ms(now_s - self.received_s)
@@ -131,7 +131,19 @@ class Story(msgspec.Struct):
         record.reason = self.reason or record.reason
         record.budget, record.limit = self.budget, self.limit
         record.clamped, record.downgraded = self.clamped, self.downgraded
+        if traced and self.plan is not None:
+            record.candidates = tuple(_choice(each) for each in self.plan.candidates)
+            record.failed = tuple(_failed(end, self.plan.candidates[end.candidate]) for end in self.ends)
         return record
+
+
+def _choice(candidate: Candidate) -> Choice:
+    priced = candidate.price is not None
+    return Choice(candidate.backend.name, candidate.model, priced, candidate.hard, candidate.output_cap)
+
+
+def _failed(end: AttemptEnd, candidate: Candidate) -> Failed:
+    return Failed(candidate.backend.name, candidate.model, end.status, end.failure, end.retry_after_ms)
 
 
 def _ms(seconds: float) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 
 from keelage_api.usage import TokenUsage
-from keelage_sidecar.core.log_line import CallRecord, time_text
+from keelage_sidecar.core.log_line import CallRecord, LogLevel, time_text
 
 
 def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
@@ -22,6 +23,7 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
     assert line.count(b"\n") == 1
     assert orjson.loads(line) == {
         "time": "2026-11-21T14:00:00Z",
+        "level": "info",
         "request_id": "req_1",
         "endpoint": "messages",
         "outcome": "ok",
@@ -77,4 +79,27 @@ def test_the_time_of_a_call_is_told_to_the_millisecond() -> None:
         "2026-11-21T14:00:00.000Z",
         "2026-11-21T14:00:00.062Z",
         "2026-11-21T14:00:00.999Z",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "level"),
+    [
+        (CallRecord("t", "r", "chat", "ok", 200), LogLevel.INFO),
+        (CallRecord("t", "r", "batches", "settled", 200), LogLevel.INFO),
+        (CallRecord("t", "r", "chat", "refused", 429), LogLevel.WARNING),
+        (CallRecord("t", "r", "chat", "upstream_error", 500), LogLevel.WARNING),
+        (CallRecord("t", "r", "chat", "client_disconnect", 0), LogLevel.WARNING),
+        (CallRecord("t", "r", "chat", "error", 500), LogLevel.ERROR),
+        (CallRecord("t", "r", "chat", "ok", 200, bound_violated=True), LogLevel.ERROR),
+    ],
+)
+def test_what_went_wrong_is_told_at_higher_levels(record: CallRecord, level: LogLevel) -> None:
+    assert record.judge() is level
+    assert orjson.loads(record.line())["level"] == level.name.lower()
+
+
+def test_levels_are_known_by_their_lower_case_names() -> None:
+    assert [LogLevel.of(name) for name in ("debug", "error", "Info", "INFO", "trace", "")] == [
+        *(LogLevel.DEBUG, LogLevel.ERROR, None, None, None, None)
     ]
