@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 from tests.sidecar.shell.proxied import HAIKU, KEY, config_of, until
-from tests.sidecar.test_app import FakeConfigs, FakeLedger, Running, running
+from tests.sidecar.whole import FakeConfigs, FakeLedger, Running, running
 
 from keelage_api.money import PICO_PER_USD
 from keelage_dev.provider import FakeProvider

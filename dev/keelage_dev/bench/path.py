@@ -189,7 +189,7 @@ class DecisionPath:
         return call.status
 
     def _tell(self, record: CallRecord) -> None:
-        self._log.write(record.line())
+        self._log.write(record)
         self._metrics.tell(record)
 
 
