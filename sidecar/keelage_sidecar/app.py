@@ -59,7 +59,7 @@ class Sidecar:
         self._ending = asyncio.Event()
         self._listening = False
         holder = open_holder(settings.state_dir, _complain, open_will_file(settings.will_file, _complain))
-        self._keeper = LeaseKeeper(holder, ledger, loop.time)
+        self._keeper = LeaseKeeper(holder, ledger, loop.time, random.random)
         self._keeper.report = self._report
         self._credentials = Credentials(settings.credentials_dir, loop.time)
         self._upstream = Upstream(provider_tls)

@@ -120,7 +120,7 @@ class Pod:
         self.buffer = buffer
         self._message = Message(self.world)
         self.holder = Holder(Journal(buffer, self._boot), self._message)
-        self.keeper = LeaseKeeper(self.holder, self, running().time)
+        self.keeper = LeaseKeeper(self.holder, self, running().time, lambda: 1.0)
         self.keeper.obey(tuple(each.terms for each in self.world.scene.budgets), self.world.scene.quotas)
         self._spawn(self.keeper.run())
         self._spawn(self._work())

@@ -60,7 +60,7 @@ class Pod:
     def _start(self) -> None:
         self.paper = Paper()
         holder = Holder(Journal(self._buffer), self.paper)
-        self._keeper = LeaseKeeper(holder, self, asyncio.get_running_loop().time)
+        self._keeper = LeaseKeeper(holder, self, asyncio.get_running_loop().time, lambda: 1.0)
         self._keeper.obey(TERMS)
         self._spawn(self._keeper.run())
         self._spawn(self._work())

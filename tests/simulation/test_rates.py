@@ -115,7 +115,7 @@ class Pod:
         self.fleet = fleet
         self.identity = PodIdentity("shop", f"pod-{number}", f"uid{number}")
         holder = Holder(Journal(bytearray(blank_journal(f"{number:016x}", NO_BOOT)), NO_BOOT))
-        self.keeper = LeaseKeeper(holder, self, now)
+        self.keeper = LeaseKeeper(holder, self, now, lambda: 1.0)
         self.keeper.obey((), (fleet.quota,))
         self._running = asyncio.create_task(self.keeper.run())
 

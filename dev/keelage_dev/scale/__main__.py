@@ -90,9 +90,13 @@ async def measure(here: cluster.Cluster, scenario: Scenario, seconds: float, fol
         began_s = time.monotonic()
         pods = await stage.set_up(api, scenario)
         say(f"{scenario.title}: made in {time.monotonic() - began_s:.0f} s")
-        with meter.operator(here, folder / f"operator-{scenario.name}.log") as pid:
+        with meter.operator(here, folder / f"operator-{scenario.name}.log") as leader:
+            pid = leader.pid
             say(f"the operator leads with {meter.rss_mib(pid):.0f} MiB, after {meter.cpu_s(pid):.1f} s of CPU")
-            line = await _measured(api, scenario, pods, seconds, folder, pid)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(leader.run_out())
+                line = await _measured(api, scenario, pods, seconds, folder, pid)
+                watching.cancel()
         say(f"calls {line.calls_per_s:.0f}/s, denied {line.denied}, exchanges failed {dict(line.failed)}")
         return line
     finally:

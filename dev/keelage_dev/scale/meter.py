@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Never
 
 from keelage_dev.cluster import Cluster
 from keelage_dev.cluster.layout import ETCD_CLIENT_PORT, HOST_IP, layout
@@ -121,9 +123,24 @@ def _metrics(url: str) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Operator:
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def run_out(self) -> Never:
+        """Raises OperatorFailed when it has ended: what is measured without it is nothing."""
+        await asyncio.to_thread(self.process.wait)
+        raise OperatorFailed(self.log.read_text("utf-8", "replace")[-2000:])
+
+
 @contextlib.contextmanager
-def operator(here: Cluster, log: Path) -> Iterator[int]:
-    """The pid of an operator that leads; ended at the end."""
+def operator(here: Cluster, log: Path) -> Iterator[Operator]:
+    """One that leads; ended at the end."""
     environment = os.environ | {
         "KUBECONFIG": str(here.kubeconfig),
         "POD_NAME": "operator",
@@ -140,7 +157,7 @@ def operator(here: Cluster, log: Path) -> Iterator[int]:
         )
         try:
             _until_it_leads(process, log)
-            yield process.pid
+            yield Operator(process, log)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -35,7 +35,7 @@ PATIENCE_S = 10.0
 START_PER_S = 16
 """So many sidecars begin in a second, as in a rollout; their own handshakes cost this machine as much as the
 operator's part of them."""
-OBEY_S = 240.0
+OBEY_S = 480.0
 """For all of them to have a configuration."""
 
 
@@ -97,7 +97,9 @@ class Sidecar:
         self._pod = pod
         self._measures = measures
         self._control = Control(operator, ca_pem, home / "token")
-        self.keeper = LeaseKeeper(open_holder(home, print), _Timed(self._control, measures), time.monotonic)
+        self.keeper = LeaseKeeper(
+            open_holder(home, print), _Timed(self._control, measures), time.monotonic, random.random
+        )
         self._watch = ConfigWatch(self._control, None, self._obey, self.keeper.speak_soon)
         self.keeper.report = lambda: SidecarReport(config_version=self._watch.version)
         self.obeys = asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 
@@ -25,6 +26,10 @@ from keelage_operator.shell.ledger_store import (
 
 LOG = logging.getLogger(__name__)
 
+AT_ONCE = 16
+"""Requests: what waits, waits here and gathers. A thousand at the API server would keep the leader's own renewals from
+being answered, and whoever leads ends."""
+
 PLURAL = "llmledgers"
 BUDGET_LABEL = "keelage.dev/budget"
 
@@ -34,12 +39,14 @@ class KubernetesStore:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self.writes = 0
         self.conflicts = 0
 
     async def load(self, key: LedgerKey) -> Stored | None:
         try:
-            return _stored(key, await self._cluster.get(_path(key)))
+            async with self._slots:
+                return _stored(key, await self._cluster.get(_path(key)))
         except Refused as error:
             if error.not_found:
                 return None
@@ -57,13 +64,15 @@ class KubernetesStore:
     async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
         namespace, _ = _split(key)
         try:
-            return await self._write(key, self._cluster.create(_collection(namespace), _object(key, record)))
+            async with self._slots:
+                return await self._write(key, self._cluster.create(_collection(namespace), _object(key, record)))
         except _Missing as error:
             raise StoreGone(f"ledger {key}: namespace {namespace} is gone") from error
 
     async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
         try:
-            return await self._write(key, self._cluster.replace(_path(key), _object(key, record, version)))
+            async with self._slots:
+                return await self._write(key, self._cluster.replace(_path(key), _object(key, record, version)))
         except _Missing as error:
             self.conflicts += 1
             raise StoreConflict(f"ledger {key} was deleted") from error
@@ -75,7 +84,8 @@ class KubernetesStore:
             "preconditions": {"resourceVersion": version},
         }
         try:
-            await self._cluster.delete(_path(key), body)
+            async with self._slots:
+                await self._cluster.delete(_path(key), body)
         except Refused as error:
             if error.not_found:
                 return

@@ -36,8 +36,6 @@ TIDY_S = 1.0
 """Between looks at what was not urgent to store and at windows that have ended."""
 RELOAD_S = 15.0
 """Between attempts to read a ledger that could not be read."""
-AT_ONCE = 16
-"""Ledgers that are taken over or tidied at the same time: thousands one after the other would take minutes."""
 KEPT = timedelta(days=1)
 """A ledger on which nobody can spend any more stays for so long after its window."""
 LOOKED_FOR_MAX = 16
@@ -102,20 +100,18 @@ class LedgerBook:
             keys = await self._store.list_keys()
         except StoreUnavailable as error:
             raise LedgerUnavailable(f"cannot take over the ledgers: {error}") from error
-        slots = asyncio.Semaphore(AT_ONCE)
-        await asyncio.gather(*(self._take_over(self._page(key, None), slots) for key in keys))
+        await asyncio.gather(*(self._take_over(self._page(key, None)) for key in keys))
         self._leading = True
         self._doubts_until_s = self._clock() + (0 if after_nobody else LEARNING_S)
         self._tidier = asyncio.create_task(self._tidy(), name="ledger tidier")
         for budget in self._budgets:
             self.on_change(budget)
 
-    async def _take_over(self, page: LedgerPage, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            try:
-                await page.take_over()
-            except LedgerUnavailable as error:
-                LOG.error("not taken over, tried again in %g s: %s", RELOAD_S, error)
+    async def _take_over(self, page: LedgerPage) -> None:
+        try:
+            await page.take_over()
+        except LedgerUnavailable as error:
+            LOG.error("not taken over, tried again in %g s: %s", RELOAD_S, error)
 
     async def stop_leading(self) -> None:
         """Grant nothing from here on; whoever waits gets LedgerUnavailable."""
@@ -314,7 +310,7 @@ class LedgerBook:
             del self._pages[page.key]
 
     async def _tidy(self) -> None:
-        slots, reload_s = asyncio.Semaphore(AT_ONCE), self._clock() + RELOAD_S
+        reload_s = self._clock() + RELOAD_S
         while True:
             await asyncio.sleep(TIDY_S)
             for name, terms in self._budgets.items():
@@ -326,21 +322,20 @@ class LedgerBook:
             reload = self._clock() >= reload_s
             reload_s = self._clock() + RELOAD_S if reload else reload_s
             found = untidy(self._pages.values(), reload, self._is_over)
-            await asyncio.gather(*(self._tidied(page, reload, slots) for page in found))
+            await asyncio.gather(*(self._tidied(page, reload) for page in found))
 
-    async def _tidied(self, page: LedgerPage, reload: bool, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            try:
-                await page.flush(reload)
-                await self._drop(page.key, page)
-            except LedgerGone:
-                self._close(page)
-            except (LedgerUnavailable, StoreUnavailable, StoreConflict) as error:
-                # The next statement or the next look finds out what is stored.
-                if reload and page.record is None:
-                    LOG.error("tried again in %g s: %s", RELOAD_S, error)
-            except Exception:  # a bug that one ledger brings out must not leave all the others untidied
-                LOG.exception("ledger %s cannot be tidied", page.key)
+    async def _tidied(self, page: LedgerPage, reload: bool) -> None:
+        try:
+            await page.flush(reload)
+            await self._drop(page.key, page)
+        except LedgerGone:
+            self._close(page)
+        except (LedgerUnavailable, StoreUnavailable, StoreConflict) as error:
+            # The next statement or the next look finds out what is stored.
+            if reload and page.record is None:
+                LOG.error("tried again in %g s: %s", RELOAD_S, error)
+        except Exception:  # a bug that one ledger brings out must not leave all the others untidied
+            LOG.exception("ledger %s cannot be tidied", page.key)
 
     async def _drop(self, key: LedgerKey, page: LedgerPage) -> None:
         version = page.version

@@ -27,7 +27,7 @@ LATE_S = 0.005
 """A loop's timer may fire a clock tick early; the patience must be over when it does."""
 BACKOFF_MIN_S = 0.25
 BACKOFF_MAX_S = 2.0
-"""Between attempts while the ledger cannot be reached."""
+"""Between attempts while the ledger cannot be reached: from the least to what doubles with each of them."""
 
 
 class LedgerUnreachable(KeelageError):
@@ -52,10 +52,14 @@ class SidecarReport:
 class LeaseKeeper:
     """One per sidecar. `run()` must be running for anything but the lease at hand to be had."""
 
-    def __init__(self, holder: Holder, ledger: LedgerClient, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, holder: Holder, ledger: LedgerClient, clock: Callable[[], float], pick: Callable[[], float]
+    ) -> None:
+        """`pick`: uniform in [0, 1), drawn for each pause, so that a thousand sidecars do not come back at once."""
         self._holder = holder
         self._ledger = ledger
         self._clock = clock
+        self._pick = pick
         self._wake = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[Hold | Denied]] = {}
         self._interval_s = 2.0
@@ -161,7 +165,7 @@ class LeaseKeeper:
                 backoff_s = BACKOFF_MIN_S
                 await asyncio.sleep(GAP_S)
             else:
-                await asyncio.sleep(backoff_s)
+                await asyncio.sleep(BACKOFF_MIN_S + (backoff_s - BACKOFF_MIN_S) * self._pick())
                 backoff_s = min(BACKOFF_MAX_S, 2 * backoff_s)
 
     async def leave(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,7 @@ from tests.operator.shell.fake_cluster import FakeCluster, Fault
 
 from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.shell.cluster import Json
-from keelage_operator.shell.kubernetes_store import KubernetesStore
+from keelage_operator.shell.kubernetes_store import AT_ONCE, KubernetesStore
 from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, StoreGone, StoreUnavailable, StoreUnreadable
 
 KEY = LedgerKey("shop/month", "2026-11-21T14Z")
@@ -120,3 +121,31 @@ async def test_a_ledger_whose_name_says_something_else_is_not_listed() -> None:
     cluster = FakeCluster()
     cluster.add(PATH, {"kind": "LLMLedger", "budget": "../../../secrets", "window": "2026-11-21T14Z", "record": {}})
     assert await KubernetesStore(cluster).list_keys() == ()
+
+
+class BusyCluster(FakeCluster):
+    """Answers nobody until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.asking = 0
+
+    async def create(self, path: str, body: Json) -> Json:
+        self.asking += 1
+        await self.free.wait()
+        return await super().create(path, body)
+
+
+async def test_a_busy_api_server_is_asked_no_more_at_once_than_leaves_room_for_the_leader() -> None:
+    cluster = BusyCluster()
+    store = KubernetesStore(cluster)
+    keys = [LedgerKey(f"shop/budget-{number}", "2026-11-21T14Z") for number in range(10 * AT_ONCE)]
+    async with asyncio.TaskGroup() as group:
+        for key in keys:
+            group.create_task(store.create(key, RECORD))
+        for _ in keys:
+            await asyncio.sleep(0)
+        assert cluster.asking == AT_ONCE
+        cluster.free.set()
+    assert store.writes == len(keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
@@ -30,11 +31,14 @@ class Ledger:
         self.limit = limit
         self.record = LedgerRecord(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
         self.requests: list[SyncRequest] = []
+        self.asked_s: list[float] = []
+        """When each of them came."""
         self.up = True
         self.silent = False
 
     async def sync(self, request: SyncRequest, pod: str = "pod") -> SyncReply:
         self.requests.append(request)
+        self.asked_s.append(now())
         await asyncio.sleep(3600 if self.silent else 0.05)
         if not self.up:
             raise LedgerUnreachable("switched off")
@@ -51,8 +55,8 @@ class Ledger:
 class Pod:
     """A keeper with its dialogue running."""
 
-    def __init__(self, ledger: Ledger, name: str = "pod") -> None:
-        self._ledger, self._name = ledger, name
+    def __init__(self, ledger: Ledger, name: str = "pod", picked: float = 0.0) -> None:
+        self._ledger, self._name, self._picked = ledger, name, picked
 
     async def sync(self, request: SyncRequest) -> SyncReply:
         return await self._ledger.sync(request, self._name)
@@ -60,7 +64,7 @@ class Pod:
     async def __aenter__(self) -> LeaseKeeper:
         loop = asyncio.get_running_loop()
         holder = Holder(Journal(bytearray(blank_journal(self._name.ljust(16, "_"), accounts=2048))))
-        self.keeper = LeaseKeeper(holder, self, loop.time)
+        self.keeper = LeaseKeeper(holder, self, loop.time, lambda: self._picked)
         self.keeper.obey((BudgetTerms("shop/month", hard=True),))
         self._task = loop.create_task(self.keeper.run())
         return self.keeper
@@ -91,6 +95,23 @@ def test_the_first_call_waits_for_the_ledger_and_the_next_ones_do_not() -> None:
                 assert quick is not None
                 keeper.settle(quick, Charge(1))
                 await asyncio.sleep(0.05)
+
+    on_virtual_time(scene())
+
+
+def test_sidecars_without_a_ledger_try_again_at_moments_of_their_own() -> None:
+    async def scene() -> None:
+        for picked, pauses in (
+            (0.0, [0.25] * 5),
+            (0.5, [0.25, 0.375, 0.625, 1.125, 1.125]),
+            (1.0, [0.25, 0.5, 1, 2, 2]),
+        ):
+            ledger = Ledger()
+            ledger.up = False
+            async with Pod(ledger, picked=picked):
+                await asyncio.sleep(10)
+            found = [later - earlier - 0.05 for earlier, later in pairwise(ledger.asked_s)]
+            assert found[:5] == pytest.approx(pauses)
 
     on_virtual_time(scene())
 

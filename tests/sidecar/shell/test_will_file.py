@@ -51,7 +51,7 @@ def promise(path: Path) -> Promise:
 def new_keeper(path: Path, ledger: Ledger) -> LeaseKeeper:
     path.write_text("what an earlier container left")
     holder = Holder(Journal(bytearray(blank_journal("0123456789abcdef"))), open_will_file(path, print))
-    keeper = LeaseKeeper(holder, ledger, asyncio.get_running_loop().time)
+    keeper = LeaseKeeper(holder, ledger, asyncio.get_running_loop().time, lambda: 0.0)
     keeper.obey((BudgetTerms("shop/month", hard=True),))
     return keeper
 
