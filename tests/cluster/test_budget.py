@@ -51,12 +51,13 @@ def final_figures(space: Space) -> dict[str, int]:
 
 
 def assert_books_balance(space: Space, uncertain: int = 0) -> None:
-    """Bill <= limit, and bill <= spent <= bill + what crashes left unknown; pico-dollars."""
+    """Bill <= limit, and spent - uncertain <= bill <= spent; `uncertain`: the most that may be, pico-dollars."""
     bill = space.bill()
     assert 0 < bill <= LIMIT_PICO, f"the provider's bill {bill} is above the limit"
     figures = final_figures(space)
     assert figures["spent"] + figures["forfeited"] <= LIMIT_PICO, figures
-    assert bill <= figures["spent"] <= bill + uncertain, (bill, figures)
+    assert figures["spent"] - figures["uncertain"] <= bill <= figures["spent"], (bill, figures)
+    assert figures["uncertain"] <= uncertain, figures
 
 
 def test_concurrent_calls_of_both_sdks_never_exceed_the_limit_and_the_status_is_the_bill(space: Space) -> None:
