@@ -135,6 +135,10 @@ class Oracle:
             self._require(total <= most, f"I1 in {place}: {total} of {most}")
             counted = total + (record.floor if value else 0)
             self._require(counted >= self.billed[place], f"{place}: billed {self.billed[place]}, counted {counted}")
+            proven = account.settled - account.settled_uncertain
+            proven += sum(row.spent - row.uncertain for row in account.rows.values())
+            told = self._deletes or proven <= self.billed[place]
+            self._require(told, f"{place}: billed {self.billed[place]}, shown as certain {proven}")
             for uid, holder in self.holders():
                 self._check(uid, holder, place)
 

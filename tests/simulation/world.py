@@ -285,7 +285,8 @@ class World:
             hold = await pod.process.create_task(pod.keeper.reserve(claims, 20.0))
             assert isinstance(hold, Hold), f"{claims} of {self.budgets} is free and cannot be had: {hold}"
             least = min(claim.amount for claim in claims)
-            pod.keeper.settle(hold, Charge(picodollars=least, tokens=least))
+            never_billed = Charge(picodollars=least, tokens=least)
+            pod.keeper.settle(hold, never_billed, unproven=never_billed)
         for pod in list(self.pods):
             if pod not in self.leaving:
                 await pod.leave()
