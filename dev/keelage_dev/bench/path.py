@@ -172,7 +172,7 @@ class DecisionPath:
         key.parent.mkdir()
         key.write_text("sk-bench", "utf-8")
         clock = asyncio.get_running_loop().time
-        self.keeper = LeaseKeeper(open_holder(directory, sys.exit), Grants(), clock)
+        self.keeper = LeaseKeeper(open_holder(directory, sys.exit), Grants(), clock, lambda: 0.5)
         self.keeper.obey(config.budgets)
         upstream = PromptUpstream(config.backends[BACKEND].endpoint)
         means = Means(self.keeper, upstream, Credentials(directory, clock), clock, time.time, lambda: 0.5)
