@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 LEARNING_S = 6
-"""Three times the interval at which an idle sidecar speaks."""
+"""Longer than any sidecar is silent while it is well (`speakers.INTERVAL_MAX_S`), and its word under way."""
 BURIED_MAX = 32
 """More than vanish while a message is on its way; a pod that is gone has no valid token for longer than that."""
 VALUES_MAX = 4096

@@ -11,6 +11,14 @@ SPEAKERS_MAX = 50_000
 """Ten times the pods of the largest namespace that the API server is tested with; the longest silent go first."""
 
 
+INTERVAL_S = 2.0
+INTERVAL_MAX_S = 4.0
+"""Between two words of a sidecar to which nothing happens. The longest leaves two seconds of the time for which a
+rebuilt ledger waits for claims (`ledger.LEARNING_S`)."""
+WORDS_PER_S = 350
+"""Half of what one core of the leader answers (docs/scale.md); the rest is for those that need money."""
+
+
 @dataclass(frozen=True, slots=True)
 class Speaker:
     """The last word of one pod's sidecar."""
@@ -45,6 +53,11 @@ class Speakers:
     def forget(self, pod_uid: str) -> None:
         """The sidecar said goodbye, or its pod is gone."""
         self._by_uid.pop(pod_uid, None)
+
+    @property
+    def interval_s(self) -> float:
+        """How long each of them is to be silent while nothing happens: longer, the more they are."""
+        return min(INTERVAL_MAX_S, max(INTERVAL_S, len(self._by_uid) / WORDS_PER_S))
 
     def of_namespace(self, namespace: str, now_s: float) -> tuple[Speaker, ...]:
         """Those heard within SILENT_AFTER_S, by pod name."""

@@ -165,6 +165,7 @@ class SyncChannel:
         rights = await self._ledgers.sync(pod, request)
         return SyncReply(
             rights=rights,
+            next_s=self._speakers.interval_s,
             tell_all=self._ledgers.attribute(pod, request),
             will_key=self._will_key(f"{pod.uid}.{request.incarnation}"),
         )

@@ -48,3 +48,11 @@ def test_register_is_bounded_and_the_longest_silent_goes(monkeypatch: pytest.Mon
     speakers.heard(dataclasses.replace(ONE, pod_uid="uid-1", heard_s=101.0))
     speakers.heard(dataclasses.replace(ONE, pod_uid="uid-3"))
     assert {s.pod_uid for s in speakers.of_namespace("shop", 101.0)} == {"uid-1", "uid-3"}
+
+
+@pytest.mark.parametrize(("count", "interval_s"), [(1, 2.0), (700, 2.0), (1050, 3.0), (1400, 4.0), (2000, 4.0)])
+def test_the_more_sidecars_there_are_the_less_often_each_speaks(count: int, interval_s: float) -> None:
+    speakers = Speakers()
+    for number in range(count):
+        speakers.heard(dataclasses.replace(ONE, pod_uid=f"uid-{number}"))
+    assert speakers.interval_s == interval_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 from msgspec.structs import replace
@@ -92,6 +93,14 @@ ASK = SyncRequest("inc-1", "v1", statements=(Statement("shop/month", "", seq=1, 
 def syncing(ledgers: Ledgers, leadership: Leadership, told: list[str]) -> tuple[SyncChannel, Speakers]:
     speakers = Speakers()
     return SyncChannel(ledgers, speakers, lambda: leadership, Clock(), told.append), speakers
+
+
+async def test_a_sidecar_is_told_to_speak_less_often_where_there_are_many() -> None:
+    channel, speakers = syncing(Ledgers(), LEADER, [])
+    assert (await channel.answer(POD, ASK)).next_s == 2.0
+    for number in range(1401):
+        speakers.heard(dataclasses.replace(speakers.of_namespace("shop", 0.0)[0], pod_uid=f"uid-{number}"))
+    assert (await channel.answer(POD, ASK)).next_s == 4.0
 
 
 async def test_leader_grants_and_notes_who_spoke() -> None:
