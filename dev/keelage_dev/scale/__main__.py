@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,12 +79,31 @@ def row(line: Line) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-async def measure(here: cluster.Cluster, scenario: Scenario, seconds: float, folder: Path) -> Line:
+@contextlib.asynccontextmanager
+async def connected(here: cluster.Cluster) -> AsyncIterator[KubernetesCluster]:
     settings = client.Configuration()
     await config.load_kube_config(  # type: ignore[no-untyped-call]
         config_file=str(here.kubeconfig), client_configuration=settings
     )
     api = KubernetesCluster(client.ApiClient(configuration=settings), API_S)
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+async def measure_all(here: cluster.Cluster, scenarios: Sequence[Scenario], seconds: float) -> list[Line]:
+    async with connected(here) as api:
+        with tempfile.TemporaryDirectory(prefix="keelage-scale-") as folder:
+            try:
+                return [await measure(api, here, scenario, seconds, Path(folder)) for scenario in scenarios]
+            finally:
+                await stage.undefine(api)
+
+
+async def measure(
+    api: KubernetesCluster, here: cluster.Cluster, scenario: Scenario, seconds: float, folder: Path
+) -> Line:
     try:
         await stage.define(api)
         began_s = time.monotonic()
@@ -102,7 +121,6 @@ async def measure(here: cluster.Cluster, scenario: Scenario, seconds: float, fol
     finally:
         with contextlib.suppress(Exception):  # whatever went wrong before is what is to be told
             await stage.tear_down(api, scenario)
-        await api.close()
 
 
 async def _measured(
@@ -140,7 +158,7 @@ async def _measured(
     )
 
 
-def run(measured: Coroutine[None, None, Line]) -> Line:
+def run(measured: Coroutine[None, None, list[Line]]) -> list[Line]:
     """On the loop that sidecars run on."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measured)
@@ -174,8 +192,7 @@ def main() -> None:
     here = cluster.up(say)
     without_operator(here)
     wanted = [scenario for scenario in scenarios if options.only in (None, scenario.name)]
-    with tempfile.TemporaryDirectory(prefix="keelage-scale-") as folder:
-        lines = [run(measure(here, scenario, options.seconds, Path(folder))) for scenario in wanted]
+    lines = run(measure_all(here, wanted, options.seconds))
     columns = HEAD.count("|") - 1
     print("\n".join((HEAD, "|" + "---|" * columns, *(row(line) for line in lines))), flush=True)
 

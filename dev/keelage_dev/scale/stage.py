@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,14 @@ async def define(cluster: Cluster) -> None:
         await cluster.patch(f"{crds}/{plural}", body, PatchKind.APPLY, query)
         await _until_served(cluster, f"/apis/keelage.dev/v1alpha1/{plural.partition('.')[0]}")
     await _make(cluster, "/api/v1/namespaces", _namespace(SYSTEM, {}))
+
+
+async def undefine(cluster: Cluster) -> None:
+    """Without the CRDs: Helm would not take over those that it has not made."""
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for name in DEFINITIONS:
+        with contextlib.suppress(Refused):  # it was never made
+            await cluster.delete(f"{crds}/{name.partition('.')[0]}s.keelage.dev")
 
 
 async def _until_served(cluster: Cluster, path: str) -> None:
