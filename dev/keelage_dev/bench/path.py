@@ -171,7 +171,7 @@ class DecisionPath:
         key = directory / config.backends[BACKEND].credential
         key.parent.mkdir()
         key.write_text("sk-bench", "utf-8")
-        clock = asyncio.get_running_loop().time
+        clock = self._clock = asyncio.get_running_loop().time
         self.keeper = LeaseKeeper(open_holder(directory, sys.exit), Grants(), clock, lambda: 0.5)
         self.keeper.obey(config.budgets)
         upstream = PromptUpstream(config.backends[BACKEND].endpoint)
@@ -184,7 +184,7 @@ class DecisionPath:
 
     async def serve(self, headers: Headers, body: bytes) -> int:
         """One call; the status of its answer."""
-        call = Call(self._wire, "POST", "/v1/messages", headers, body)
+        call = Call(self._wire, "POST", "/v1/messages", headers, body, received_s=self._clock())
         await self._exchange.handle(call)
         return call.status
 

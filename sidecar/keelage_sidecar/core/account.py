@@ -115,11 +115,13 @@ class Account:
     _rated_s: float = NEVER
     _rated_spent: int = 0
     owner: Owner = field(init=False)
+    is_rate: bool = field(init=False)
     unit: Unit = field(init=False)
     """Of all amounts; of a rate once its terms are known."""
 
     def __post_init__(self) -> None:
         self.owner = (self.budget, self.value)
+        self.is_rate = self.window == RATE_WINDOW
         self.unit = Unit.TOKENS if counts_tokens(self.window) else Unit.PICODOLLARS
 
     @property
@@ -137,10 +139,6 @@ class Account:
         """The account of the window before shows what this one will need."""
         self.largest, self.busiest = replace(before.largest), replace(before.busiest)
         self.used_s, self.rate = before.used_s, before.rate
-
-    @property
-    def is_rate(self) -> bool:
-        return self.window == RATE_WINDOW
 
     def usable(self, now_s: float) -> bool:
         return now_s < self.ends_s

@@ -130,7 +130,9 @@ def _input_tokens(facts: Facts, candidate: Candidate) -> int | Unbounded:
             f"{weight.unread}: its size in tokens is not in the request, "
             f"and the context window of {candidate.model!r} is not known: send text, or set contextWindow in `prices`",
         )
-    tokens = weight.tokens + weight.images * _image_tokens(candidate)
+    tokens = weight.tokens
+    if weight.images:
+        tokens += weight.images * _image_tokens(candidate)
     if weight.unread:
         return window
     # A prompt beyond the window is refused by the provider, and not billed; a list of texts to embed has no such end.
@@ -144,7 +146,7 @@ def _output_tokens(facts: Facts, output_cap: int) -> int | None:
         return None
     cap = min(facts.max_output, output_cap or facts.max_output) if facts.capped else output_cap
     if facts.endpoint.kind is Kind.MESSAGES:
-        budget = thinking_budget(facts.parsed)
+        budget = thinking_budget(facts.parsed) if "thinking" in facts.parsed else None
         assert budget is None or isinstance(budget, int)
         if budget is not None and budget > cap:
             cap += budget  # interleaved thinking may go beyond max_tokens

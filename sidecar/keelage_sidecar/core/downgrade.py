@@ -26,7 +26,7 @@ def at_start(
 
     `used`: percent of a budget's limit that is used, for a value; None where it is not known.
     """
-    if not facts.endpoint.metered:
+    if not table.downgrades or not facts.endpoint.metered:
         return None
     passed = [
         (step.percent, step.tier, terms.name)

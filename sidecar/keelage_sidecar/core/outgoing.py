@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import msgspec
@@ -37,6 +38,17 @@ _DROPPED = frozenset(
         b"authorization", b"x-api-key", b"api-key",
     }
 )  # fmt: skip
+_PASSED = frozenset(
+    {
+        b"accept", b"content-type", b"user-agent", b"anthropic-version", b"anthropic-beta", b"x-stainless-lang",
+        b"x-stainless-package-version", b"x-stainless-os", b"x-stainless-arch", b"x-stainless-runtime",
+        b"x-stainless-runtime-version", b"x-stainless-async", b"x-stainless-retry-count", b"x-stainless-timeout",
+        b"x-stainless-read-timeout", b"x-stainless-helper-method", b"x-stainless-raw-response",
+    }
+)  # fmt: skip
+"""What SDKs send with every call: known to pass, so nothing else about them is asked."""
+_HARMLESS = frozenset({b"keep-alive", b"close", b""})
+"""What `connection` may say without naming another header."""
 
 
 def outgoing(
@@ -63,7 +75,7 @@ def outgoing(
 def _changed(facts: Facts, changes: dict[str, bytes]) -> bytes:
     """What the body lacks goes to its end, for which nothing in it needs to be located."""
     if changes.keys().isdisjoint(facts.parsed):
-        return appended(facts.body, (b'"%b":%b' % (name.encode(), value) for name, value in changes.items()))
+        return appended(facts.body, [b'"%b":%b' % (name.encode(), value) for name, value in changes.items()])
     return splice(facts.body, changes)
 
 
@@ -87,26 +99,29 @@ def _changes(facts: Facts, candidate: Candidate, output_cap: int) -> dict[str, b
         options = facts.parsed.get("stream_options")
         given = options if isinstance(options, dict) else {}
         changes["stream_options"] = orjson.dumps({**given, "include_usage": True})
-    tier = _SERVICE_TIER.get(candidate.backend.provider)
-    if tier and candidate.hard and facts.endpoint.generates and facts.parsed.get("service_tier") in (None, "auto"):
+    provider = candidate.backend.provider
+    tiered = candidate.hard and facts.endpoint.generates and provider is not Provider.OPENAI_COMPATIBLE
+    if tiered and facts.parsed.get("service_tier") in (None, "auto"):
         # Unset, the provider's project or workspace decides, and may choose a dearer one.
-        changes["service_tier"] = tier
+        changes["service_tier"] = b'"standard_only"' if provider is Provider.ANTHROPIC else b'"default"'
     return changes
 
 
-_SERVICE_TIER = {Provider.ANTHROPIC: b'"standard_only"', Provider.OPENAI: b'"default"'}
-
-
 def _headers(
-    candidate: Candidate, secret: str | None, headers: Headers, host: str, body: bytes, method: str
+    candidate: Candidate, secret: str | None, headers: Headers, host: bytes, body: bytes, method: str
 ) -> list[tuple[bytes, bytes]]:
-    named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
-    sent = [(b"host", host.encode("ascii", "replace"))]
-    sent += [
-        (name, value)
-        for name, value in headers
-        if name not in _DROPPED and name not in named and not name.startswith(b"x-keelage-")
-    ]
+    sent = [(b"host", host)]
+    named: set[bytes] = set()
+    for field in headers:
+        name = field[0]
+        if name in _PASSED:
+            sent.append(field)
+        elif name == b"connection":
+            named.update(token.strip().lower() for token in field[1].split(b","))
+        elif name not in _DROPPED and not name.startswith(b"x-keelage-"):
+            sent.append(field)
+    if not named <= _HARMLESS:
+        sent[1:] = [field for field in sent[1:] if field[0] not in named]
     sent.append((b"accept-encoding", b"identity"))
     # A key file often ends in a newline; nothing in it may end the header.
     key = "".join(secret.split()).encode("latin-1", "replace") if secret else b""
@@ -114,11 +129,12 @@ def _headers(
         anthropic = candidate.backend.dialect is Dialect.ANTHROPIC
         sent.append((b"x-api-key", key) if anthropic else (b"authorization", b"Bearer " + key))
     if body or method in ("POST", "PUT", "PATCH"):
-        sent.append((b"content-length", str(len(body)).encode()))
+        sent.append((b"content-length", b"%d" % len(body)))
     return sent
 
 
-def _address(endpoint: str, path_query: str) -> tuple[str, str]:
+@lru_cache(maxsize=256)
+def _address(endpoint: str, path_query: str) -> tuple[bytes, str]:
     """Host header and request target for a backend such as `https://host:8443/prefix`.
 
     A prefix that already ends in `/v1` is not followed by another: both forms are common in manifests.
@@ -129,4 +145,4 @@ def _address(endpoint: str, path_query: str) -> tuple[str, str]:
         prefix = prefix[:-3]
     host = parts.netloc.rpartition("@")[2]
     default = ":443" if parts.scheme == "https" else ":80"
-    return host.removesuffix(default), prefix + path_query
+    return host.removesuffix(default).encode("ascii", "replace"), prefix + path_query

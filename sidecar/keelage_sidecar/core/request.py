@@ -222,10 +222,12 @@ def _asked_usage(endpoint: Endpoint, parsed: dict[str, object]) -> bool:
 def _user_of(endpoint: Endpoint, parsed: dict[str, object]) -> str:
     if endpoint.dialect is Dialect.ANTHROPIC:
         metadata = parsed.get("metadata")
-        values = [metadata.get("user_id")] if isinstance(metadata, dict) else []
-    else:
-        values = [parsed.get("safety_identifier"), parsed.get("user")]
-    return next((name for value in values if isinstance(value, str) and (name := _clean(value))), "")
+        return _name(metadata.get("user_id")) if isinstance(metadata, dict) else ""
+    return _name(parsed.get("safety_identifier")) or _name(parsed.get("user"))
+
+
+def _name(value: object) -> str:
+    return _clean(value) if isinstance(value, str) else ""
 
 
 def _label(raw: bytes) -> str:

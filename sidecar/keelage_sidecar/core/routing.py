@@ -70,6 +70,8 @@ class RoutingTable:
     """Of providers, by backend."""
     by_user: bool
     """A rule asks who the user is."""
+    downgrades: bool
+    """A budget has a cheaper tier."""
     _plans: dict[tuple[Endpoint, str, str, str, bool], Plan] = field(default_factory=dict, repr=False)
     _budgets: dict[tuple[str, str, str], tuple[BudgetTerms, ...]] = field(default_factory=dict, repr=False)
     """What was found before: whatever the number of rules, the same question is answered once."""
@@ -89,7 +91,8 @@ class RoutingTable:
                 key = (quota.route, quota.rule)
                 rates[key] = (*rates.get(key, ()), quota)
         by_user = any(match.users for rule in config.rules for match in rule.matches)
-        return cls(config, dearest, rates, limits, by_user)
+        downgrades = any(terms.downgrades for terms in config.budgets)
+        return cls(config, dearest, rates, limits, by_user, downgrades)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
         """The first rule that matches, or why there is nobody to ask.
@@ -154,8 +157,10 @@ class RoutingTable:
         `most`: the attempt's bound (`Bound.charge`).
         """
         return tuple(
-            Claim(terms.name, most.of(terms.unit), terms.hard, value_of(terms.per, facts), terms.unit)
-            for terms in self.budgets(rule.route, candidate.model, facts.feature)
+            [
+                Claim(terms.name, most.of(terms.unit), terms.hard, value_of(terms.per, facts), terms.unit)
+                for terms in self.budgets(rule.route, candidate.model, facts.feature)
+            ]
         )
 
     def rate_claims(self, rule: Rule, facts: Facts, expected: Charge) -> tuple[Claim, ...]:

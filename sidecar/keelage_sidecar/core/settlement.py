@@ -46,15 +46,18 @@ def settle_attempt(
         return Settlement(NOTHING)
     if never_billed(status, reading.error):
         return Settlement(SENT)
-    most = bound.charge if isinstance(bound, Bound) else None
     usage = reading.usage
     if usage is None:
-        charge = most or SENT
+        charge = bound.charge if isinstance(bound, Bound) else SENT
         return Settlement(charge, uncertain=True, unproven=charge.less(SENT))
     proven = used(usage, candidate)
-    if most is None or not isinstance(bound, Bound):
-        certain = reading.final_usage and usage.prompt_tokens and candidate.price
+    certain = bool(reading.final_usage and usage.prompt_tokens and candidate.price)
+    if not isinstance(bound, Bound):
         return Settlement(proven, uncertain=not certain, unproven=proven.less(known(proven, candidate)))
+    within = proven.picodollars <= bound.amount and proven.tokens <= bound.input_tokens + bound.output_tokens
+    if certain and within:
+        return Settlement(proven)
+    most = bound.charge
     possible = used(replace(usage, output_tokens=max(usage.output_tokens, bound.output_tokens)), candidate)
     if not bound.priced:
         most = replace(most, picodollars=possible.picodollars)
@@ -66,8 +69,7 @@ def settle_attempt(
         charge = proven
     else:
         charge = each_unit(max, proven, each_unit(min, possible, most))
-    uncertain = not (usage.prompt_tokens and reading.final_usage and candidate.price)
-    return Settlement(charge, violated, uncertain, charge.less(known(proven, candidate)))
+    return Settlement(charge, violated, not certain, charge.less(known(proven, candidate)))
 
 
 def never_billed(status: int, error: str) -> bool:

@@ -106,7 +106,8 @@ def weigh(kind: Kind, body: dict[str, object]) -> Weight:
     else:
         _add(weight, body, "messages")
         _messages(weight, kind, body.get("messages", []))
-    _tools(weight, kind, body.get("tools"))
+    if "tools" in body:
+        _tools(weight, kind, body["tools"])
     if kind is Kind.CHAT:
         _tools(weight, kind, body.get("functions"), functions=True)
         weight.prediction = text_total(body.get("prediction")) if body.get("prediction") is not None else 0

@@ -62,7 +62,8 @@ async def attempt(
         answer = connection.send(request.method, request.target, request.headers, request.body, timeouts)
         await answer.head()
         story.upstream_request_id = request_id(answer)
-        _hear_limits(means, table, candidate, answer)
+        if table.limits:
+            _hear_limits(means, table, candidate, answer)
         body = Body(answer)
         meter = meter_for(facts, candidate, body.streaming)
         final = is_retryable(answer.status)
@@ -75,7 +76,9 @@ async def attempt(
         first = await body.read()
         story.first_token_s = means.clock()
         headers = reply_headers(answer.headers, decoded=body.decoded, final=final, request_id=story.request_id)
-        call.begin(answer.status, headers + story.marks(), body.length)
+        if story.clamped or story.downgraded:
+            headers += story.marks()
+        call.begin(answer.status, headers, body.length)
         whole = await relay(call, body, meter, first, candidate.backend.dialect, story.request_id)
         story.outcome = outcomes.OK if whole else outcomes.TRUNCATED
         return None
@@ -96,7 +99,7 @@ async def attempt(
             spender = Spender(candidate.model, facts.feature, facts.user)
             for hold in reserved.holds:
                 means.purse.settle(hold, settlement.charge, spender, settlement.unproven)
-            if reading.final_usage and reading.usage is not None:
+            if table.config.quotas and reading.final_usage and reading.usage is not None:
                 means.expectations.learn(candidate.model, len(facts.body), reading.usage)
             story.attempt_settled(reading, settlement)
             if reading.error and story.outcome == outcomes.OK:
@@ -134,6 +137,5 @@ async def _swallow(body: Body, meter: Meter) -> None:
 
 
 def request_id(answer: Answer) -> str:
-    given = dict(answer.headers)
-    found = given.get(b"request-id") or given.get(b"x-request-id") or b""
+    found = answer.fields.get(b"request-id") or answer.fields.get(b"x-request-id") or b""
     return found[:128].decode("latin-1")

@@ -28,6 +28,7 @@ from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
 from keelage_sidecar.shell.reservation import reserve_rates
 from keelage_sidecar.shell.story import Story
 
+_FIRST = Again(0, 0)
 CALLS_MAX = 1024
 """At a time; with a few hundred KiB each they fit the container's memory."""
 
@@ -119,8 +120,8 @@ class Exchange:
         """One after the other until the application has an answer; None: it has, or has left."""
         means = self._means
         step: Again | Downgraded | Refusal | None
-        step = at_start(table, plan, facts, means.purse.used_percent) or Again(0, 0)
-        while isinstance(step, Again | Downgraded):
+        step = at_start(table, plan, facts, means.purse.used_percent) or _FIRST
+        while isinstance(step, (Again, Downgraded)):
             if isinstance(step, Downgraded):
                 plan = step.plan
                 story.lowered(step)

@@ -89,7 +89,8 @@ class LeaseKeeper:
         hold = self._holder.try_reserve(claims, self._clock())
         if self._holder.eager:
             self._wake.set()
-        self._tend_soon()
+        if self._tending is None:
+            self._tend_soon()
         return hold
 
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
@@ -127,7 +128,8 @@ class LeaseKeeper:
             self._admit()
         if self._holder.eager:
             self._wake.set()
-        self._tend_soon()
+        if self._tending is None:
+            self._tend_soon()
 
     def room(self, claim: Claim) -> Room:
         """What its account could pay."""
@@ -228,7 +230,7 @@ class LeaseKeeper:
             return True
 
     def _tend_soon(self) -> None:
-        if self._tending is None and self._holder.moved and self._holder.will.kept:
+        if self._holder.moved and self._holder.will.kept:
             self._tending = asyncio.get_running_loop().call_later(TEND_S, self._tend)
 
     def _tend(self) -> None:

@@ -166,7 +166,8 @@ class Metrics(Collector):
         self._violations += record.bound_violated
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
-        self._tell_limits(record)
+        if record.clamped or record.downgraded or record.limit or record.unlimited or record.queue_ms:
+            self._tell_limits(record)
         if record.attempts and record.endpoint in _OPERATIONS:
             self._tell_work(record)
         elif record.endpoint == Kind.NEW_BATCH and record.cost:

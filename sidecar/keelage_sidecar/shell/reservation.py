@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from keelage_api.proxy_config import Rule
+from keelage_api.proxy_config import Quota, Rule
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.claim import NOTHING, Charge, Claim, DenialReason, Denied, Hold
 from keelage_sidecar.core.clamp import largest_cap, least_cap
@@ -52,11 +52,11 @@ async def reserve_rates(
     """Room in the rule's rate limits, for the whole call; None where it has none."""
     if not facts.endpoint.metered:
         return None
+    if (plan.rule.route, plan.rule.name) not in table.rates:
+        return None
     first = plan.candidates[0]
     expected = means.expectations.of(first.model, len(facts.body), bound_of(facts, first, first.output_cap))
     claims = table.rate_claims(plan.rule, facts, expected)
-    if not claims:
-        return None
     hold = means.purse.try_reserve(claims) or await _room(means, claims, RATE_WAIT_S, story)
     return denied(hold, means.unix()) if isinstance(hold, Denied) else hold
 
@@ -66,13 +66,14 @@ async def reserve_attempt(
 ) -> Reservation | Downgraded | Busy | Refusal:
     """Everything that candidate `index` must hold before it is asked, or what to do instead."""
     candidate = plan.candidates[index]
-    cap = _lower(candidate.output_cap, story.clamped)
+    cap = _lower(candidate.output_cap, story.clamped) if story.clamped else candidate.output_cap
     bound = bound_of(facts, candidate, cap)
     if isinstance(bound, Unbounded) and candidate.hard:
         return bound.refusal()
     if not facts.endpoint.metered:
         return Reservation(bound, cap, ())
-    room = await _queue(means, table, facts, candidate, bound, story)
+    quotas = table.limits.get(candidate.backend.name)
+    room = await _queue(means, table, facts, candidate, bound, story, quotas) if quotas else ()
     if isinstance(room, Denied):
         return Busy(denied(room, means.unix()))
     paid: Reservation | Denied | None = None
@@ -89,13 +90,16 @@ async def reserve_attempt(
 
 
 async def _queue(
-    means: Means, table: RoutingTable, facts: Facts, candidate: Candidate, bound: Bound | Unbounded, story: Story
+    means: Means,
+    table: RoutingTable,
+    facts: Facts,
+    candidate: Candidate,
+    bound: Bound | Unbounded,
+    story: Story,
+    quotas: tuple[Quota, ...],
 ) -> tuple[Hold, ...] | Denied:
     """Room in the provider's limits, if need be after those that came before."""
     backend = candidate.backend.name
-    quotas = table.limits.get(backend)
-    if quotas is None:
-        return ()
     expected = means.expectations.of(candidate.model, len(facts.body), bound)
     claims = table.limit_claims(candidate, facts, expected)
     queues = means.queues

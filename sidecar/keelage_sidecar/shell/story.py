@@ -70,7 +70,7 @@ class Story(msgspec.Struct):
     def attempt_settled(self, reading: Reading, settlement: Settlement) -> None:
         self.reading = reading
         self.cost += settlement.amount
-        self.used = self.used.plus(settlement.charge)
+        self.used = self.used.plus(settlement.charge) if self.used is not NOTHING else settlement.charge
         self.violated = self.violated or settlement.violated
         self.uncertain = self.uncertain or settlement.uncertain
 
@@ -126,8 +126,9 @@ class Story(msgspec.Struct):
             record.charge(self.cost)
         if self.first_token_s is not None:
             record.first_token_ms = _ms(self.first_token_s - self.received_s)
+        if self.wait_s or self.queue_s:
+            record.wait_ms, record.queue_ms = _ms(self.wait_s), _ms(self.queue_s)
         record.bound_violated, record.uncertain, record.unlimited = self.violated, self.uncertain, self.unlimited
-        record.wait_ms, record.queue_ms = _ms(self.wait_s), _ms(self.queue_s)
         record.reason = self.reason or record.reason
         record.budget, record.limit = self.budget, self.limit
         record.clamped, record.downgraded = self.clamped, self.downgraded

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
+from msgspec import structs
 
 from keelage_api.proxy_config import Dialect
 from keelage_sidecar.core.endpoints import CHAT, MESSAGES
@@ -116,7 +117,7 @@ def interpret(facts: Facts, candidate: Candidate, headers: Headers) -> Interpret
     if isinstance(read, Refusal):
         return read
     return Interpreter(
-        replace(read, user=facts.user, feature=facts.feature, pod=facts.pod, patience_s=facts.patience_s),
+        structs.replace(read, user=facts.user, feature=facts.feature, pod=facts.pod, patience_s=facts.patience_s),
         target,
         (*(header for header in headers if not header[0].startswith(_VENDOR_HEADERS)), *version),
         losses.names,

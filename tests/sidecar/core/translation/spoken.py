@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
+from msgspec.structs import replace
 from tests.sidecar.core.calls import LOCAL, claude, gpt, is_a
 
 from keelage_sidecar.core.refusal import Headers, Refusal

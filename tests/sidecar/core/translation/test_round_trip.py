@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.sidecar.core.calls import claude, facts_of, is_a
 from tests.sidecar.core.translation.spoken import Json, body_of, gpt_4o
 
