@@ -66,7 +66,7 @@ class Sidecar:
         self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon)
         self._log = log or CallLog(level=settings.log_level)
         self._metrics = Metrics(self._standing)
-        means = Means(
+        means = self._means = Means(
             purse=self._keeper,
             upstream=self._upstream,
             credentials=self._credentials,
@@ -171,6 +171,7 @@ class Sidecar:
             upstream_connects=self._upstream.connects,
             open_batches=len(self._batches.open),
             figures=self._keeper.figures(),
+            models=tuple(self._means.health.figures()),
         )
 
 

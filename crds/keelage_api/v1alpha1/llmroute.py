@@ -193,7 +193,8 @@ class TierModel(Part):
     ),
 )
 class Tier(Part):
-    """A named choice of models; each entry is the fallback of the one before, or, with weights, of the one chosen."""
+    """A named choice of models; each entry is the fallback of the one before. With weights, those that were not
+    chosen are, the heaviest first."""
 
     name: Name
     """By which rules select it."""

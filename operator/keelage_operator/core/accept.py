@@ -102,7 +102,9 @@ def accept_route(
         return tuple(problems)
     tiers = {
         tier.name: tuple(
-            ModelChoice(f"{name}/{entry.backend}", entry.model or "", entry.weight) for entry in tier.models
+            ModelChoice(f"{name}/{entry.backend}", entry.model or "", entry.weight)
+            # Of weighted models the heaviest is the first to fall back on; without weights the sort changes nothing.
+            for entry in sorted(tier.models, key=lambda entry: -(entry.weight or 0))
         )
         for tier in spec.tiers
     }

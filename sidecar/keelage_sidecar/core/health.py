@@ -10,15 +10,16 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
 from keelage_api.proxy_config import Backend
 from keelage_sidecar.core.breaker import Breaker, State, Verdict
+from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.pace import Pace
 from keelage_sidecar.core.refusal import Refusal
-from keelage_sidecar.core.retry import Again, AttemptEnd, Stop, next_step
+from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.retry import UNASKED, Again, AttemptEnd, Stop, next_step
 from keelage_sidecar.core.retry_budget import RetryLedger
 from keelage_sidecar.core.routing import Candidate, Plan
+from keelage_sidecar.core.weights import in_order
 
 TRACKS_MAX = 512
 """Models of backends; applications may invent names. The one that was asked least recently is forgotten."""
@@ -34,6 +35,8 @@ TIMES_WORSE = 2
 TIMES_SLOWER = 3.0
 """Than its own habit, while another one of the tier is not."""
 AS_USUAL = 1.5
+HEDGED = (Kind.MESSAGES, Kind.CHAT, Kind.EMBEDDINGS)
+"""What may be asked twice: nothing is left behind by either."""
 JUDGED_S = 1.0
 """Tiers are looked at no more often."""
 
@@ -103,7 +106,7 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ModelHealth:
     """Of one track, for the metrics."""
 
     backend: str
@@ -111,11 +114,10 @@ class Standing:
     state: State
     opened: int
     retries_refused: int
-    aside: bool
     times_aside: tuple[tuple[Cause, int], ...]
 
 
-class Health:
+class HealthBook:
     """`now_s` is monotonic everywhere, `pick` uniform in [0, 1)."""
 
     def __init__(self) -> None:
@@ -133,19 +135,21 @@ class Health:
         self._tracks[key] = track
         return track
 
-    def ordered(self, plan: Plan, start: int, now_s: float) -> Plan:
-        """The plan with the candidates from `start` on that are to be asked last at its end, in their own order."""
-        rest = plan.candidates[start:]
-        if len(rest) < 2:
+    def ordered(self, plan: Plan, start: int, user: str, pick: float, now_s: float) -> Plan:
+        """The plan with its candidates from `start` on in the order in which this call asks them.
+
+        The one that the weights choose for the user, or by `pick`, comes first; who is to be asked last, last.
+        """
+        if len(plan.candidates) - start < 2:
             return plan
+        rest = in_order(plan.candidates[start:], f"{plan.rule.route}/{plan.rule.tier}", user, pick)
         tracks = [self._tracks.get((candidate.backend.name, candidate.model)) for candidate in rest]
         _put_outliers_aside([track for track in tracks if track is not None], now_s)
         aside = [track is not None and track.aside(now_s) for track in tracks]
-        if not any(aside) or all(aside):
-            return plan
-        last = [candidate for candidate, waits in zip(rest, aside, strict=True) if waits]
-        first = [candidate for candidate, waits in zip(rest, aside, strict=True) if not waits]
-        return replace(plan, candidates=(*plan.candidates[:start], *first, *last))
+        if any(aside):
+            last = [candidate for candidate, waits in zip(rest, aside, strict=True) if waits]
+            rest = (*(candidate for candidate, waits in zip(rest, aside, strict=True) if not waits), *last)
+        return Plan(plan.rule, (*plan.candidates[:start], *rest), plan.tried)
 
     def shut(self, plan: Plan, now_s: float) -> frozenset[int]:
         """The candidates that are not to be asked now."""
@@ -172,16 +176,38 @@ class Health:
         retries.refused += 1
         return next_step(plan, ends, pick, patience_left_ms, shut=shut, may_repeat=False)
 
-    def standings(self, now_s: float) -> Iterator[Standing]:
+    def hedge_after_s(
+        self, plan: Plan, ends: tuple[AttemptEnd, ...], index: int, facts: Facts, now_s: float
+    ) -> float | None:
+        """When to make a second attempt beside the one at candidate `index`, in seconds from now; None: never."""
+        hedge = plan.rule.hedge
+        if hedge is None or facts.endpoint.kind not in HEDGED or index + 1 >= len(plan.candidates):
+            return None
+        made = sum(end.failure not in UNASKED for end in ends)
+        if plan.rule.retry.attempts - made < 2:
+            return None
+        pace = self.track(plan.candidates[index], now_s).pace(facts.stream)
+        return hedge.after_ms / 1000 if hedge.after_ms else pace.late_s
+
+    def hedge(self, plan: Plan, index: int, now_s: float) -> int | None:
+        """The candidate to ask beside `index` now, counted as a retry of that one; None: there is none."""
+        shut = self.shut(plan, now_s)
+        second = next((each for each in range(index + 1, len(plan.candidates)) if each not in shut), None)
+        retries = self.track(plan.candidates[index], now_s).retries
+        if second is None or not retries.fits(plan.rule.retry.budget, now_s):
+            return None
+        retries.retried(now_s)
+        return second
+
+    def figures(self) -> Iterator[ModelHealth]:
         for track in self._tracks.values():
             breaker = track.breaker
-            yield Standing(
+            yield ModelHealth(
                 track.backend.name,
                 track.model,
                 breaker.state,
                 breaker.opened,
                 track.retries.refused,
-                track.aside(now_s),
                 tuple(track.times_aside.items()),
             )
 

@@ -16,7 +16,7 @@ class LogLevel(enum.IntEnum):
     """How much of what happens is logged; the names are those of the operator's levels."""
 
     DEBUG = 10
-    """Every call, with the candidates and the attempts that failed."""
+    """Every call, with the candidates."""
     INFO = 20
     """Every call."""
     WARNING = 30
@@ -52,6 +52,7 @@ class Failed(msgspec.Struct, gc=False):
     status: int | None
     failure: str | None
     retry_after_ms: int | None
+    took_ms: int
 
 
 class CallRecord(
@@ -123,14 +124,17 @@ class CallRecord(
     """The output cap that it was lowered to for a budget's sake; 0: it was not."""
     downgraded: str = ""
     """The cheaper tier that it was given for a budget's sake."""
+    hedge: str = ""
+    """`won`: a second attempt beside the first one answered first; `lost`: it did not."""
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()
     """Top-level fields that the sidecar put in."""
     level: str = LogLevel.INFO.name.lower()
     """From which level on the line is not left out; `judge` sets it."""
     candidates: tuple[Choice, ...] | msgspec.UnsetType = msgspec.UNSET
-    """In order. These two are told at level `debug` only."""
+    """In order. Told at level `debug` only."""
     failed: tuple[Failed, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Before the answer, where there were any; those that were passed over among them."""
 
     def judge(self) -> LogLevel:
         """How much the line matters, by what became of the call."""

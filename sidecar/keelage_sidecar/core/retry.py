@@ -29,6 +29,8 @@ class Failure(enum.StrEnum):
     """Nothing was sent: the provider's limits had no room in time. Not counted as an attempt."""
     OPEN = "CircuitOpen"
     """Nothing was sent: its last calls have failed. Not counted as an attempt."""
+    OUTRUN = "Outrun"
+    """Another attempt, made beside it, answered first."""
 
 
 UNASKED = (Failure.LIMITED, Failure.OPEN)
@@ -181,7 +183,7 @@ def unanswered(backend: Backend, failure: Failure) -> Refusal:
             return Refusal(504, "UpstreamTimeout", f"backend {backend.name} did not answer in time: see its `timeouts`")
         case Failure.CONNECT | Failure.LIMITED | Failure.OPEN:
             return Refusal(503, "UpstreamUnreachable", f"backend {backend.name}: no connection to {backend.endpoint}")
-        case Failure.RESET:
+        case Failure.RESET | Failure.OUTRUN:
             return Refusal(503, "UpstreamReset", f"backend {backend.name} closed the connection before it answered")
 
 

@@ -47,6 +47,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """What is charged for models without a price: each rate the dearest known one of that provider."""
     needs_price: bool = True
     """False: the hard budgets that pay for it count tokens only, so a model without a price has a bound too."""
+    weight: int | None = None
+    """Its share of the calls; None: the order says it all."""
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
@@ -204,7 +206,14 @@ class RoutingTable:
         hard = bool(units)
         cap = _output_cap(rule, price, facts, hard)
         return Candidate(
-            backend, model, price, hard, cap, self.dearest[backend.name], not hard or Unit.PICODOLLARS in units
+            backend,
+            model,
+            price,
+            hard,
+            cap,
+            self.dearest[backend.name],
+            not hard or Unit.PICODOLLARS in units,
+            choice.weight,
         )
 
 

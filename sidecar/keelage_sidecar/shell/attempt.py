@@ -1,28 +1,30 @@
-"""One attempt at one candidate: reserve, send, relay while counting; charged in `finally`."""
+"""One attempt at one candidate: reserve, ask, relay while counting; settled in any case."""
 
 from __future__ import annotations
 
 import asyncio
-
-import msgspec
+from dataclasses import dataclass
 
 from keelage_sidecar.core.attribution import Spender
+from keelage_sidecar.core.breaker import Verdict
 from keelage_sidecar.core.downgrade import Downgraded
+from keelage_sidecar.core.health import not_asked
 from keelage_sidecar.core.meter import Meter, Reading, meter_for
 from keelage_sidecar.core.outgoing import outgoing
 from keelage_sidecar.core.provider_limits import left_of, remaining
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
-from keelage_sidecar.core.retry import Again, AttemptEnd, Failure, answered, is_retryable, next_step
-from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+from keelage_sidecar.core.retry import UNASKED, AttemptEnd, Failure, answered, is_retryable
+from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.core.settlement import settle_attempt
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.answer import Answer, UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.means import Means
+from keelage_sidecar.shell.query import hasty
 from keelage_sidecar.shell.refusals import credential_missing
 from keelage_sidecar.shell.relay import Body, relay, reply_headers
-from keelage_sidecar.shell.reservation import Busy, Reservation, reserve_attempt
+from keelage_sidecar.shell.reservation import Busy, Reservation, reserve_at_once, reserve_attempt
 from keelage_sidecar.shell.story import Story
 
 SWALLOWED_BYTES = 64 * 1024
@@ -30,110 +32,216 @@ SWALLOWED_S = 2.0
 """How much of an answer that is not passed on is read: enough for the type of its error."""
 
 
-async def attempt(
-    means: Means, call: Call, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
-) -> Again | Downgraded | Refusal | None:
-    """Try candidate `index`: None once the application has its answer, else what to do instead."""
-    candidate = plan.candidates[index]
-    secret = means.credentials.get(candidate.backend.credential) if candidate.backend.credential else None
-    if candidate.backend.credential and secret is None:
-        return credential_missing(candidate.backend)
-    reserved = await reserve_attempt(means, table, facts, plan, index, story)
-    if isinstance(reserved, Busy):
-        story.ends.append(AttemptEnd(index, failure=Failure.LIMITED))
-        return _next(means, plan, story) or reserved.refusal
-    if not isinstance(reserved, Reservation):
-        return reserved
-    bound = reserved.bound
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """Nothing was sent: the candidate has no room, or its circuit is open."""
 
-    sent = False
-    answer: Answer | None = None
-    meter: Meter | None = None
-    try:
-        method = "GET" if call.method == "HEAD" else call.method
-        request = outgoing(facts, candidate, reserved.output_cap, secret, call.headers, call.target, method)
-        story.attempt_begins(candidate, bound, request.changed)
-        timeouts = candidate.backend.timeouts
-        left_s = story.patience_left_s(means.clock())
-        if left_s is not None and left_s * 1000 < timeouts.first_byte_ms:
-            timeouts = msgspec.structs.replace(timeouts, first_byte_ms=max(1, int(left_s * 1000)))
-        connection = await means.upstream.open(candidate.backend.endpoint, timeouts.connect_ms / 1000)
-        sent = True
-        answer = connection.send(request.method, request.target, request.headers, request.body, timeouts)
-        await answer.head()
-        story.upstream_request_id = request_id(answer)
-        if table.limits:
-            _hear_limits(means, table, candidate, answer)
-        body = Body(answer)
-        meter = meter_for(facts, candidate, body.streaming)
-        final = is_retryable(answer.status)
-        if final:
-            story.ends.append(answered(index, answer.status, answer.headers, means.unix()))
-            step = _next(means, plan, story)
-            if isinstance(step, Again):
-                await _swallow(body, meter)
-                return step
-        first = await body.read()
-        story.first_token_s = means.clock()
-        headers = reply_headers(answer.headers, decoded=body.decoded, final=final, request_id=story.request_id)
-        if story.clamped or story.downgraded:
-            headers += story.marks()
-        call.begin(answer.status, headers, body.length)
-        whole = await relay(call, body, meter, first, candidate.backend.dialect, story.request_id)
-        story.outcome = outcomes.OK if whole else outcomes.TRUNCATED
+    end: AttemptEnd
+    refusal: Refusal
+    """If no other candidate can answer."""
+
+
+class Attempt:
+    """`reserve`, `ask`, then `relay` or `swallow` what came; `settle` whatever happened."""
+
+    def __init__(
+        self, means: Means, call: Call, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
+    ) -> None:
+        self._means = means
+        self._call = call
+        self._table = table
+        self._facts = facts
+        self._plan = plan
+        self._story = story
+        self.index = index
+        self.candidate = plan.candidates[index]
+        self._track = means.health.track(self.candidate, means.clock())
+        self._ticket: int | None = None
+        self._reserved: Reservation | None = None
+        self._answer: Answer | None = None
+        self._body: Body | None = None
+        self._meter: Meter | None = None
+        self._first = b""
+        self._injected: tuple[str, ...] = ()
+        self._sent = False
+        self._asked_s = 0.0
+        self._broken = False
+        self._unfed = False
+        """The body's first piece is there, and the meter has not been given it."""
+        self.end: AttemptEnd | None = None
+        """How it ended, if not with an answer to pass on; one with a status can be passed on none the less."""
+
+    @property
+    def answered(self) -> bool:
+        """There is an answer to pass on."""
+        return self._unfed and self.end is None
+
+    async def reserve(self) -> Unasked | Downgraded | Refusal | None:
+        """All that the attempt must hold before it is made; None: it has it."""
+        means, candidate = self._means, self.candidate
+        if candidate.backend.credential and means.credentials.get(candidate.backend.credential) is None:
+            return credential_missing(candidate.backend)
+        now_s = means.clock()
+        self._ticket = self._track.breaker.admit(now_s)
+        if self._ticket is None:
+            return Unasked(AttemptEnd(self.index, failure=Failure.OPEN), not_asked(self._track, now_s))
+        reserved = await reserve_attempt(means, self._table, self._facts, self._plan, self.index, self._story)
+        if isinstance(reserved, Busy):
+            return Unasked(AttemptEnd(self.index, failure=Failure.LIMITED), reserved.refusal)
+        if not isinstance(reserved, Reservation):
+            return reserved
+        self._reserved = reserved
         return None
-    except UpstreamError as error:
-        if call.started:
-            raise  # relay() deals with those: this would be a bug, and is reported as one
-        story.ends.append(AttemptEnd(index, failure=error.failure))
-        sent = sent and error.failure is not Failure.CONNECT
-        return _next(means, plan, story)
-    finally:
+
+    def reserve_at_once(self) -> bool:
+        """The same without waiting for anything; whether it has all."""
+        means, candidate = self._means, self.candidate
+        if candidate.backend.credential and means.credentials.get(candidate.backend.credential) is None:
+            return False
+        self._ticket = self._track.breaker.admit(means.clock())
+        if self._ticket is not None:
+            self._reserved = reserve_at_once(means, self._table, self._facts, self._plan, self.index, self._story)
+        return self._reserved is not None
+
+    async def ask(self) -> None:
+        """Send, and wait for the first byte of the answer's body; sets `end` where it has not come."""
+        means, facts, candidate, story, reserved = self._means, self._facts, self.candidate, self._story, self._reserved
+        assert reserved is not None
+        began_s = self._asked_s = means.clock()
+        if not any(end.candidate == self.index and end.failure not in UNASKED for end in story.ends):
+            self._track.retries.called(began_s)
+        call = self._call
+        method = "GET" if call.method == "HEAD" else call.method
+        secret = means.credentials.get(candidate.backend.credential) if candidate.backend.credential else None
+        request = outgoing(facts, candidate, reserved.output_cap, secret, call.headers, call.target, method)
+        self._injected = request.changed
+        story.attempt_begins(candidate, reserved.bound, request.changed)
+        timeouts = hasty(candidate.backend.timeouts, story.patience_left_s(began_s))
+        try:
+            connection = await means.upstream.open(candidate.backend.endpoint, timeouts.connect_ms / 1000)
+            self._sent = True
+            answer = self._answer = connection.send(
+                request.method, request.target, request.headers, request.body, timeouts
+            )
+            await answer.head()
+            story.upstream_request_id = request_id(answer)
+            if self._table.limits:
+                self._hear_limits(answer)
+            body = self._body = Body(answer)
+            self._meter = meter_for(facts, candidate, body.streaming)
+            if is_retryable(answer.status):
+                self._failed(answered(self.index, answer.status, answer.headers, means.unix(), self._took_ms()))
+                self._first = await _first_of_error(body)
+                self._unfed = True
+                return
+            self._first = await body.read()
+            self._unfed = True
+        except UpstreamError as error:
+            self._sent = self._sent and error.failure is not Failure.CONNECT
+            self._failed(AttemptEnd(self.index, failure=error.failure, took_ms=self._took_ms()))
+            return
+        if answer.status < 400 and self._ticket is not None:
+            now_s = means.clock()
+            self._ticket = self._track.first_byte(self._ticket, facts.stream, now_s - began_s, now_s)
+
+    async def relay(self) -> None:
+        """Pass the answer on to its end."""
+        answer, body, meter, story, reserved = self._answer, self._body, self._meter, self._story, self._reserved
+        assert answer is not None
+        assert body is not None
+        assert meter is not None
+        assert reserved is not None
+        story.hears(self.candidate, reserved.bound, self._injected, request_id(answer))
+        self._unfed = False
+        story.first_token_s = self._means.clock()
+        headers = reply_headers(
+            answer.headers, decoded=body.decoded, final=self.end is not None, request_id=story.request_id
+        )
+        if story.clamped or story.downgraded or story.ends:
+            headers += story.marks()
+        self._call.begin(answer.status, headers, body.length)
+        whole = await relay(self._call, body, meter, self._first, self.candidate.backend.dialect, story.request_id)
+        story.outcome = outcomes.OK if whole else outcomes.TRUNCATED
+        self._broken = not whole
+
+    async def swallow(self) -> None:
+        """Let the meter see an error that is not passed on: its type says whether anything was billed."""
+        body, meter, read = self._body, self._meter, len(self._first)
+        if body is None or meter is None:
+            return
+        self._feed_first()
+        try:
+            async with asyncio.timeout(SWALLOWED_S):
+                while read < SWALLOWED_BYTES and (piece := await body.read()):
+                    read += len(piece)
+                    meter.feed(piece)
+        except (TimeoutError, UpstreamError):
+            pass  # then there is no evidence, and the attempt is charged accordingly
+        meter.finish()
+
+    def settle(self) -> None:
+        """Charge what was used and give back what was held; a second time does nothing."""
+        means, facts, story, answer, reserved = self._means, self._facts, self._story, self._answer, self._reserved
         complete = answer is not None and answer.complete
         if answer is not None:
             answer.abort()
-        if facts.endpoint.metered:
+        self._feed_first()
+        error = ""
+        if reserved is not None and facts.endpoint.metered:
             status = answer.status if answer is not None else 0
-            reading = meter.result(status, complete) if meter is not None else Reading(None, False)
-            settlement = settle_attempt(reading, bound, candidate, status, sent)
-            spender = Spender(candidate.model, facts.feature, facts.user)
+            reading = self._meter.result(status, complete) if self._meter is not None else Reading(None, False)
+            settlement = settle_attempt(reading, reserved.bound, self.candidate, status, self._sent)
+            spender = Spender(self.candidate.model, facts.feature, facts.user)
             for hold in reserved.holds:
                 means.purse.settle(hold, settlement.charge, spender, settlement.unproven)
-            if table.config.quotas and reading.final_usage and reading.usage is not None:
-                means.expectations.learn(candidate.model, len(facts.body), reading.usage)
+            if self._table.config.quotas and reading.final_usage and reading.usage is not None:
+                means.expectations.learn(self.candidate.model, len(facts.body), reading.usage)
             story.attempt_settled(reading, settlement)
-            if reading.error and story.outcome == outcomes.OK:
-                story.outcome = outcomes.UPSTREAM_ERROR
-        if answer is not None and answer.status >= 400 and story.outcome == outcomes.OK:
+            error = reading.error
+        if story.outcome == outcomes.OK and (error or (answer is not None and answer.status >= 400)):
             story.outcome = outcomes.UPSTREAM_ERROR
+        if self._ticket is not None:
+            if answer is None or not self._first or answer.status >= 400:
+                verdict = Verdict.NONE
+            else:
+                verdict = Verdict.FAILED if self._broken or error else Verdict.OK
+            self._track.breaker.ended(self._ticket, verdict, means.clock(), means.pick())
+        self._reserved = self._ticket = None
+
+    def outrun(self) -> AttemptEnd:
+        """Another attempt has answered first: this one ends, and its slowness is remembered."""
+        self._track.pace(self._facts.stream).took(self._means.clock() - self._asked_s)
+        self.settle()
+        return AttemptEnd(self.index, failure=Failure.OUTRUN, took_ms=self._took_ms())
+
+    def _feed_first(self) -> None:
+        if self._unfed and self._meter is not None:
+            self._meter.feed(self._first)
+            self._unfed = False
+
+    def _failed(self, end: AttemptEnd) -> None:
+        self.end = end
+        if self._ticket is not None:
+            self._track.failed(self._ticket, end, self._means.clock(), self._means.pick())
+            self._ticket = None
+
+    def _took_ms(self) -> int:
+        return int((self._means.clock() - self._asked_s) * 1000)
+
+    def _hear_limits(self, answer: Answer) -> None:
+        """Any answer may say what is left of the provider's limits."""
+        quotas = self._table.limits.get(self.candidate.backend.name, ())
+        if quotas:
+            for name, left in left_of(quotas, remaining(answer.headers, self._means.unix())):
+                self._means.purse.note_left(name, left)
 
 
-def _next(means: Means, plan: Plan, story: Story) -> Again | Refusal | None:
-    left_s = story.patience_left_s(means.clock())
-    left_ms = None if left_s is None else int(left_s * 1000)
-    step = next_step(plan, tuple(story.ends), means.pick(), left_ms)
-    return step if isinstance(step, Again) else step.refusal
-
-
-def _hear_limits(means: Means, table: RoutingTable, candidate: Candidate, answer: Answer) -> None:
-    """Any answer may say what is left of the provider's limits."""
-    quotas = table.limits.get(candidate.backend.name, ())
-    if quotas:
-        for name, left in left_of(quotas, remaining(answer.headers, means.unix())):
-            means.purse.note_left(name, left)
-
-
-async def _swallow(body: Body, meter: Meter) -> None:
-    """Let the meter see an error that is not passed on: its type says whether anything was billed."""
-    read = 0
+async def _first_of_error(body: Body) -> bytes:
     try:
         async with asyncio.timeout(SWALLOWED_S):
-            while read < SWALLOWED_BYTES and (piece := await body.read()):
-                read += len(piece)
-                meter.feed(piece)
+            return await body.read()
     except (TimeoutError, UpstreamError):
-        pass  # then there is no evidence, and the attempt is charged accordingly
-    meter.finish()
+        return b""  # the status is there, and says enough
 
 
 def request_id(answer: Answer) -> str:

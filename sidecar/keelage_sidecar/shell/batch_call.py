@@ -84,7 +84,7 @@ class BatchCalls:
             return order
         story.plan = order.plan
         if order.downgraded is not None:
-            story.lowered(order.downgraded)
+            story.lowered(order.downgraded, order.plan)
         secret = self._secret(order.backend)
         if isinstance(secret, Refusal):
             return secret

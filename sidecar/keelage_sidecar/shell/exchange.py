@@ -1,6 +1,6 @@
 """The request path, top to bottom: read, find the rule, attempt until answered or refused, log.
 
-`attempt` reserves, sends, relays and settles.
+`Attempt` reserves, sends, relays and settles.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.retry import Again
 from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.shell import story as outcomes
-from keelage_sidecar.shell.attempt import attempt
+from keelage_sidecar.shell.attempt import Attempt, Unasked
 from keelage_sidecar.shell.batch_call import BatchCalls
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.call import Call
+from keelage_sidecar.shell.hedge import ask_side_by_side
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
 from keelage_sidecar.shell.reservation import reserve_rates
@@ -101,7 +102,7 @@ class Exchange:
         plan = table.plan(facts)
         if isinstance(plan, Refusal):
             return plan
-        story.plan = plan
+        plan = story.plan = self._means.health.ordered(plan, 0, facts.user, self._means.pick(), self._means.clock())
         call.survives = plan.rule.on_client_disconnect is OnClientDisconnect.DRAIN
 
         rates = await reserve_rates(self._means, table, plan, facts, story)
@@ -123,22 +124,80 @@ class Exchange:
         step = at_start(table, plan, facts, means.purse.used_percent) or _FIRST
         while isinstance(step, (Again, Downgraded)):
             if isinstance(step, Downgraded):
-                plan = step.plan
-                story.lowered(step)
+                plan = means.health.ordered(step.plan, step.candidate, facts.user, means.pick(), means.clock())
+                story.lowered(step, plan)
             elif step.delay_ms:
                 await means.sleep(step.delay_ms / 1000)
             if call.gone:  # it survives what is already being paid for, not what is yet to be bought
                 story.outcome = outcomes.CLIENT_DISCONNECT
                 return None
-            step = await attempt(means, call, table, facts, plan, step.candidate, story)
+            step = await self._attempt(call, table, facts, plan, step.candidate, story)
         if call.gone:
             story.outcome = outcomes.CLIENT_DISCONNECT
         return step
+
+    async def _attempt(
+        self, call: Call, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
+    ) -> Again | Downgraded | Refusal | None:
+        """Ask candidate `index`: None once the application has its answer, else what to do instead."""
+        means = self._means
+        one = Attempt(means, call, table, facts, plan, index, story)
+        attempts = [one]
+
+        def beside() -> Attempt | None:
+            second = means.health.hedge(plan, index, means.clock())
+            if second is None:
+                return None
+            other = Attempt(means, call, table, facts, plan, second, story)
+            if not other.reserve_at_once():
+                return None
+            attempts.append(other)
+            return other
+
+        try:
+            kept = await one.reserve()
+            if isinstance(kept, Unasked):
+                story.ends.append(kept.end)
+                return self._next(plan, story) or kept.refusal
+            if kept is not None:
+                return kept
+            after_s = means.health.hedge_after_s(plan, tuple(story.ends), index, facts, means.clock())
+            if after_s is None:
+                await one.ask()
+                heard = one if one.answered else None
+            else:
+                heard = await ask_side_by_side(one, after_s, beside)
+            if heard is not None and len(attempts) > 1:
+                story.hedged(won=heard is not one)
+            story.ends += [each.end or each.outrun() for each in attempts if each is not heard]
+            if heard is None:
+                step = self._next(plan, story)
+                heard = attempts[-1]
+                if isinstance(step, Again):
+                    for each in attempts:
+                        await each.swallow()
+                if step is not None:
+                    return step
+            await heard.relay()
+            return None
+        finally:
+            for each in attempts:
+                each.settle()
+
+    def _next(self, plan: Plan, story: Story) -> Again | Refusal | None:
+        means = self._means
+        now_s = means.clock()
+        left_s = story.patience_left_s(now_s)
+        left_ms = None if left_s is None else int(left_s * 1000)
+        step = means.health.next_step(plan, tuple(story.ends), means.pick(), left_ms, now_s)
+        return step if isinstance(step, Again) else step.refusal
 
     def _refuse(self, call: Call, refusal: Refusal, story: Story) -> None:
         dialect = dialect_of(call.target, call.headers)
         status, headers, body = render(refusal, dialect, story.request_id)
         headers.append((b"x-keelage-request-id", story.request_id.encode()))
+        if story.ends:
+            headers.append((b"x-keelage-tried", story.tried.encode()))
         call.reply(status, headers, body)
 
     def _stop(self, call: Call, story: Story) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from keelage_sidecar.core.expectation import Expectations
+from keelage_sidecar.core.health import HealthBook
 from keelage_sidecar.shell.credentials import Credentials
 from keelage_sidecar.shell.purse import Purse
 from keelage_sidecar.shell.upstream import Upstream
@@ -25,6 +26,8 @@ class Means:
     pick: Callable[[], float]
     """Uniform in [0, 1)."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    health: HealthBook = field(default_factory=HealthBook)
+    """Of the models at each backend."""
     expectations: Expectations = field(default_factory=Expectations)
     queues: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     """By backend: attempts that wait for room in the provider's limits."""

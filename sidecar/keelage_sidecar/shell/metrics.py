@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from keelage_api.account import RATE_WINDOW
 from keelage_api.proxy_config import Dialect, Unit
 from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.health import ModelHealth
 from keelage_sidecar.core.log_line import CallRecord
 
 MODELS_MAX = 100
@@ -72,6 +73,8 @@ class Standing:
     upstream_connects: int
     open_batches: int
     figures: tuple[Figures, ...]
+    models: tuple[ModelHealth, ...]
+    """Those that were asked last come last."""
 
 
 class Histogram:
@@ -145,6 +148,7 @@ class Metrics(Collector):
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
         self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._hedges: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._clamped: defaultdict[tuple[str], int] = defaultdict(int)
         self._downgraded: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._limited: defaultdict[tuple[str], int] = defaultdict(int)
@@ -163,6 +167,8 @@ class Metrics(Collector):
             self._refusals[(record.reason,)] += 1
         if record.attempts > 1:
             self._retries[record.route, record.backend] += record.attempts - 1
+        if record.hedge:
+            self._hedges[record.route, record.hedge] += 1
         self._violations += record.bound_violated
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
@@ -231,6 +237,9 @@ class Metrics(Collector):
         yield _counter("keelage_calls", "Calls by how they ended", ("route", "outcome"), self._calls.items())
         yield _counter("keelage_refusals", "Calls that were refused", ("reason",), self._refusals.items())
         yield _counter("keelage_retries", "Attempts after the first", ("route", "backend"), self._retries.items())
+        yield _counter(
+            "keelage_hedges", "Calls with a second attempt beside the first", ("route", "result"), self._hedges.items()
+        )
         yield _counter("keelage_bound_violations", "Bills above their bound: must stay 0", (), [((), self._violations)])
         yield _counter("keelage_uncertain_charges", "Calls charged without full evidence", (), [((), self._uncertain)])
         yield _counter("keelage_budget_wait_seconds", "Time calls waited for money", (), [((), self._waited)])
@@ -256,6 +265,7 @@ class Metrics(Collector):
         )
         standing = self._standing()
         yield from _lease_gauges(standing.figures)
+        yield from _model_figures(standing.models[-MODELS_MAX:])
         info = GaugeMetricFamily("keelage_config_info", "The configuration in force", labels=("version",))
         info.add_metric([standing.config_version], 1)
         yield info
@@ -300,6 +310,35 @@ def _lease_gauges(figures: tuple[Figures, ...]) -> Iterator[Metric]:
             else:
                 tokens.add_metric([each.budget, each.window], amount)
         yield from (money, tokens, rates)
+
+
+def _model_figures(models: tuple[ModelHealth, ...]) -> Iterator[Metric]:
+    """What is known of each model at each backend."""
+    labels = ("backend", "gen_ai_request_model")
+    state = GaugeMetricFamily(
+        "keelage_upstream_breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open", labels=labels
+    )
+    for each in models:
+        state.add_metric([each.backend, each.model], each.state.value)
+    yield state
+    yield _counter(
+        "keelage_upstream_breaker_opens",
+        "How often a circuit breaker opened",
+        labels,
+        (((each.backend, each.model), each.opened) for each in models),
+    )
+    yield _counter(
+        "keelage_upstream_set_aside",
+        "How often a model was asked last for a while",
+        (*labels, "cause"),
+        (((each.backend, each.model, cause), count) for each in models for cause, count in each.times_aside),
+    )
+    yield _counter(
+        "keelage_retries_refused",
+        "Retries beyond the retry budget",
+        labels,
+        (((each.backend, each.model), each.retries_refused) for each in models),
+    )
 
 
 def _counter(

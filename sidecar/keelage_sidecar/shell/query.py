@@ -39,7 +39,14 @@ async def whole(answer: Answer, bytes_max: int) -> bytes:
 
 
 def hasty(timeouts: Timeouts, patience_s: float | None) -> Timeouts:
-    """The same, but for an application that will not wait so long for a first byte."""
-    if patience_s is None or patience_s * 1000 >= timeouts.first_byte_ms:
+    """The same, but for an application that will not wait so long for a connection or a first byte."""
+    if patience_s is None:
         return timeouts
-    return msgspec.structs.replace(timeouts, first_byte_ms=max(1, int(patience_s * 1000)))
+    patience_ms = max(1, int(patience_s * 1000))
+    if patience_ms >= timeouts.first_byte_ms and patience_ms >= timeouts.connect_ms:
+        return timeouts
+    return msgspec.structs.replace(
+        timeouts,
+        connect_ms=min(timeouts.connect_ms, patience_ms),
+        first_byte_ms=min(timeouts.first_byte_ms, patience_ms),
+    )

@@ -89,6 +89,32 @@ async def reserve_attempt(
     return cheaper or denied(paid, means.unix())
 
 
+def reserve_at_once(
+    means: Means, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
+) -> Reservation | None:
+    """The same from what is at hand now; None where it does not suffice."""
+    candidate = plan.candidates[index]
+    cap = _lower(candidate.output_cap, story.clamped)
+    bound = bound_of(facts, candidate, cap)
+    if isinstance(bound, Unbounded) and candidate.hard:
+        return None
+    room = table.limit_claims(candidate, facts, means.expectations.of(candidate.model, len(facts.body), bound))
+    most = bound.charge if isinstance(bound, Bound) else Charge(requests=1)
+    claims = table.claims(candidate, plan.rule, facts, most)
+    if room and means.queues[candidate.backend.name]:
+        return None
+    holds: tuple[Hold, ...] = ()
+    for each in (room, claims):
+        hold = means.purse.try_reserve(each) if each else None
+        if hold is not None:
+            holds = (*holds, hold)
+        elif each:
+            for held in holds:
+                means.purse.settle(held, NOTHING)
+            return None
+    return Reservation(bound, cap, holds)
+
+
 async def _queue(
     means: Means,
     table: RoutingTable,

@@ -12,7 +12,7 @@ from keelage_sidecar.core.log_line import CallRecord, Choice, Failed, time_text
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
-from keelage_sidecar.core.retry import AttemptEnd
+from keelage_sidecar.core.retry import AttemptEnd, told
 from keelage_sidecar.core.routing import Candidate, Plan
 from keelage_sidecar.core.settlement import Settlement
 
@@ -58,14 +58,21 @@ class Story(msgspec.Struct):
     limit: str = ""
     unlimited: bool = False
     """Nobody could be asked about a rate."""
+    hedge: str = ""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
+        self.hears(candidate, bound, injected, "")
+
+    def hears(
+        self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...], upstream_request_id: str
+    ) -> None:
+        """Whose answer is waited for, or passed on."""
         self.candidate = candidate
         self.bound = bound.amount if isinstance(bound, Bound) else 0
         self.injected = injected
         self.reading = None
-        self.upstream_request_id = ""
+        self.upstream_request_id = upstream_request_id
 
     def attempt_settled(self, reading: Reading, settlement: Settlement) -> None:
         self.reading = reading
@@ -81,13 +88,24 @@ class Story(msgspec.Struct):
         self.budget = refusal.budget or self.budget
         self.limit = refusal.limit
 
-    def lowered(self, step: Downgraded) -> None:
+    def lowered(self, step: Downgraded, plan: Plan) -> None:
         """The call goes on with a cheaper tier."""
-        self.plan, self.downgraded, self.budget = step.plan, step.plan.rule.tier, step.budget
+        self.plan, self.downgraded, self.budget = plan, plan.rule.tier, step.budget
+
+    def hedged(self, *, won: bool) -> None:
+        """Two were asked side by side; `won`: the second one answered first."""
+        self.hedge = "won" if won else "lost"
+
+    @property
+    def tried(self) -> str:
+        """Who was asked before, and what became of it; empty where nobody was."""
+        return told(self.plan, tuple(self.ends)) if self.plan is not None and self.ends else ""
 
     def marks(self) -> list[tuple[bytes, bytes]]:
-        """Headers that tell the application what was changed for a budget's sake."""
+        """Headers that tell the application what was changed for a budget's sake, and who did not answer."""
         marks: list[tuple[bytes, bytes]] = []
+        if self.ends:
+            marks.append((b"x-keelage-tried", self.tried.encode()))
         if self.clamped:
             marks.append((b"x-keelage-clamped", b"max_tokens=%d" % self.clamped))
         if self.downgraded:
@@ -134,6 +152,8 @@ class Story(msgspec.Struct):
         record.clamped, record.downgraded = self.clamped, self.downgraded
         if traced and self.plan is not None:
             record.candidates = tuple(_choice(each) for each in self.plan.candidates)
+        if self.ends and self.plan is not None:
+            record.hedge = self.hedge
             record.failed = tuple(_failed(end, self.plan.candidates[end.candidate]) for end in self.ends)
         return record
 
@@ -144,7 +164,7 @@ def _choice(candidate: Candidate) -> Choice:
 
 
 def _failed(end: AttemptEnd, candidate: Candidate) -> Failed:
-    return Failed(candidate.backend.name, candidate.model, end.status, end.failure, end.retry_after_ms)
+    return Failed(candidate.backend.name, candidate.model, end.status, end.failure, end.retry_after_ms, end.took_ms)
 
 
 def _ms(seconds: float) -> float:

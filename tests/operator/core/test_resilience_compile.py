@@ -35,7 +35,7 @@ def test_all_that_is_written_reaches_the_sidecars() -> None:
             "probes": 2,
         },
     }
-    models = [{**TWO[0], "weight": 95}, {**TWO[1], "weight": 5}]
+    models = [{**TWO[1], "weight": 5}, {**TWO[0], "weight": 95}]
     retry = {"attempts": 4, "budget": {"percent": 10, "minRetries": 0}}
     raw = route(
         backends=[backend],

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
-from msgspec.structs import replace
-from tests.sidecar.core.calls import claude
+from tests.sidecar.core.calls import HAIKU
 
 from keelage_api.proxy_config import Backend, ModelChoice, Provider, Retry, Rule
 from keelage_sidecar.core.breaker import Verdict
-from keelage_sidecar.core.health import Health
+from keelage_sidecar.core.health import HealthBook
 from keelage_sidecar.core.retry import Again, AttemptEnd, Failure
 from keelage_sidecar.core.routing import Candidate, Plan
 
@@ -24,7 +23,7 @@ CALLS_PER_S = 5.0
 DEAD_S = (30.0, 150.0)
 END_S = 260.0
 FIRST, SECOND = (
-    replace(claude(), backend=Backend(f"r/{name}", Provider.ANTHROPIC, f"https://{name}")) for name in ("a", "b")
+    Candidate(Backend(f"r/{name}", Provider.ANTHROPIC, f"https://{name}"), "claude-haiku-4-5", HAIKU) for name in "ab"
 )
 
 
@@ -46,7 +45,7 @@ class Fleet:
     def run(self) -> None:
         draw, order = random.Random(self.seed), count()
         plan = Plan(Rule("r", "all", (ModelChoice("b"),), retry=Retry()), self.candidates)
-        fleet = [Health() for _ in range(SIDECARS)]
+        fleet = [HealthBook() for _ in range(SIDECARS)]
         # (when, tie-break, sidecar, began, plan, ends, candidate to ask)
         queue: list[tuple[float, int, int, float, Plan, tuple[AttemptEnd, ...], int]] = []
         for number in range(SIDECARS):
@@ -58,7 +57,7 @@ class Fleet:
         while queue:
             now_s, _, number, began_s, asked, ends, index = heapq.heappop(queue)
             health = fleet[number]
-            asked = asked if ends else health.ordered(asked, 0, now_s)
+            asked = asked if ends else health.ordered(asked, 0, "", draw.random(), now_s)
             candidate = asked.candidates[index]
             track = health.track(candidate, now_s)
             ticket = track.breaker.admit(now_s)

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from keelage_api.usage import TokenUsage
-from keelage_sidecar.core.log_line import CallRecord, LogLevel, time_text
+from keelage_sidecar.core.log_line import CallRecord, Failed, LogLevel, time_text
 
 
 def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
@@ -14,7 +14,8 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "2026-11-21T14:00:00Z", "req_1", "messages", "ok", 200, "assistant", "triage", "assistant/anthropic", "auto",
         "claude-haiku-4-5", "claude-haiku-4-5-20251001", 2, 1, "alice", "triage", stream=True, bound=9_000_000_000,
         latency_ms=812.346, first_token_ms=301.5, stop_reason="end_turn", injected=("max_tokens",), clamped=256,
-        downgraded="fast", queue_ms=12.5,
+        downgraded="fast", queue_ms=12.5, hedge="won",
+        failed=(Failed("assistant/openai", "gpt-5-mini", 529, None, None, 12),),
     )  # fmt: skip
     record.used(TokenUsage(30, 7, 6, 4, 42, 5, 1))
     record.charge(3_477_000_001)
@@ -63,6 +64,17 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "unlimited": False,
         "clamped": 256,
         "downgraded": "fast",
+        "failed": [
+            {
+                "backend": "assistant/openai",
+                "model": "gpt-5-mini",
+                "status": 529,
+                "failure": None,
+                "retry_after_ms": None,
+                "took_ms": 12,
+            }
+        ],
+        "hedge": "won",
         "upstream_request_id": "",
         "injected": ["max_tokens"],
     }

@@ -185,7 +185,7 @@ class World:
     table: RoutingTable | None
     batches: BatchKeeper
     later_s: float = 0.0
-    """How far the clock of the keeper of batches is ahead."""
+    """How far the clock is ahead of the loop's."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """The keeper slept without an open batch."""
 
@@ -290,14 +290,14 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
         purse=purse,
         upstream=upstream,
         credentials=Credentials(keys, lambda: loop.time() + here.later_s),
-        clock=loop.time,
+        clock=lambda: loop.time() + here.later_s,
         unix=lambda: NOW_UNIX_S,
         pick=lambda: 0.0,
         sleep=no_sleep,
     )
     table = RoutingTable.build(config) if config is not None else None
     batches = BatchKeeper(
-        replace(means, clock=lambda: loop.time() + here.later_s, sleep=lambda seconds: here.turn_clock(seconds)),
+        replace(means, sleep=lambda seconds: here.turn_clock(seconds)),
         records.append,
     )
     exchange = Exchange(

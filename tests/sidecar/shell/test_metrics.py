@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from keelage_api.proxy_config import Unit
 from keelage_sidecar.core.account import AccountFigures
+from keelage_sidecar.core.breaker import State
+from keelage_sidecar.core.health import Cause, ModelHealth
 from keelage_sidecar.core.log_line import CallRecord
-from keelage_sidecar.shell.metrics import ERRORS_MAX, LIMITS_MAX, Metrics, Standing
+from keelage_sidecar.shell.metrics import ERRORS_MAX, LIMITS_MAX, MODELS_MAX, Metrics, Standing
 
 
 def standing() -> Standing:
@@ -19,6 +21,7 @@ def standing() -> Standing:
         upstream_connects=0,
         open_batches=0,
         figures=(),
+        models=(),
     )
 
 
@@ -71,3 +74,24 @@ def test_leases_are_shown_in_their_units() -> None:
     ):
         assert line in lines
     assert not any("tokens" in line and "_usd{" in line for line in lines)
+
+
+def test_the_state_of_each_models_circuit_is_shown_and_what_was_kept_from_it() -> None:
+    model = ModelHealth("r/a", "m", State.OPEN, 2, 7, ((Cause.LIMITED, 3),))
+    metrics = Metrics(lambda: replace(standing(), models=(model,)))
+    metrics.tell(CallRecord("", "", "messages", "ok", 200, "r", attempts=2, hedge="won"))
+    lines = metrics.exposition()[1].decode().splitlines()
+    for line in (
+        'keelage_upstream_breaker_state{backend="r/a",gen_ai_request_model="m"} 2.0',
+        'keelage_upstream_breaker_opens_total{backend="r/a",gen_ai_request_model="m"} 2.0',
+        'keelage_upstream_set_aside_total{backend="r/a",cause="Limited",gen_ai_request_model="m"} 3.0',
+        'keelage_retries_refused_total{backend="r/a",gen_ai_request_model="m"} 7.0',
+        'keelage_hedges_total{result="won",route="r"} 1.0',
+    ):
+        assert line in lines
+
+
+def test_models_that_applications_invent_do_not_grow_the_metrics_without_bound() -> None:
+    models = tuple(ModelHealth("r/a", f"m{number}", State.CLOSED, 0, 0, ()) for number in range(3 * MODELS_MAX))
+    text = Metrics(lambda: replace(standing(), models=models)).exposition()[1].decode()
+    assert text.count("keelage_upstream_breaker_state{") == MODELS_MAX
