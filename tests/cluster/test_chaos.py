@@ -43,7 +43,6 @@ spec:
   template:
     metadata: {labels: {app: crowd}}
     spec:
-      terminationGracePeriodSeconds: 3
       containers:
       - name: app
         image: keelage/demo:dev

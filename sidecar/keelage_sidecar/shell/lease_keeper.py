@@ -18,7 +18,10 @@ from keelage_sidecar.core.holder import Holder
 EXCHANGE_S = 5.0
 """For one exchange with the ledger; after it the answer does not count any more."""
 LEAVE_S = 1.5
-"""For the last word: SIGTERM leaves a native sidecar as little as two seconds."""
+"""For one last word: SIGTERM leaves a native sidecar as little as two seconds."""
+LEAVE_MAX_S = 20.0
+"""For all of them while nobody hears them: pods have thirty seconds to end, unless told otherwise. Who is killed before
+has left a will, but that is lost with the pod object where no operator saw it."""
 GAP_S = 0.02
 """Between two exchanges, so that what happens meanwhile goes with the next."""
 TEND_S = 0.2
@@ -167,20 +170,36 @@ class LeaseKeeper:
                 backoff_s = BACKOFF_MIN_S
                 await asyncio.sleep(GAP_S)
             else:
-                await asyncio.sleep(BACKOFF_MIN_S + (backoff_s - BACKOFF_MIN_S) * self._pick())
+                await self._pause(backoff_s)
                 backoff_s = min(BACKOFF_MAX_S, 2 * backoff_s)
 
     async def leave(self) -> None:
-        """Give everything back; at most LEAVE_S. Cancel `run()` first. Nothing can be reserved after it."""
+        """Give everything back; returns when it was heard, or LEAVE_MAX_S are over, or nothing is held. Cancel
+        `run()` first. Nothing can be reserved after it."""
         if self._tending is not None:
             self._tending.cancel()
+        # Asked before: what is offered is not held any more, whether it was heard or not.
+        leases, backoff_s = self._leases(), BACKOFF_MIN_S
         try:
-            async with asyncio.timeout(LEAVE_S):
-                while await self._exchange(LEAVE_S, leaving=True) and self._holder.untold:
-                    pass
+            async with asyncio.timeout(LEAVE_MAX_S):
+                while not await self._said_goodbye() and leases:
+                    await self._pause(backoff_s)
+                    backoff_s = min(BACKOFF_MAX_S, 2 * backoff_s)
         except TimeoutError:
             pass  # what was not told stays counted until the pod is gone
         self._holder.declare()
+
+    async def _said_goodbye(self) -> bool:
+        while await self._exchange(LEAVE_S, leaving=True):
+            if not self._holder.untold:
+                return True
+        return False
+
+    def _leases(self) -> bool:
+        return any(figure.granted > figure.spent for figure in self._holder.figures())
+
+    async def _pause(self, backoff_s: float) -> None:
+        await asyncio.sleep(BACKOFF_MIN_S + (backoff_s - BACKOFF_MIN_S) * self._pick())
 
     async def _until_due(self) -> None:
         while True:

@@ -82,6 +82,12 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+async def held(keeper: LeaseKeeper, amount: int) -> Hold:
+    hold = await keeper.reserve(month(amount), 5.0)
+    assert isinstance(hold, Hold)
+    return hold
+
+
 def test_the_first_call_waits_for_the_ledger_and_the_next_ones_do_not() -> None:
     async def scene() -> None:
         async with Pod(Ledger()) as keeper:
@@ -231,15 +237,34 @@ def test_leaving_returns_what_was_not_spent() -> None:
     on_virtual_time(scene())
 
 
-def test_leaving_a_silent_ledger_takes_no_longer_than_it_may() -> None:
+@pytest.mark.parametrize(("leases", "takes_s"), [(False, 1.5), (True, 20.0)])
+def test_leaving_a_silent_ledger_takes_no_longer_than_it_may(leases: bool, takes_s: float) -> None:
     async def scene() -> None:
         ledger = Ledger()
         async with Pod(ledger) as keeper:
+            if leases:
+                keeper.settle(await held(keeper, 10), Charge(7))
             await asyncio.sleep(1)
         ledger.silent = True
         before = now()
         await keeper.leave()
-        assert now() - before == pytest.approx(1.5)
+        assert now() - before == pytest.approx(takes_s)
+
+    on_virtual_time(scene())
+
+
+def test_who_leaves_while_the_ledger_is_away_gives_back_what_it_leased_when_it_comes() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        async with Pod(ledger) as keeper:
+            keeper.settle(await held(keeper, 10), Charge(7))
+        ledger.up = False
+        asyncio.get_running_loop().call_later(8.0, setattr, ledger, "up", True)
+        before = now()
+        await keeper.leave()
+        assert 8.0 < now() - before < 10.5
+        (row,) = ledger.record.account().rows.values()
+        assert (row.state, row.granted, row.spent) == (RowState.RELEASED, 7, 7)
 
     on_virtual_time(scene())
 
