@@ -183,7 +183,7 @@ class Oracle:
         row = record.account(place[2]).rows.get(name)
         # A goodbye was heard and the row folded, but the answer was lost: what the holder has spent is in `settled`,
         # beside a row that its question in another leader's window has opened since.
-        granted = (row.granted if row is not None else 0) + (held.spent if name in record.seen else 0)
+        granted = max(row.granted if row is not None else 0, held.spent if name in record.seen else 0)
         self._require(held.granted <= granted, f"{uid} counts on {held.granted} in {place}, the ledger holds {granted}")
 
     def _require(self, holds: bool, text: str) -> None:
