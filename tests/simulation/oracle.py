@@ -132,13 +132,15 @@ class Oracle:
                 continue
             self._seen[place] = account
             total = account.committed
-            self._require(total <= most, f"I1 in {place}: {total} of {most}")
+            if total > most:
+                self._broken(f"I1 in {place}: {total} of {most}")
             counted = total + (record.floor if value else 0)
-            self._require(counted >= self.billed[place], f"{place}: billed {self.billed[place]}, counted {counted}")
+            if counted < self.billed[place]:
+                self._broken(f"{place}: billed {self.billed[place]}, counted {counted}")
             proven = account.settled - account.settled_uncertain
             proven += sum(row.spent - row.uncertain for row in account.rows.values())
-            told = self._deletes or proven <= self.billed[place]
-            self._require(told, f"{place}: billed {self.billed[place]}, shown as certain {proven}")
+            if proven > self.billed[place] and not self._deletes:
+                self._broken(f"{place}: billed {self.billed[place]}, shown as certain {proven}")
             for uid, holder in self.holders():
                 self._check(uid, holder, place)
 
@@ -152,7 +154,8 @@ class Oracle:
         """A call got its hold on these rates."""
         for claim in claims:
             wrong = self.rates.begins(claim.budget, claim.value, claim.amount)
-            self._require(not wrong, wrong)
+            if wrong:
+                self._broken(wrong)
 
     def bill(self, place: Place, cost: int) -> None:
         """The provider bills a call."""
@@ -160,11 +163,13 @@ class Oracle:
         if place[0] not in self._hard:
             return
         billed, most = self.billed[place], self.caps.most(place[0], place[1], running().true_s)
-        self._require(billed <= most, f"{place}: billed {billed} of {most}")
+        if billed > most:
+            self._broken(f"{place}: billed {billed} of {most}")
         record = self._record(place)
         if record is not None and not self._deletes:
             counted = record.account(place[2]).committed
-            self._require(billed <= counted, f"{place}: billed {billed}, counted {counted}")
+            if billed > counted:
+                self._broken(f"{place}: billed {billed}, counted {counted}")
 
     def _record(self, place: Place) -> LedgerRecord | None:
         """As it is stored; None: it is not there."""
@@ -175,7 +180,8 @@ class Oracle:
         held = holder._portfolio.get(*place)
         if held is None:
             return
-        self._require(held.spent + held.reserved <= held.granted, f"I2 at {uid}: {held}")
+        if held.spent + held.reserved > held.granted:
+            self._broken(f"I2 at {uid}: {held}")
         record = self._record(place)
         if record is None or self._deletes:
             return
@@ -184,8 +190,8 @@ class Oracle:
         # A goodbye was heard and the row folded, but the answer was lost: what the holder has spent is in `settled`,
         # beside a row that its question in another leader's window has opened since.
         granted = max(row.granted if row is not None else 0, held.spent if name in record.seen else 0)
-        self._require(held.granted <= granted, f"{uid} counts on {held.granted} in {place}, the ledger holds {granted}")
+        if held.granted > granted:
+            self._broken(f"{uid} counts on {held.granted} in {place}, the ledger holds {granted}")
 
-    def _require(self, holds: bool, text: str) -> None:
-        if not holds:
-            self.note(AssertionError(f"after {running().true_s:.2f} s: {text}"))
+    def _broken(self, text: str) -> None:
+        self.note(AssertionError(f"after {running().true_s:.2f} s: {text}"))

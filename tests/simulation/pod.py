@@ -78,11 +78,11 @@ class Flight:
     payers: tuple[tuple[Place, int], ...]
     rates: tuple[Claim, ...]
     oracle: Oracle
-    billed: bool = False
+    ended: asyncio.Future[object]
 
-    def bill(self) -> None:
-        if not self.billed:
-            self.billed = True
+    def end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
             for place, cost in self.payers:
                 self.oracle.bill(place, cost)
             for claim in self.rates:
@@ -140,8 +140,7 @@ class Pod:
         tasks = list(self._tasks)
         # What a cancelled task still does never happened.
         buffer, self.will = bytes(self.buffer), self._message.content.decode("ascii")
-        for flight in self._flights:
-            flight.bill()
+        self.end_flights()
         self._flights.clear()
         self._calls = 0
         self._idle.set()
@@ -162,6 +161,16 @@ class Pod:
         await self.stop_calls()
         await self.process.create_task(self.keeper.leave())
         await self.stop()
+
+    def end_flights(self) -> None:
+        """The provider has done all that it was asked for."""
+        for flight in self._flights:
+            flight.end()
+
+    @property
+    def idle(self) -> bool:
+        """No call waits or is in flight."""
+        return not self._calls
 
     async def stop_calls(self) -> None:
         """No new calls; returns when those in flight are done."""
@@ -202,14 +211,13 @@ class Pod:
         payers = tuple(
             (place, charge.of(units[place[0]])) for place in self.holder.payers(hold) if not is_quota(place[0])
         )
-        flight = Flight(payers, rates, world.oracle)
+        flight = Flight(payers, rates, world.oracle, running().create_future())
         world.oracle.begins(rates)
         self._flights.add(flight)
         world.oracle.held(self.identity.uid, self.holder, [place for place, _ in payers])
         lasts_s = chance.expovariate(1.0) if chance.random() >= world.scene.batches else chance.uniform(3.0, 20.0)
-        running().outside.call_later(lasts_s, flight.bill)
-        await asyncio.sleep(lasts_s)
-        flight.bill()
+        running().outside.call_later(lasts_s, flight.end)
+        await flight.ended
         self.keeper.settle(hold, charge)
         self._flights.discard(flight)
 

@@ -21,6 +21,7 @@ from tests.simulation.store import FailingStore
 from tests.simulation.tally import Tally
 from tests.simulation.virtual_time import run, running
 
+from keelage_api.account import is_quota
 from keelage_operator.core.ledger import Checkpoint, committed
 from keelage_operator.core.shard import SHARDS, home_of
 from keelage_operator.core.terms import BudgetInForce
@@ -37,7 +38,10 @@ WARM_S = 5.0
 NODE_LOST_S = (15.0, 40.0)
 """When a node is lost where nothing else happens."""
 HEAL_S = 20.0
-"""Longer than a rebuilt ledger waits for claims, and than every value of a holder takes to be told again."""
+"""Longer than a rebuilt ledger waits for claims, and than every value of a holder takes to be told again. Where the
+ledgers hold earlier what every holder has spent, nothing is waited for."""
+LOOK_S = 0.25
+"""Between looks at whether they do."""
 STOPPED_MAX_S = 30.0
 """For SIGSTOP."""
 START = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
@@ -99,7 +103,8 @@ class World:
     # Life
 
     async def live(self) -> None:
-        clock = running().time
+        self._loop = running()
+        clock = self._loop.time
         self.store = self.oracle.store = FailingStore(self.random, self.unlucky, self.oracle.stored)
         self.offset_s = [0.0, 0.0]
         self._told = [(0.0, START), (0.0, START)]
@@ -148,7 +153,7 @@ class World:
         self.tally.lost_nodes.append(figures.forfeited / terms.limit)
 
     def _wall(self, book: int) -> datetime:
-        at_s = running().true_s + self.offset_s[book]
+        at_s = self._loop.true_s + self.offset_s[book]
         if self._told[book][0] != at_s:  # asked several times per statement, while no time passes
             self._told[book] = (at_s, START + timedelta(seconds=at_s))
         return self._told[book][1]
@@ -273,9 +278,8 @@ class World:
         for number in range(2):
             await self.stop_leading(number)
         await self.lead(0)
-        for pod in list(self.pods):
-            await pod.stop_calls()
-        await asyncio.sleep(HEAL_S)
+        await self._until_idle()
+        await self._until_told()
         await self.sweep(self.books[0])
         claims = tuple(claim for terms in self.budgets.values() for claim in self._all_that_is_left(terms))
         if claims:
@@ -296,6 +300,35 @@ class World:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+
+    async def _until_idle(self) -> None:
+        """No new calls; those that wait are served or refused, and the provider answers at once."""
+        for pod in self.pods:
+            pod.quiet = True
+        while not all(pod.idle for pod in self.pods):
+            for pod in self.pods:
+                pod.end_flights()
+            await asyncio.sleep(LOOK_S)
+
+    async def _until_told(self) -> None:
+        """Until the ledgers hold what every holder has spent, and who was leaving has left."""
+        try:
+            async with asyncio.timeout(HEAL_S):
+                while self.leaving or not all(self._told_all(pod) for pod in self.pods):
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            return  # a former window's ledger may be gone, and a deleted one is claimed value by value
+
+    def _told_all(self, pod: Pod) -> bool:
+        holder = f"{pod.identity.uid}.{pod.holder.incarnation}"
+        for it in pod.holder.figures():
+            if is_quota(it.budget):
+                continue
+            record = self.store.peek(LedgerKey(it.budget, it.window, home_of(it.window, it.value)))
+            row = record.account(it.value).rows.get(holder) if record is not None else None
+            if row is None or (row.spent, row.reserved) != (it.spent, it.reserved):
+                return False
+        return True
 
     def _all_that_is_left(self, terms: BudgetInForce) -> list[Claim]:
         """Of a hard budget: a claim on all that it must be able to grant, on an account that somebody used."""
