@@ -67,6 +67,8 @@ class Statement(msgspec.Struct, frozen=True):
     """Of `want`, what all waiting requests need; the rest is for those that are expected."""
     uncertain: int = 0
     """The part of `spent` that nothing proves to have been billed: bounds of calls whose end nobody knows."""
+    waited_s: float = 0.0
+    """How long the request has waited that `min_want` is for: over all holders the first comes first."""
 
 
 class Right(msgspec.Struct, frozen=True):
@@ -83,6 +85,8 @@ class Right(msgspec.Struct, frozen=True):
     """Seconds until the window ends, counted from when the statement was sent."""
     tight: bool = False
     """Somebody wants more than is free: give back what is idle, ask for no more than is needed."""
+    first: bool = False
+    """Nobody waits for longer than this holder's request: what others give back is gathered for it."""
     exhausted: bool = False
     """Nothing is left that could ever serve `min_want` in this window: limit reached by spending."""
     error: str = ""

@@ -144,9 +144,16 @@ GUARDS = (
     Mutant(
         "a request gets its floor or nothing",
         SHARE,
-        "if asker.floor <= left:",
-        "if left > 0:",
+        "if asker.floor > left:",
+        "if left <= 0:",
         OF_LEDGER + WORLDS,
+    ),
+    Mutant(
+        "what comes back is gathered for the longest wait",
+        SHARE,
+        "            return given\n",
+        "            continue\n",
+        OF_LEDGER,
     ),
     Mutant(
         "a right is stored before it is answered",

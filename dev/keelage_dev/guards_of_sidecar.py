@@ -200,6 +200,13 @@ GUARDS = (
         OF_ACCOUNT,
     ),
     Mutant(
+        "who waits longest at a sidecar is not passed by",
+        HOLDER,
+        "short.update(self._verdicts.short(waiter.claims, now))",
+        "pass",
+        OF_HOLDER,
+    ),
+    Mutant(
         "fragments go back while money is short",
         ACCOUNT,
         "if self.tight and needed > self.free:",

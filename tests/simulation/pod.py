@@ -61,6 +61,8 @@ class Surroundings(Protocol):
     books: list[LedgerBook]
     quotas: list[QuotaBook]
     wills: WillKeys
+    healing: asyncio.Event
+    """Set when nothing fails any more: then what is late on its way arrives."""
 
     def unlucky(self, chance: float) -> bool: ...
 
@@ -80,6 +82,11 @@ class Flight:
     oracle: Oracle
     ended: asyncio.Future[object]
 
+    @property
+    def cost(self) -> int:
+        """On all budgets together."""
+        return sum(cost for _, cost in self.payers)
+
     def end(self) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
@@ -96,7 +103,7 @@ class Pod:
         self.world = world
         self._number = number
         self.identity = PodIdentity("shop", f"pod-{number}", f"uid{number}")
-        self._flights: set[Flight] = set()
+        self.flights: set[Flight] = set()
         self._calls = 0
         """Waiting or in flight."""
         self.restarts = self._incarnations = 0
@@ -141,7 +148,7 @@ class Pod:
         # What a cancelled task still does never happened.
         buffer, self.will = bytes(self.buffer), self._message.content.decode("ascii")
         self.end_flights()
-        self._flights.clear()
+        self.flights.clear()
         self._calls = 0
         self._idle.set()
         for task in tasks:
@@ -164,7 +171,7 @@ class Pod:
 
     def end_flights(self) -> None:
         """The provider has done all that it was asked for."""
-        for flight in self._flights:
+        for flight in self.flights:
             flight.end()
 
     @property
@@ -213,13 +220,13 @@ class Pod:
         )
         flight = Flight(payers, rates, world.oracle, running().create_future())
         world.oracle.begins(rates)
-        self._flights.add(flight)
+        self.flights.add(flight)
         world.oracle.held(self.identity.uid, self.holder, [place for place, _ in payers])
         lasts_s = chance.expovariate(1.0) if chance.random() >= world.scene.batches else chance.uniform(3.0, 20.0)
         running().outside.call_later(lasts_s, flight.end)
         await flight.ended
         self.keeper.settle(hold, charge)
-        self._flights.discard(flight)
+        self.flights.discard(flight)
 
     # The network
 
@@ -253,7 +260,11 @@ class Pod:
         return reply
 
     async def _again(self, request: SyncRequest, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
+        try:
+            async with asyncio.timeout(delay_s):
+                await self.world.healing.wait()
+        except TimeoutError:
+            pass
         try:
             await self._deliver(request)
         except LedgerUnreachable:

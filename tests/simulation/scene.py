@@ -102,7 +102,7 @@ def _calm(chance: random.Random) -> Scene:
         Kind.CALM,
         (budget("hour", pods * ratio * BOUND_MAX),),
         pods,
-        pauses_s=(0.1, 0.2, 0.4),
+        pauses_s=(0.05, 0.1),
         patience_s=(BUDGET_WAIT_S, BUDGET_WAIT_S),
         users=1,
         ratio=ratio,

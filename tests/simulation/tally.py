@@ -30,7 +30,8 @@ class Tally:
     false_refusals: int = 0
     """Refused as exhausted while limit - spent - reserved, over all sidecars, would have sufficed."""
     used: dict[int, list[float]] = field(default_factory=dict)
-    """By class: billed / limit when the first request was refused."""
+    """By class: share of the limit that was billed for the calls that had got their hold before the first was refused.
+    """
     lost_nodes: list[float] = field(default_factory=list)
     """Share of the limit that was forfeited where one node was lost and all else was well."""
     shares: int = 0

@@ -64,6 +64,7 @@ class World:
         self._pod_number = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._first_refusal = asyncio.Event()
+        self.healing = asyncio.Event()
         self.wills = WillKeys(lambda: ("secret of all replicas",))
         self._left_behind: dict[str, str] = {}
         """By uid: the termination message of a pod that is gone, where the cluster kept one."""
@@ -97,7 +98,8 @@ class World:
         elif answer.reason is DenialReason.BUDGET_EXHAUSTED:
             tally.calm_exhausted += 1
             tally.false_refusals += answer.needed <= terms.limit - held
-            tally.note_use(self.scene.ratio, self.oracle.billed.total() / terms.limit)
+            in_flight = sum(flight.cost for pod in self.pods for flight in pod.flights)
+            tally.note_use(self.scene.ratio, (self.oracle.billed.total() + in_flight) / terms.limit)
             self._first_refusal.set()
 
     # Life
@@ -272,6 +274,7 @@ class World:
     async def heal(self) -> None:
         """No more faults: then all that is not forfeited can be granted to one who asks for it on all budgets."""
         self.faults = False
+        self.healing.set()
         for pod in self.pods:
             pod.process.go_on()
         self.offset_s = [max(self.offset_s)] * 2
@@ -305,16 +308,18 @@ class World:
         """No new calls; those that wait are served or refused, and the provider answers at once."""
         for pod in self.pods:
             pod.quiet = True
-        while not all(pod.idle for pod in self.pods):
+        while True:
             for pod in self.pods:
                 pod.end_flights()
             await asyncio.sleep(LOOK_S)
+            if all(pod.idle for pod in self.pods):
+                return
 
     async def _until_told(self) -> None:
-        """Until the ledgers hold what every holder has spent, and who was leaving has left."""
+        """Until the ledgers hold what every holder has spent, messages have arrived, and who was leaving has left."""
         try:
             async with asyncio.timeout(HEAL_S):
-                while self.leaving or not all(self._told_all(pod) for pod in self.pods):
+                while self._tasks or not all(self._told_all(pod) for pod in self.pods):  # noqa: ASYNC110  # of many things
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             return  # a former window's ledger may be gone, and a deleted one is claimed value by value

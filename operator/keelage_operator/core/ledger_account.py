@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from keelage_api.sync import Right, Statement
 from keelage_api.will import Will
-from keelage_operator.core.ledger_row import Heard, Row, RowState, counts_on, pod_of, speaks
+from keelage_operator.core.ledger_row import Heard, Row, RowState, counts_on, pod_of, speaks, waits
 from keelage_operator.core.share import Asker, share
 
 ROWS_PER_POD_MAX = 8
@@ -120,23 +120,30 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
         if not around.learning and left < _needed(statement, rows[holder])
     }
     askers = [
-        Asker(holder, max(statement.want, statement.min_want), statement.min_want, rows[holder].since_s or now_s)
+        Asker(
+            holder, max(statement.want, statement.min_want), statement.min_want, now_s - max(0, int(statement.waited_s))
+        )
         for holder, statement in answered.items()
         if not statement.final and holder not in hopeless and (statement.want > 0 or statement.min_want > 0)
     ]
     active = sum(1 for row in rows.values() if speaks(row, now_s))
-    gifts = share(0 if around.learning else max(0, free), askers, active)
+    absent = [
+        Asker(holder, row.waiting, row.waiting, row.since_s)
+        for holder, row in rows.items()
+        if holder not in answered and waits(row, now_s)
+    ]
+    gifts = share(0 if around.learning else max(0, free), askers, active, absent)
     for asker in askers:
         row, gift = rows[asker.holder], gifts.get(asker.holder, 0)
-        waits = asker.floor if gift < asker.floor else 0
+        lacks = asker.floor if gift < asker.floor else 0
         rows[asker.holder] = replace(
             row,
             granted=row.granted + gift,
-            waiting=waits,
-            since_s=asker.since_s if waits else 0,
+            waiting=lacks,
+            since_s=asker.since_s if lacks else 0,
         )
         urgent = urgent or gift > 0
-    tight = _tight(rows, free, now_s)
+    tight, first = _tight(rows, free, now_s), _first(rows, now_s)
 
     rights = tuple(
         (
@@ -147,6 +154,7 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
                 seq=statement.seq,
                 granted=_confirmed(rows[holder], statement, gifts.get(holder, 0), hearing.claimed.get(holder, 0), free),
                 tight=tight,
+                first=holder == first,
                 exhausted=holder in hopeless,
                 spent=rows[holder].spent,
                 uncertain=rows[holder].uncertain,
@@ -209,7 +217,7 @@ class _Hearing:
             seq=statement.seq,
             heard_s=now_s,
             waiting=0,
-            since_s=row.since_s if statement.min_want > 0 else 0,
+            since_s=0,
             state=RowState.RELEASED if released else RowState.OUTSTANDING,
         )
         self.answered[holder] = statement
@@ -242,6 +250,12 @@ def _tight(rows: dict[str, Row], free: int, now_s: int) -> bool:
     Only while somebody who speaks has something to give: a budget that only observes stays above its limit.
     """
     return any(speaks(row, now_s) and (row.waiting > 0 or (free < 0 and row.idle > 0)) for row in rows.values())
+
+
+def _first(rows: dict[str, Row], now_s: int) -> str:
+    """The holder of the request that is served next; empty: nobody waits."""
+    waiting = [(row.since_s, row.waiting, holder) for holder, row in rows.items() if waits(row, now_s)]
+    return min(waiting)[2] if waiting else ""
 
 
 def _needed(statement: Statement, row: Row) -> int:

@@ -14,6 +14,9 @@ SILENT_AFTER_S = 45
 ACTIVE_S = 10
 """Who was silent for longer neither counts when money is shared nor makes others give back."""
 
+WAITS_S = 2
+"""Who lacks money speaks several times a second: after so long without a word nothing is kept for it."""
+
 
 class RowState(enum.StrEnum):
     OUTSTANDING = "Outstanding"
@@ -39,7 +42,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     waiting: int = 0
     """What a waiting request lacks and did not get."""
     since_s: int = 0
-    """When it began to wait; the longest waiting comes first."""
+    """When that request began to wait; the longest waiting comes first."""
     state: RowState = RowState.OUTSTANDING
 
     @property
@@ -62,6 +65,10 @@ def counts_on(statement: Statement) -> int:
 
 def speaks(row: Row, now_s: int) -> bool:
     return row.state is RowState.OUTSTANDING and now_s - row.heard_s <= ACTIVE_S
+
+
+def waits(row: Row, now_s: int) -> bool:
+    return row.waiting > 0 and row.state is RowState.OUTSTANDING and now_s - row.heard_s <= WAITS_S
 
 
 def pod_of(holder: str) -> str:

@@ -21,23 +21,28 @@ class Asker:
     """When it began to wait."""
 
 
-def share(free: int, askers: Sequence[Asker], active: int) -> dict[str, int]:
+def share(free: int, askers: Sequence[Asker], active: int, absent: Sequence[Asker] = ()) -> dict[str, int]:
     """How much each asker gets, holders without anything left out; the sum is at most `free`.
 
     Nobody takes more than free / (2 x active) at once unless a request waits for it: what is
-    left near the end stays where everybody can get at it. When not even that suffices, the
-    longest waiting requests come first, and what is then left is shared max-min.
+    left near the end stays where everybody can get at it. When not even that suffices, requests
+    are served in the order in which they began to wait, and what is then left is shared max-min.
+    What comes back is gathered for the first that does not fit: else small ones would keep a big
+    one waiting until it is refused. `absent` wait too, but do not ask just now.
     """
-    cap = free // (2 * max(1, active, len(askers)))
+    kept = sum(asker.floor for asker in absent)
+    cap = max(0, free - kept) // (2 * max(1, active, len(askers)))
     asks = {asker.holder: max(asker.floor, min(asker.want, cap)) for asker in askers}
-    if sum(asks.values()) <= free:
+    if sum(asks.values()) + kept <= free:
         return {holder: ask for holder, ask in asks.items() if ask}
     left = free
     given: dict[str, int] = {}
-    for asker in sorted(askers, key=lambda a: (a.since_s, a.floor, a.holder)):
-        if asker.floor <= left:
+    for asker in sorted((*askers, *absent), key=lambda a: (a.since_s, a.floor, a.holder)):
+        if asker.floor > left:
+            return given
+        left -= asker.floor
+        if asker.holder in asks:
             given[asker.holder] = asker.floor
-            left -= asker.floor
     more = pour(left, {holder: asks[holder] - amount for holder, amount in given.items()})
     return {holder: amount + more[holder] for holder, amount in given.items() if amount + more[holder]}
 

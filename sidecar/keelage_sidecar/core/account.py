@@ -96,6 +96,8 @@ class Account:
     """How fast what the provider said to be left comes back."""
     horizon_s: float = HORIZON_S
     tight: bool = False
+    first: bool = False
+    """What waits here is served next: what is free here too is gathered for it."""
     hopeless: int = 0
     """A request of this amount cannot be served in this window, says the ledger; 0: none known."""
     refused_s: float = NEVER
@@ -226,7 +228,7 @@ class Account:
         if self.heard_s < max(self.told_s, 0.0):
             return 0
         if self.tight and needed > self.free:
-            return max(0, self.free)
+            return 0 if self.first else max(0, self.free)
         kept = self.queued + self.spare(now_s)
         surplus = self.free - kept
         return surplus if surplus > 0 and (self.tight or surplus > kept) else 0

@@ -108,7 +108,7 @@ class Dialogue:
         past = self.leaving or self._past(account, now)
         terms = self._portfolio.terms.get(account.budget)
         hard = not past and terms is not None and terms.hard
-        needed = self._first_in_need(account, now) if hard else 0
+        needed, since_s = self._first_in_need(account, now) if hard else (0, now)
         back = account.to_give_back(needed, now) if hard else max(0, account.free)
         if back:
             # Lowered before it is offered: from the moment it is sent the ledger may give it to somebody else.
@@ -139,6 +139,7 @@ class Dialogue:
             final=final,
             left=self._left(account, terms, now),
             queued=min(queued, want),
+            waited_s=now - since_s,
         )
 
     def _gives_up(self, account: Account, now: float) -> bool:
@@ -168,7 +169,8 @@ class Dialogue:
         """For the current window, with what waits for it."""
         name, value = owner
         hard = self._portfolio.terms[name].hard
-        needed = self._queue.first_on(owner) if hard else 0
+        claim, since_s = next(self._queue.since_on(owner), (None, now))
+        needed = claim.amount if claim is not None and hard else 0
         before = self._portfolio.current.get(owner)
         spare = before.spare(now) if before is not None and hard else needed
         queued = min(self._queue.amount_on(owner), AMOUNT_MAX) if hard else 0
@@ -178,16 +180,17 @@ class Dialogue:
         if value and len(self._wanted) < ERRORS_MAX:
             # Asked until it is answered, though nobody waits any more: what was granted would else lie there unknown.
             self._wanted[owner] = None
-        return Statement(name, "", seq, want=want, min_want=needed, value=value, queued=queued)
+        waited_s = now - since_s
+        return Statement(name, "", seq, want=want, min_want=needed, value=value, queued=queued, waited_s=waited_s)
 
-    def _first_in_need(self, account: Account, now: float) -> int:
-        """The longest waiting claim that does not fit; else the amount that was refused lately; else 0."""
-        for claim in self._queue.on(account.owner):
+    def _first_in_need(self, account: Account, now: float) -> tuple[int, float]:
+        """The longest waiting claim that does not fit, and since when; else what was refused lately; else 0."""
+        for claim, since_s in self._queue.since_on(account.owner):
             if claim.amount > account.free:
-                return claim.amount
+                return claim.amount, since_s
         if account.hopeless > account.free and now - account.refused_s < HOPELESS_S:
-            return account.hopeless
-        return 0
+            return account.hopeless, now
+        return 0, now
 
     def _past(self, account: Account, now: float) -> bool:
         """Nobody will reserve on it any more. False while unknown: before configuration or rights are there."""
@@ -279,7 +282,7 @@ class Dialogue:
             account.granted = granted
         account.told_limit = right.limit
         account.told_used, account.used_then = right.used, account.spent
-        account.tight = right.tight
+        account.tight, account.first = right.tight, right.first
         account.hopeless = max(asked.needed, 1) if right.exhausted else 0
         if account.is_rate and asked.needed > account.free:
             account.hopeless = asked.needed

@@ -71,8 +71,11 @@ class Holder:
 
     # The hot path: no await between check and charge
 
-    def try_reserve(self, claims: tuple[Claim, ...], now: float) -> Hold | None:
-        """A hold on all budgets and rates or on none; None: one of them cannot pay at this moment."""
+    def try_reserve(self, claims: tuple[Claim, ...], now: float, passing: bool = False) -> Hold | None:
+        """A hold on all budgets and rates or on none; None: one of them cannot pay at this moment, or is short
+        and others wait for it. `passing`: these do not count."""
+        if self._queue and not passing and self._behind(claims):
+            return None
         current, dialogue, promised = self._current, self._dialogue, True
         payers: list[tuple[Account, Claim, int]] = []
         loose: list[tuple[Claim, bool]] | None = None
@@ -211,6 +214,14 @@ class Holder:
         self.eager = True
         return waiter
 
+    def _behind(self, claims: tuple[Claim, ...]) -> bool:
+        """Whether somebody waits for an account that is short; while there is enough nobody stops another."""
+        for claim in claims:
+            account = self._current.get(claim.owner)
+            if account is not None and account.tight and self._queue.on(claim.owner):
+                return True
+        return False
+
     def cancel(self, waiter_id: int) -> None:
         """The caller has gone; nothing if it was served already."""
         self._leave_queue(waiter_id)
@@ -218,15 +229,22 @@ class Holder:
     def admit(self, now: float) -> list[tuple[int, Hold | Denied]]:
         """Serve, in order of arrival, whom the money suffices for; refuse whose wait is over or in vain.
 
-        Who does not fit does not stop those behind: a small call may pass a big one, which keeps
-        its place and goes on asking until its patience ends.
+        While money is short, what a call lacks is gathered for it: smaller ones that came later do not take it, until
+        their own patience ends.
         """
         served: list[tuple[int, Hold | Denied]] = []
+        short: set[Owner] = set()
         for waiter in self._queue:
-            answer = self.try_reserve(waiter.claims, now) or self._verdicts.hopeless(waiter.claims, waiter.since_s, now)
-            if answer is None and now >= waiter.until_s:
+            late = now >= waiter.until_s
+            answer: Hold | Denied | None = None
+            if late or short.isdisjoint(claim.owner for claim in waiter.claims):
+                answer = self.try_reserve(waiter.claims, now, passing=True)
+            answer = answer or self._verdicts.hopeless(waiter.claims, waiter.since_s, now)
+            if answer is None and late:
                 answer = self._verdicts.too_late(waiter.claims, waiter.since_s, now)
-            if answer is not None:
+            if answer is None:
+                short.update(self._verdicts.short(waiter.claims, now))
+            else:
                 served.append((waiter.id, answer))
         for waiter_id, _ in served:
             self._leave_queue(waiter_id)

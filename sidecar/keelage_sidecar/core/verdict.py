@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from keelage_sidecar.core.account import ASK_AGAIN_S, Account
+from collections.abc import Iterator
+
+from keelage_sidecar.core.account import ASK_AGAIN_S, Account, Owner
 from keelage_sidecar.core.claim import AMOUNT_MAX, Claim, DenialReason, Denied
 from keelage_sidecar.core.denial import explain
 from keelage_sidecar.core.dialogue import Dialogue
@@ -37,6 +39,13 @@ class Verdicts:
                 reason = DenialReason.RATE_LIMITED if claim.quota else DenialReason.BUDGET_EXHAUSTED
                 return self._denied(claim, reason, now)
         return None
+
+    def short(self, claims: tuple[Claim, ...], now: float) -> Iterator[Owner]:
+        """Which accounts do not suffice because somebody has to give back first."""
+        for claim in claims:
+            account = self._portfolio.current.get(claim.owner)
+            if claim.hard and account is not None and account.tight and claim.amount > account.free_at(now):
+                yield claim.owner
 
     def too_late(self, claims: tuple[Claim, ...], since_s: float, now: float) -> Denied:
         """Why the call is not served though it has waited."""

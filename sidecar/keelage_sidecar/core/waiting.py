@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import islice
 
 from keelage_sidecar.core.account import Owner
 from keelage_sidecar.core.claim import Claim, Waiter
@@ -51,16 +50,17 @@ class Queue:
                     del self._claims[claim.owner]
         return waiter
 
+    def since_on(self, owner: Owner) -> Iterator[tuple[Claim, float]]:
+        """The hard claims on it, in order of arrival, with when each began to wait."""
+        for waiter_id, claim in self._claims.get(owner, _NONE).items():
+            yield claim, self._waiters[waiter_id].since_s
+
     def on(self, owner: Owner) -> Collection[Claim]:
         """The hard claims on it, in order of arrival."""
         return self._claims.get(owner, _NONE).values()
 
     def amount_on(self, owner: Owner) -> int:
         return sum(claim.amount for claim in self.on(owner))
-
-    def first_on(self, owner: Owner) -> int:
-        """The amount of the longest waiting claim; 0: nobody waits."""
-        return next((claim.amount for claim in islice(self.on(owner), 1)), 0)
 
     def next_deadline(self) -> float | None:
         """When the next wait is over."""

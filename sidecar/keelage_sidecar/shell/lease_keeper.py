@@ -87,9 +87,9 @@ class LeaseKeeper:
         self._holder.eager = True
         self._wake.set()
 
-    def try_reserve(self, claims: tuple[Claim, ...]) -> Hold | None:
-        """A hold if the lease suffices right now; touches nothing but memory."""
-        hold = self._holder.try_reserve(claims, self._clock())
+    def try_reserve(self, claims: tuple[Claim, ...], passing: bool = False) -> Hold | None:
+        """A hold if the lease suffices right now; touches nothing but memory. `passing`: whoever else waits for it."""
+        hold = self._holder.try_reserve(claims, self._clock(), passing)
         if self._holder.eager:
             self._wake.set()
         if self._tending is None:
@@ -100,7 +100,7 @@ class LeaseKeeper:
         """A hold, if need be after waiting for settlements or rights; Denied when that is over or in vain."""
         if self._waiting:
             self._admit()  # those who came before
-        hold = self.try_reserve(claims)
+        hold = self.try_reserve(claims, passing=patience_s <= 0)
         if hold is not None:
             return hold
         now = self._clock()
@@ -110,6 +110,8 @@ class LeaseKeeper:
             return waiter
         future: asyncio.Future[Hold | Denied] = asyncio.get_running_loop().create_future()
         self._waiting[waiter.id] = future
+        if len(self._waiting) > 1:
+            self._admit()  # those before it may lack something else
         timer = asyncio.get_running_loop().call_later(patience_s + LATE_S, self._admit)
         try:
             return await future

@@ -9,8 +9,9 @@ from keelage_sidecar.core.claim import NOTHING, Charge, Claim, Denied, Hold, Roo
 
 
 class Purse(Protocol):
-    def try_reserve(self, claims: tuple[Claim, ...]) -> Hold | None:
-        """A hold on all accounts at once, if what this sidecar holds suffices; never waits."""
+    def try_reserve(self, claims: tuple[Claim, ...], passing: bool = False) -> Hold | None:
+        """A hold on all accounts at once, if what this sidecar holds suffices and nobody waits for it; never waits
+        itself. `passing`: whoever waits."""
 
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
         """The same, asking the ledger and waiting that long."""

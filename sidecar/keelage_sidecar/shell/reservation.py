@@ -23,7 +23,7 @@ from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import denied
 from keelage_sidecar.shell.story import Story
 
-BUDGET_WAIT_S = 5.0
+BUDGET_WAIT_S = 10.0
 """How long a call waits for money that others hold, all its attempts together; never past its own patience."""
 LESS_WAIT_S = 1.0
 """For less money, or that of a cheaper tier, once all of it could not be had: a few exchanges with the ledger."""
@@ -207,10 +207,10 @@ class _Clamp:
         if cap is not None and cap > self.least:
             # No await in between: what is given back here is what the greater hold takes.
             purse.settle(hold, NOTHING)
-            more = purse.try_reserve(self._claims(cap))
+            more = purse.try_reserve(self._claims(cap), passing=True)
             if more is not None:
                 return self._reserved(cap, more)
-            again = purse.try_reserve(claims)
+            again = purse.try_reserve(claims, passing=True)
             return None if again is None else self._reserved(self.least, again)
         return self._reserved(self.least, hold)
 

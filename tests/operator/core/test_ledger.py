@@ -24,6 +24,7 @@ from keelage_operator.core.ledger import (
 )
 from keelage_operator.core.ledger_account import ROWS_PER_POD_MAX
 from keelage_operator.core.ledger_figures import Bounds, LedgerFigures, figures, tally
+from keelage_operator.core.ledger_row import WAITS_S
 
 WINDOW = Window("2026-11", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
 BLANK = LedgerRecord(WINDOW.starts_at, WINDOW.ends_at)
@@ -41,9 +42,10 @@ def says(
     keep: int = -1,
     final: bool = False,
     uncertain: int = 0,
+    waited_s: float = 0.0,
 ) -> Heard:
     statement = Statement("shop/month", WINDOW.id, seq, granted, spent, reserved, want, min_want, keep, final)
-    return Heard(holder, replace(statement, uncertain=uncertain))
+    return Heard(holder, replace(statement, uncertain=uncertain, waited_s=waited_s))
 
 
 def hear(record: LedgerRecord, *batch: Heard, limit: int = 1000, now_s: int = NOW) -> Applied:
@@ -139,15 +141,33 @@ def test_nobody_gets_more_than_its_part_of_the_rest_unless_a_request_waits_for_i
 
 def test_a_longer_wait_comes_first() -> None:
     most = hear(BLANK, says("z.1", 1, want=900, min_want=900)).record
-    waits = hear(most, says("b.1", 1, want=200, min_want=200), says("z.1", 2, granted=900, keep=900)).record
     applied = hear(
-        waits,
-        says("z.1", 3, granted=800, keep=800),
-        says("a.1", 1, want=200, min_want=200),
-        says("b.1", 2, want=200, min_want=200),
-        now_s=NOW + 1,
+        most,
+        says("z.1", 2, granted=800, keep=800),
+        says("a.1", 1, want=200, min_want=200, waited_s=1.5),
+        says("b.1", 1, want=200, min_want=200, waited_s=2.5),
     )
     assert {holder: right.granted for holder, right in applied.rights} == {"z.1": 800, "a.1": 0, "b.1": 200}
+    assert [holder for holder, right in applied.rights if right.first] == ["a.1"]
+
+
+def test_what_comes_back_is_gathered_for_the_longest_wait_and_not_given_to_a_smaller_request() -> None:
+    most = hear(BLANK, says("z.1", 1, want=900, min_want=900)).record
+    waits = hear(most, says("b.1", 1, want=200, min_want=200, waited_s=2)).record
+    small = says("a.1", 1, want=100, min_want=100, waited_s=1)
+    assert not only(hear(waits, small)).granted, "whether it speaks just now"
+    applied = hear(most, small, says("b.1", 1, want=200, min_want=200, waited_s=2))
+    assert {right.granted for _, right in applied.rights} == {0}, "or not"
+    served = hear(applied.record, says("z.1", 2, granted=700, keep=700)).record
+    assert hear(served, says("b.1", 2, want=200, min_want=200, waited_s=2)).rights[0][1].granted == 200
+
+
+def test_nothing_is_kept_for_who_waits_and_has_fallen_silent() -> None:
+    most = hear(BLANK, says("z.1", 1, want=900, min_want=900)).record
+    waits = hear(most, says("b.1", 1, want=200, min_want=200, waited_s=2)).record
+    small = says("a.1", 1, want=100, min_want=100, waited_s=1)
+    assert not only(hear(waits, small, now_s=NOW + WAITS_S)).granted
+    assert only(hear(waits, small, now_s=NOW + WAITS_S + 1)).granted == 100
 
 
 def test_a_release_returns_what_was_not_spent_and_late_duplicates_do_not_take_it_back() -> None:

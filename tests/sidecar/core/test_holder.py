@@ -51,13 +51,13 @@ def give(holder: Holder, granted: int, now: float = 0.0, **more: object) -> tupl
     return told
 
 
-def leased(granted: int) -> Holder:
+def leased(granted: int, tight: bool = False) -> Holder:
     _, holder = new_holder()
-    give(holder, granted)
+    give(holder, granted, tight=tight)
     return holder
 
 
-def must_hold(answer: Hold | None) -> Hold:
+def must_hold(answer: Hold | Denied | None) -> Hold:
     assert isinstance(answer, Hold)
     return answer
 
@@ -150,20 +150,50 @@ def test_a_wish_tells_what_waits_from_what_is_expected() -> None:
     assert (wish.min_want, wish.queued, wish.want) == (5, 45, 65)
 
 
-def test_a_request_waits_for_a_settlement_and_small_ones_may_pass() -> None:
-    holder = leased(100)
+def test_what_comes_back_is_gathered_for_who_waited_longest() -> None:
+    holder = leased(100, tight=True)
     first = must_hold(holder.try_reserve(month(80), 0.0))
     big = must_wait(holder.wait(month(90), 5.0, 0.0))
     small = must_wait(holder.wait(month(15), 5.0, 0.0))
-    ((served, answer),) = holder.admit(0.1)
-    assert served == small.id
-    assert isinstance(answer, Hold)
+    assert holder.admit(0.1) == []
+    assert holder.try_reserve(month(1), 0.1) is None, "who comes later waits too"
     holder.settle(first, Charge(5))
-    assert holder.admit(0.2) == []
-    holder.settle(answer, Charge(5))
-    ((served, answer),) = holder.admit(0.3)
+    ((served, answer),) = holder.admit(0.2)
     assert served == big.id
-    assert isinstance(answer, Hold)
+    holder.settle(must_hold(answer), Charge(5))
+    assert [(served, type(answer)) for served, answer in holder.admit(0.3)] == [(small.id, Hold)]
+    assert isinstance(holder.try_reserve(month(1), 0.3), Hold)
+
+
+def test_a_small_request_passes_a_big_one_while_there_is_enough() -> None:
+    holder = leased(100)
+    must_wait(holder.wait(month(110), 5.0, 0.0))
+    assert isinstance(holder.try_reserve(month(5), 0.0), Hold)
+
+
+def test_a_small_request_passes_a_big_one_when_its_own_patience_ends() -> None:
+    holder = leased(100, tight=True)
+    must_hold(holder.try_reserve(month(80), 0.0))
+    must_wait(holder.wait(month(90), 5.0, 0.0))
+    small = must_wait(holder.wait(month(15), 1.0, 0.0))
+    assert [(served, type(answer)) for served, answer in holder.admit(1.0)] == [(small.id, Hold)]
+    assert isinstance(holder.try_reserve(month(5), 1.0, passing=True), Hold), "one that has none at all"
+
+
+def test_a_request_that_lacks_another_budget_stops_nobody() -> None:
+    holder = leased(100, tight=True)
+    must_wait(holder.wait((*month(10), Claim("shop/day", 1, hard=True)), 5.0, 0.0))
+    other = must_wait(holder.wait(month(10), 5.0, 0.0))
+    assert [(served, type(answer)) for served, answer in holder.admit(0.1)] == [(other.id, Hold)]
+
+
+def test_who_is_served_next_keeps_what_is_free_and_others_give_it_back() -> None:
+    for first, kept in ((True, 40), (False, 0)):
+        holder = leased(40)
+        must_wait(holder.wait(month(50), 9.0, 0.0))
+        give(holder, 40, 1.0, tight=True, first=first)
+        (wish,) = holder.statements(3.0)
+        assert (wish.keep, wish.min_want, wish.waited_s) == (kept, 50 - kept, 3.0)
 
 
 def denial(holder: Holder, until_s: float) -> Denied:

@@ -107,7 +107,7 @@ class FakePurse:
     def spent(self) -> int:
         return self.accounts[MONTH, ""].spent
 
-    def try_reserve(self, claims: tuple[Claim, ...]) -> Hold | None:
+    def try_reserve(self, claims: tuple[Claim, ...], passing: bool = False) -> Hold | None:
         for claim in claims:
             if claim.hard and claim.amount > self.accounts[claim.budget, claim.value].free:
                 return None
