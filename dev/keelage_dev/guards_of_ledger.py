@@ -39,8 +39,8 @@ GUARDS = (
     Mutant(
         "no more than is free is granted",
         LEDGER_ACCOUNT,
-        "gifts = share(0 if around.learning else max(0, free), askers, active)",
-        "gifts = share(0 if around.learning else max(0, left), askers, active)",
+        "gifts = share(0 if around.learning else max(0, free), askers, active, absent)",
+        "gifts = share(0 if around.learning else max(0, left), askers, active, absent)",
         OF_LEDGER + WORLDS,
     ),
     Mutant(
