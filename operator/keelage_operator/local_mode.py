@@ -334,6 +334,7 @@ async def run(options: Options) -> None:
             health=options.health,
             credentials_dir=Path(credentials),
             state_dir=options.state,
+            pod=POD.name,
             log_level=options.log_level,
         )
         sidecar = Sidecar(settings, local.ledger, local.configs)

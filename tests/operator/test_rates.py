@@ -95,9 +95,10 @@ class Fleet:
     async def call(self, number: int, user: str) -> Reply:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[number])
         writer.write(request("POST", "/v1/messages", BODY, close=True, x_keelage_user=user))
-        raw = await reader.read()
-        writer.close()
-        return parsed(raw)
+        try:
+            return parsed(await reader.read())
+        finally:
+            writer.close()
 
     async def calls(self, of_each: int, user: str) -> list[Reply]:
         """At once, from all sidecars."""
@@ -177,3 +178,16 @@ async def test_a_providers_limit_is_never_passed_and_calls_queue_for_it(tmp_path
             assert len(here.provider.requests()) == passed, "one more, and the provider would have refused it"
             here.leader.now_s += 30
         assert statuses(await calls) == {200: 60}
+
+
+async def test_a_burst_at_rest_fills_the_limit_and_the_queue_and_only_the_rest_is_refused(tmp_path: Path) -> None:
+    limits = "{concurrentRequests: 4, queue: {depth: 3, maxWait: 60s}}"
+    async with fleet(tmp_path, limits=limits) as here:
+        here.provider.config(schedule=["hang"] * 4)
+        calls = [asyncio.create_task(here.call(0, "alice")) for _ in range(10)]
+        await until(lambda: sum(call.done() for call in calls) == 3)
+        assert statuses([call.result() for call in calls if call.done()]) == {429: 3}
+        assert len(here.provider.requests()) == 4
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)

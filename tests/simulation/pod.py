@@ -289,7 +289,8 @@ class Pod:
 
 
 def rate_on(quota: Quota, parts: Mapping[Per, str]) -> Claim:
-    return Claim(quota.name, 1, True, account_value(parts[per] for per in quota.per), quota.unit, quota=True)
+    value = account_value(parts[per] for per in quota.per)
+    return Claim(quota.name, 1, True, value, quota.unit, quota=True, at_once=bool(quota.rule))
 
 
 def claim_on(terms: BudgetInForce, parts: Mapping[Per, str], bound: int, bound_tokens: int) -> Claim:

@@ -134,7 +134,7 @@ class Pod:
     async def call(self, value: str = "", takes_s: float = 0.1, amount: int = 1, patience_s: float = 5.0) -> bool:
         """One attempt at the provider; False if it was refused."""
         quota = self.fleet.quota
-        claim = Claim(quota.name, amount, True, value, quota.unit, quota=True)
+        claim = Claim(quota.name, amount, True, value, quota.unit, quota=True, at_once=bool(quota.rule))
         hold = await self.keeper.reserve((claim,), patience_s)
         if isinstance(hold, Denied):
             self.fleet.denied[hold.reason] += 1

@@ -33,6 +33,8 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     unit: Unit = Unit.PICODOLLARS
     quota: bool = False
     """A rate (`proxy_config.Quota`), not a budget: without an operator it is enforced by each sidecar for itself."""
+    at_once: bool = False
+    """Of a rate: refused as soon as its leader has said that there is no room."""
 
     @property
     def owner(self) -> tuple[str, str]:

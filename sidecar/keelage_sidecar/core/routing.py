@@ -167,11 +167,15 @@ class RoutingTable:
 
     def rate_claims(self, rule: Rule, facts: Facts, expected: Charge) -> tuple[Claim, ...]:
         """The rule's rate limits, for the whole call; `expected`: what it will likely use."""
-        return tuple(_quota_claim(quota, facts, expected) for quota in self.rates.get((rule.route, rule.name), ()))
+        quotas = self.rates.get((rule.route, rule.name), ())
+        return tuple(_quota_claim(quota, facts, expected, at_once=True) for quota in quotas)
 
-    def limit_claims(self, candidate: Candidate, facts: Facts, expected: Charge) -> tuple[Claim, ...]:
-        """The provider's limits, for one attempt."""
-        return tuple(_quota_claim(quota, facts, expected) for quota in self.limits.get(candidate.backend.name, ()))
+    def limit_claims(
+        self, candidate: Candidate, facts: Facts, expected: Charge, at_once: bool = False
+    ) -> tuple[Claim, ...]:
+        """The provider's limits, for one attempt; `at_once`: it does not wait for others to end."""
+        quotas = self.limits.get(candidate.backend.name, ())
+        return tuple(_quota_claim(quota, facts, expected, at_once) for quota in quotas)
 
     def lowered(self, plan: Plan, left: int, tier: str, facts: Facts) -> Plan | None:
         """The same call on a cheaper tier of its route: the first `left` candidates as they are, then the tier's.
@@ -232,10 +236,10 @@ def value_of(per: tuple[Per, ...], facts: Facts) -> str:
     return account_value(parts[each] for each in per)
 
 
-def _quota_claim(quota: Quota, facts: Facts, expected: Charge) -> Claim:
+def _quota_claim(quota: Quota, facts: Facts, expected: Charge, at_once: bool) -> Claim:
     # What is expected is no bound: a call that may take more than a whole window's worth passes when all is there.
     amount = 1 if quota.unit is Unit.CONCURRENT else min(expected.of(quota.unit), quota.limit)
-    return Claim(quota.name, amount, True, value_of(quota.per, facts), quota.unit, quota=True)
+    return Claim(quota.name, amount, True, value_of(quota.per, facts), quota.unit, quota=True, at_once=at_once)
 
 
 def _dearest(prices: tuple[ModelPrice, ...]) -> ModelPrice | None:

@@ -24,7 +24,7 @@ class Verdicts:
             if not claim.hard:
                 continue
             if claim.quota and self._dialogue.alone(now):
-                if self._refused_at_once(claim) and not self.fits_alone(claim, now):
+                if claim.at_once and not self.fits_alone(claim, now):
                     return self._denied(claim, DenialReason.RATE_LIMITED, now)
                 continue
             account = self._portfolio.current.get(claim.owner)
@@ -70,17 +70,13 @@ class Verdicts:
     def _final(self, claim: Claim, account: Account, since_s: float, now: float) -> bool:
         """What the ledger denied stays denied: money for the window, a rate for a moment.
 
-        A call that its rule limits is refused as soon as the leader was asked on its behalf; one that only a
-        provider's limit holds up keeps its place in the backend's queue.
+        A call that is not to wait for a rate is refused as soon as the leader was asked on its behalf; one in a
+        backend's queue keeps its place.
         """
         if not claim.quota:
             return True
         asked_lately = account.heard_s >= since_s or now - account.heard_s < ASK_AGAIN_S
-        return asked_lately and self._refused_at_once(claim)
-
-    def _refused_at_once(self, claim: Claim) -> bool:
-        terms = self._portfolio.terms.get(claim.budget)
-        return terms is not None and terms.rate is not None and bool(terms.rate.rule)
+        return asked_lately and claim.at_once
 
     def _denied(self, claim: Claim, reason: DenialReason, now: float) -> Denied:
         terms = self._portfolio.terms.get(claim.budget)

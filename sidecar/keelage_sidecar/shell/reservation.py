@@ -127,24 +127,22 @@ async def _queue(
     """Room in the provider's limits, if need be after those that came before."""
     backend = candidate.backend.name
     expected = means.expectations.of(candidate.model, len(facts.body), bound)
-    claims = table.limit_claims(candidate, facts, expected)
+    claims = table.limit_claims(candidate, facts, expected, at_once=True)
     queues = means.queues
     if not queues[backend]:
         hold = means.purse.try_reserve(claims)
         if hold is not None:
             return (hold,)
-    depth = max(quota.queue_depth for quota in quotas)
-    if not depth:
-        wait_s = RATE_WAIT_S
-    elif queues[backend] < depth:
-        wait_s = max(RATE_WAIT_S, max(quota.queue_wait_ms for quota in quotas) / 1000)
-    else:
-        wait_s = 0.0
-    queues[backend] += 1
-    try:
-        answer = await _room(means, claims, wait_s, story)
-    finally:
-        queues[backend] -= 1
+    # Whether there is room only the leader knows: who waits for its word is not in the queue yet.
+    answer = await _room(means, claims, RATE_WAIT_S, story)
+    refused = isinstance(answer, Denied) and answer.reason is DenialReason.RATE_LIMITED
+    if refused and queues[backend] < max(quota.queue_depth for quota in quotas):
+        claims = table.limit_claims(candidate, facts, expected)
+        queues[backend] += 1
+        try:
+            answer = await _room(means, claims, max(quota.queue_wait_ms for quota in quotas) / 1000, story)
+        finally:
+            queues[backend] -= 1
     if answer is None:
         return ()
     return (answer,) if isinstance(answer, Hold) else answer

@@ -19,7 +19,8 @@ ONE = Charge(requests=1)
 
 
 def claim(quota: Quota, amount: int = 1, value: str = "") -> tuple[Claim, ...]:
-    return (Claim(quota.name, amount, hard=True, value=value, unit=quota.unit, quota=True),)
+    at_once = bool(quota.rule)
+    return (Claim(quota.name, amount, hard=True, value=value, unit=quota.unit, quota=True, at_once=at_once),)
 
 
 def new_holder(*quotas: Quota) -> Holder:

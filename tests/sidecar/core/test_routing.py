@@ -208,7 +208,7 @@ def test_rates_are_claimed_by_the_rule_and_limits_by_the_backend() -> None:
     table = RoutingTable.build(config(quotas=QUOTAS))
     facts, expected = replace(messages(), user="ann"), Charge(0, 300, 100, 200, 1)
     assert table.rate_claims(table.config.rules[0], facts, expected) == (
-        Claim(QUOTAS[0].name, 1, True, "ann", Unit.REQUESTS, quota=True),
+        Claim(QUOTAS[0].name, 1, True, "ann", Unit.REQUESTS, quota=True, at_once=True),
     )
     assert table.limit_claims(claude(), facts, expected) == (
         Claim(QUOTAS[3].name, 200, True, "", Unit.OUTPUT_TOKENS, quota=True),

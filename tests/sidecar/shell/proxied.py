@@ -122,7 +122,7 @@ class FakePurse:
         hold = self.try_reserve(claims)
         if hold is not None:
             return hold
-        if self.patient and patience_s:
+        if self.patient and patience_s and not any(claim.at_once for claim in claims):
             future: asyncio.Future[Hold] = asyncio.get_running_loop().create_future()
             self.waiting.append((claims, future))
             return await future

@@ -345,7 +345,7 @@ async def test_a_call_waits_in_the_backends_queue_and_one_beyond_its_depth_is_re
             assert len(provider.requests()) == 1
             writer.close()  # the first one leaves: its room goes to who waits
             assert (await waits).status == 200
-        assert here.purse.waits_s == [5.0, 0.0]
+        assert here.purse.waits_s == [1.0, 5.0, 1.0]
         assert here.purse.accounts[RUNNING.name, ""].reserved == 0
 
 
