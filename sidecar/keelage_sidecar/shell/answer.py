@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from keelage_api.errors import KeelageError
 from keelage_api.proxy_config import Timeouts
 from keelage_sidecar.core.refusal import Headers
@@ -36,39 +38,34 @@ class Source(Protocol):
         """Close at once: the upstream should stop working, and billing."""
 
 
-class Answer:
+class Answer(msgspec.Struct, eq=False):
     """Head, then body: taken piece by piece with `read`, or handed on as it arrives with `pour`.
 
     Times are on the loop's clock.
     """
 
-    __slots__ = (
-        "_buffered", "_chunks", "_error", "_expires_s", "_head_done", "_idle_s", "_loop", "_patience_s", "_paused",
-        "_silent_since_s", "_source", "_taker", "_waiter", "complete", "fields", "headers", "status",
-    )  # fmt: skip
-
-    def __init__(self, source: Source, timeouts: Timeouts) -> None:
-        loop = self._loop = asyncio.get_running_loop()
-        self._source = source
-        self._silent_since_s = now_s = loop.time()
-        self._patience_s = timeouts.first_byte_ms / 1000
-        """How long the upstream may say nothing while somebody waits."""
-        self._idle_s = timeouts.idle_ms / 1000
-        self._expires_s = now_s + timeouts.request_ms / 1000
-        self._chunks: list[bytes] = []
-        self._buffered = 0
-        self._paused = False
-        self._head_done = False
-        self._error: UpstreamError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._taker: Callable[[bytes], bool] | None = None
-        self.status = 0
-        self.headers: Headers = ()
-        """Names in lower case."""
-        self.fields: dict[bytes, bytes] = {}
-        """The same by name, the last one of each."""
-        self.complete = False
-        """The body ended as its framing says."""
+    _source: Source
+    _loop: asyncio.AbstractEventLoop
+    _silent_since_s: float
+    _patience_s: float
+    """How long the upstream may say nothing while somebody waits."""
+    _idle_s: float
+    """The same once the head is there."""
+    _expires_s: float
+    status: int = 0
+    headers: Headers = ()
+    """Names in lower case."""
+    fields: dict[bytes, bytes] = {}
+    """The same by name, the last one of each."""
+    complete: bool = False
+    """The body ended as its framing says."""
+    _head_done: bool = False
+    _error: UpstreamError | None = None
+    _chunks: list[bytes] = []
+    _buffered: int = 0
+    _paused: bool = False
+    _waiter: asyncio.Future[None] | None = None
+    _taker: Callable[[bytes], bool] | None = None
 
     async def head(self) -> None:
         """Return when `status`, `headers` and `fields` are there; raises UpstreamError."""
@@ -189,3 +186,10 @@ class Answer:
             await self._waiter
         finally:
             self._waiter = None
+
+
+def answer_from(source: Source, loop: asyncio.AbstractEventLoop, timeouts: Timeouts) -> Answer:
+    """An answer to a request that is sent now."""
+    now_s = loop.time()
+    expires_s = now_s + timeouts.request_ms / 1000
+    return Answer(source, loop, now_s, timeouts.first_byte_ms / 1000, timeouts.idle_ms / 1000, expires_s)

@@ -49,7 +49,7 @@ class Wire(Protocol):
     def full(self) -> bool:
         """The application reads more slowly than we write: wait before writing on."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, /) -> None:
         """Queue bytes; dropped on a closed connection."""
 
     async def writable(self) -> None:

@@ -7,7 +7,7 @@ numbers that a sweep looks at once a second, instead of a timer per request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import cast
 
 import httptools
@@ -15,34 +15,11 @@ import httptools
 from keelage_sidecar.core.endpoints import dialect_of
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.limits import Limits
+from keelage_sidecar.shell.port import Port
 from keelage_sidecar.shell.refusals import BODIES_FULL, BROKEN, STOPPING
-
-Handler = Callable[[Call], Coroutine[object, None, None]]
 
 STASH_BYTES = 64 * 1024
 """Of requests sent before the reply to the one before; reading stops beyond it."""
-
-
-class Port:
-    """What the connections of one listening port share."""
-
-    def __init__(self, handler: Handler, limits: Limits) -> None:
-        self.handler = handler
-        self.limits = limits
-        self.draining = False
-        self.body_bytes = 0
-        """Request bodies in memory."""
-        self.connections: set[Connection] = set()
-        self.running: set[asyncio.Task[None]] = set()
-        self.empty = asyncio.Event()
-        """Set when the last connection closes."""
-
-    def sweep(self, now_s: float) -> None:
-        """Close every connection whose deadline has passed."""
-        for connection in list(self.connections):
-            if connection.deadline_s is not None and connection.deadline_s <= now_s:
-                connection.expired()
 
 
 class Connection(asyncio.Protocol):
@@ -54,11 +31,16 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
+        self.write: Callable[[bytes], None] = _dropped
+        """`call.Wire.write`: the transport's own, which is called for every event of every stream."""
         self.closed = False
         self.full = False
+        self.draining = port.draining
         self.deadline_s: float | None = None
         self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stepped = False
+        """The task has begun: cancelling it lets it end by itself."""
         self._queue: list[Call] = []
         self._stash = bytearray()
         self._doomed: Refusal | None = None
@@ -73,6 +55,8 @@ class Connection(asyncio.Protocol):
         """Received since it began, but for the piece that it began in."""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._head: Headers = ()
+        self._version = "1.1"
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
 
@@ -80,6 +64,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
         if len(self._port.connections) >= self._limits.connections:
             self._transport.abort()
             return
@@ -88,6 +73,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
+        self.write = _dropped
         self.deadline_s = None
         self._port.connections.discard(self)
         if not self._port.connections:
@@ -97,8 +83,8 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         self._stash.clear()
         self._release_writer()
-        if self._task is not None and self._call is not None and not self._call.survives:
-            self._task.cancel()
+        if self._call is not None and not self._call.survives:
+            self.cancel()
         del self._parser  # which holds this object: the collector would have to find them
 
     def data_received(self, data: bytes) -> None:
@@ -132,16 +118,17 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else a trailer: nothing here reads any, and the raw length is bounded
-            self._headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
-        headers, limits = self._headers, self._limits
+        limits = self._limits
+        # Trailers come to the list later: nothing here reads any, and the raw length is bounded.
+        headers = self._head = tuple(self._headers)
         if len(headers) > limits.head_fields or self._raw_bytes + self._piece_bytes > limits.head_bytes:
             self._bound_head(len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers))
         fields = dict(headers)
-        version = self._parser.get_http_version()
+        version = self._version = self._parser.get_http_version()
         coding = fields.get(b"transfer-encoding")
         # What else conflicts (two lengths, a length beside chunks, folded lines, bare LF) llhttp refuses by itself.
         if coding is not None and (coding.lower() != b"chunked" or version != "1.1"):
@@ -184,9 +171,9 @@ class Connection(asyncio.Protocol):
             self,
             parser.get_method().decode("latin-1"),
             self._url.decode("latin-1"),
-            tuple(self._headers),
+            self._head,
             bytes(self._body),
-            parser.get_http_version() == "1.1",
+            self._version == "1.1",
             # Asked here: afterwards llhttp has forgotten.
             parser.should_keep_alive(),
             self._loop.time(),
@@ -200,14 +187,6 @@ class Connection(asyncio.Protocol):
             self._queue.append(call)
 
     # call.Wire
-
-    @property
-    def draining(self) -> bool:
-        return self._port.draining
-
-    def write(self, data: bytes) -> None:
-        if not self.closed and self._transport is not None:
-            self._transport.write(data)
 
     async def writable(self) -> None:
         if self.full and not self.closed:
@@ -321,17 +300,32 @@ class Connection(asyncio.Protocol):
         self._call = call
         self.deadline_s = None
         self._patience_s = 0.0
-        self._task = self._loop.create_task(self._port.handler(call))
-        self._port.running.add(self._task)
-        self._task.add_done_callback(self._ended)
+        self._stepped = False
+        self._task = self._loop.create_task(self._run(call))
+        self._port.running[self._task] = self
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._port.running.discard(task)
-        call = self._call
-        assert call is not None
+    async def _run(self, call: Call) -> None:
+        self._stepped = True
+        error: Exception | None = None
+        try:
+            await self._port.handler(call)
+        except Exception as bug:  # noqa: BLE001 -- whatever it is, it is reported, and the application is told so
+            error = bug
+        finally:
+            self._ended(call, error)
+
+    def cancel(self) -> None:
+        """Cancel the call that is being answered."""
+        if self._task is not None and self._call is not None:
+            self._task.cancel()
+            if not self._stepped:
+                self._ended(self._call, None)
+
+    def _ended(self, call: Call, error: Exception | None) -> None:
+        assert self._task is not None
+        del self._port.running[self._task]
         self._port.body_bytes -= len(call.body)
         self._call = self._task = None
-        error = None if task.cancelled() else task.exception()
         if error is not None:
             self._loop.call_exception_handler({"message": "a call failed inside the sidecar", "exception": error})
         if self.closed:
@@ -374,6 +368,10 @@ class Connection(asyncio.Protocol):
             self._room.set_result(None)
 
 
+def _dropped(data: bytes) -> None:
+    """Nobody is there to read it."""
+
+
 class _Lingering:
     """The wire of a refusal: closing is left to the connection, which reads on for a while."""
 
@@ -384,7 +382,7 @@ class _Lingering:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, /) -> None:
         self._connection.write(data)
 
     async def writable(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from keelage_sidecar.shell.connection import Connection, Handler, Port
+from keelage_sidecar.shell.connection import Connection
 from keelage_sidecar.shell.limits import Limits
+from keelage_sidecar.shell.port import Handler, Port
 
 SWEEP_S = 1.0
 
@@ -38,7 +39,7 @@ class Server:
 
     async def drain(self, patience_s: float) -> None:
         """Go on serving, each connection until its next reply, until none is left or time is up."""
-        self._port.draining = True
+        self._port.drain()
         if self._port.connections:
             self._port.empty.clear()
             try:
@@ -52,10 +53,11 @@ class Server:
         if self._listening is not None:
             self._listening.close()
             self._listening = None
-        for task in self._port.running:
-            task.cancel()
-        if self._port.running:
-            await asyncio.wait(self._port.running)
+        running = dict(self._port.running)
+        for connection in running.values():
+            connection.cancel()
+        if running:
+            await asyncio.wait(running)
         for connection in list(self._port.connections):
             connection.close()
         if self._sweeper is not None:

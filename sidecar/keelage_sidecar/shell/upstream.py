@@ -19,7 +19,7 @@ import httptools
 
 from keelage_api.proxy_config import Timeouts
 from keelage_sidecar.core.retry import Failure
-from keelage_sidecar.shell.answer import Answer, UpstreamError
+from keelage_sidecar.shell.answer import Answer, UpstreamError, answer_from
 from keelage_sidecar.shell.call import JOIN_BYTES
 
 SWEEP_S = 0.1
@@ -60,12 +60,15 @@ class Upstream:
     """All connections to providers. `tls` is called once, for the first secure origin."""
 
     def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
+        """Must be called inside a running loop."""
+        # Asked once: up to Python 3.11 each time is a system call.
+        self.loop = asyncio.get_running_loop()
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._pools: dict[Origin, Pool] = {}
         self._by_endpoint: dict[str, Pool] = {}
         self.active: set[Connection] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self.sweeper: asyncio.TimerHandle | None = None
         self.connects = 0
         """Connections ever opened."""
 
@@ -78,7 +81,7 @@ class Upstream:
         idle = pool.idle
         while idle:
             connection = idle.pop()  # the youngest: the others may grow old and go
-            if connection.usable(asyncio.get_running_loop().time()):
+            if connection.usable():
                 return connection
             connection.abort()
         return await self._connect(pool, connect_s)
@@ -91,9 +94,9 @@ class Upstream:
             pool.idle.clear()
         for connection in list(self.active):
             connection.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        if self.sweeper is not None:
+            self.sweeper.cancel()
+            self.sweeper = None
 
     def sweep(self, now_s: float) -> None:
         """Fail what is overdue, close what has been idle for long."""
@@ -110,18 +113,16 @@ class Upstream:
 
     # for connections
 
-    def began(self, connection: Connection) -> None:
-        """A request leaves on it."""
-        self.active.add(connection)
-        if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_again)
+    def sweep_later(self) -> None:
+        """From now on, while there is anything to look after."""
+        self.sweeper = self.loop.call_later(SWEEP_S, self._sweep_again)
 
     def ended(self, connection: Connection, reusable: bool) -> None:
         """The reply has arrived, or never will."""
         self.active.discard(connection)
         idle = connection.pool.idle
         if reusable and len(idle) < IDLE_MAX:
-            connection.idle_since_s = asyncio.get_running_loop().time()
+            connection.idle_since_s = self.loop.time()
             idle.append(connection)
         else:
             connection.close()
@@ -133,7 +134,7 @@ class Upstream:
             connection.pool.idle.remove(connection)
 
     async def _connect(self, pool: Pool, timeout_s: float) -> Connection:
-        loop, origin = asyncio.get_running_loop(), pool.origin
+        loop, origin = self.loop, pool.origin
         if origin.secure and self._tls is None:
             self._tls = self._make_tls()
         self.connects += 1
@@ -155,10 +156,10 @@ class Upstream:
         return connection
 
     def _sweep_again(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.sweep(loop.time())
-        busy = self.active or any(pool.idle for pool in self._pools.values())
-        self._sweeper = loop.call_later(SWEEP_S, self._sweep_again) if busy else None
+        self.sweeper = None
+        self.sweep(self.loop.time())
+        if self.active or any(pool.idle for pool in self._pools.values()):
+            self.sweep_later()
 
 
 class Connection(asyncio.Protocol):
@@ -193,11 +194,14 @@ class Connection(asyncio.Protocol):
         """
         transport = self._transport
         assert transport is not None
-        answer = self.answer = Answer(self, timeouts)
+        answer = self.answer = answer_from(self, self._upstream.loop, timeouts)
         self._headers = []
         self._raw_bytes = 0
         self._head_done = self._done = self._keep = False
-        self._upstream.began(self)
+        upstream = self._upstream
+        upstream.active.add(self)
+        if upstream.sweeper is None:
+            upstream.sweep_later()
         lines = [b"%b %b HTTP/1.1" % (method.encode(), target.encode("latin-1")), *map(_line, headers), b""]
         if len(body) <= JOIN_BYTES:
             lines.append(body)
@@ -212,11 +216,9 @@ class Connection(asyncio.Protocol):
             answer.failed(Failure.RESET, f"{self._peer}: closed")
         return answer
 
-    def usable(self, now_s: float) -> bool:
+    def usable(self) -> bool:
         """Nothing says that the peer has closed it: an idle connection has nothing to read."""
-        if self._closed or self._transport is None or self._transport.is_closing():
-            return False
-        return now_s - self.idle_since_s < IDLE_S and (self._probe is None or not self._probe.poll(0))
+        return not self._closed and (self._probe is None or not self._probe.poll(0))
 
     def close(self) -> None:
         if self._transport is not None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.sidecar.shell.test_server import Pipe
 
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.connection import Connection, Port
+from keelage_sidecar.shell.connection import Connection
 from keelage_sidecar.shell.limits import Limits
+from keelage_sidecar.shell.port import Port
 
 REQUESTS = (
     b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello"

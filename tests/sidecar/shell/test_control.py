@@ -24,10 +24,11 @@ from keelage_sidecar.app import provider_tls
 from keelage_sidecar.shell.answer import UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.config_watch import SourceUnreachable
-from keelage_sidecar.shell.connection import Connection, Handler, Port
+from keelage_sidecar.shell.connection import Connection
 from keelage_sidecar.shell.control import Control
 from keelage_sidecar.shell.lease_keeper import LedgerUnreachable
 from keelage_sidecar.shell.limits import Limits
+from keelage_sidecar.shell.port import Handler, Port
 from keelage_sidecar.shell.server import Server
 from keelage_sidecar.shell.upstream import Upstream
 

@@ -15,7 +15,7 @@ from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.retry import Failure
 from keelage_sidecar.core.routing import Plan, RoutingTable
-from keelage_sidecar.shell.answer import Answer
+from keelage_sidecar.shell.answer import Answer, answer_from
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.relay import Body, relay, reply_headers
 
@@ -44,7 +44,7 @@ class Wire:
         self.sent = b""
         self.ended = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, /) -> None:
         self.sent += data
 
     async def writable(self) -> None: ...
@@ -68,7 +68,7 @@ async def relayed(
     dialect: Dialect, pieces: list[bytes], failure: Failure | None, *, asked_usage: bool = False
 ) -> tuple[bool, bytes]:
     """Whether it came to its end, and the body as it left, without its head."""
-    answer = Answer(Quiet(), Timeouts())
+    answer = answer_from(Quiet(), asyncio.get_running_loop(), Timeouts())
     answer.got_head(200, SSE)
     for piece in pieces:
         answer.got_body(piece)
@@ -148,7 +148,7 @@ def test_headers_between_two_hops_and_the_encoding_undone_are_left_out() -> None
 
 
 async def test_an_application_that_reads_slowly_is_waited_for() -> None:
-    answer = Answer(Quiet(), Timeouts())
+    answer = answer_from(Quiet(), asyncio.get_running_loop(), Timeouts())
     answer.got_head(200, SSE)
     answer.got_body(DELTA)
     turns: list[str] = []
@@ -184,7 +184,7 @@ class Valve(Quiet):
 
 async def flowing(dialect: Dialect, wire: Wire, source: Quiet, first: bytes) -> tuple[Answer, asyncio.Task[bool]]:
     """A stream whose relay waits for what follows the first piece."""
-    answer = Answer(source, Timeouts(idle_ms=60_000))
+    answer = answer_from(source, asyncio.get_running_loop(), Timeouts(idle_ms=60_000))
     answer.got_head(200, SSE)
     answer.got_body(first)
     call = Call(wire, "POST", "/v1/messages", (), b"")

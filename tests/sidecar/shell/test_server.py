@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.connection import Connection, Handler, Port
+from keelage_sidecar.shell.connection import Connection
 from keelage_sidecar.shell.limits import Limits
+from keelage_sidecar.shell.port import Handler, Port
 from keelage_sidecar.shell.server import Server
 
 OK = [(b"content-type", b"text/plain")]
@@ -405,7 +406,7 @@ async def test_a_call_that_is_cancelled_before_its_first_step_is_told_of_the_shu
     port, connection, pipe = await connected()
     connection.data_received(b"POST /v1/messages HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
     (task,) = port.running
-    task.cancel()
+    connection.cancel()
     await asyncio.wait([task])
     assert pipe.written.startswith(b"HTTP/1.1 503")
     assert b"ShuttingDown" in pipe.written
@@ -475,5 +476,7 @@ async def test_an_application_that_never_reads_is_cut_off() -> None:
     now = asyncio.get_running_loop().time()
     port.sweep(now + Limits().stalled_s + 1)
     assert pipe.ended == "aborted"
+    (task,) = port.running
     connection.connection_lost(None)
-    await asyncio.wait(port.running)
+    await asyncio.wait([task])
+    assert task.cancelled()
