@@ -30,7 +30,7 @@ from keelage_api.sync import Right, SyncReply, SyncRequest
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.routing import RoutingTable
-from keelage_sidecar.shell.answer import Answer
+from keelage_sidecar.shell.answer import Answer, answer_from
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.call_log import CallLog
@@ -96,7 +96,7 @@ class Sink:
 
     closed = draining = full = False
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes, /) -> None: ...
 
     async def writable(self) -> None: ...
 
@@ -109,7 +109,7 @@ class Prompt(Connection):
     def send(
         self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes, timeouts: Timeouts
     ) -> Answer:
-        answer = Answer(self, timeouts)
+        answer = answer_from(self, asyncio.get_running_loop(), timeouts)
         answer.got_head(200, _ANSWER_HEADERS)
         answer.got_body(_ANSWER)
         answer.got_end()
