@@ -13,7 +13,7 @@ from keelage_api.proxy_config import BudgetTerms, Per, Unit
 from keelage_operator.core.quotas import duration_text, rate_text
 from keelage_operator.core.terms import BudgetInForce
 from keelage_sidecar.core.account import Account
-from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
+from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.claim import NOTHING, Charge, Claim, DenialReason
 from keelage_sidecar.core.clamp import largest_cap, least_cap
 from keelage_sidecar.core.denial import explain
@@ -23,6 +23,7 @@ from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable, value_of
 from keelage_sidecar.core.terms import Terms
+from keelage_sidecar.core.translation.interpreter import bound_at
 from keelage_sidecar.shell.refusals import denied
 
 
@@ -60,9 +61,12 @@ class Limits:
         ]
 
     def of_budgets(
-        self, plan: Plan, index: int, facts: Facts, bound: Bound | Unbounded
+        self, plan: Plan, index: int, facts: Facts, said: Facts, bound: Bound | Unbounded
     ) -> tuple[list[str], Refusal | None]:
-        """What an attempt at candidate `index` reserves; a refusal where even an unspent budget could not pay."""
+        """What an attempt at candidate `index` reserves; a refusal where even an unspent budget could not pay.
+
+        `said` is the call as that candidate gets it: `facts`, or their translation.
+        """
         candidate = plan.candidates[index]
         if not facts.endpoint.metered:
             return ["budgets: none: the call is free"], None
@@ -71,10 +75,10 @@ class Limits:
             return ["budgets: none applies"], None
         lines = [self._reserved(claim, facts) for claim in claims]
         tight = next((claim for claim in claims if claim.hard and claim.amount > self.budgets[claim.budget].cap), None)
-        least = least_cap(facts, candidate.output_cap, plan.rule.clamp_at_least)
+        least = least_cap(said, candidate.output_cap, plan.rule.clamp_at_least)
         if tight is None:
             return [*lines, *self._at_limit(plan, index, facts, claims, least)], None
-        cap = None if least is None else self._clamped(plan, candidate, facts, least)
+        cap = None if least is None else self._clamped(plan, candidate, said, least)
         if cap is not None:
             return [*lines, f"too much for {tight.budget}: the output cap is lowered to {cap} tokens"], None
         cheaper = at_limit(self.table, plan, index, tight.budget, facts)
@@ -103,9 +107,9 @@ class Limits:
             return "the call uses it already"
         lowered = self.table.lowered(plan, 0, tier, facts)
         if lowered is None:
-            return f"nothing changes: LLMRoute {plan.rule.route} has no such tier with a backend of the call's API"
+            return f"nothing changes: LLMRoute {plan.rule.route} has no such tier with a backend for the call"
         return ", then ".join(
-            f"{each.model} at {each.backend.name}, {most(bound_of(facts, each, each.output_cap))}"
+            f"{each.model} at {each.backend.name}, {most(bound_at(facts, each, each.output_cap))}"
             for each in lowered.candidates
         )
 
@@ -121,7 +125,7 @@ class Limits:
         """What happens instead of a refusal when the money is nearly spent."""
         steps = []
         if least is not None:
-            bound = bound_of(facts, plan.candidates[index], least)
+            bound = bound_at(facts, plan.candidates[index], least)
             steps.append(f"the output cap is lowered, down to {least} tokens ({most(bound)})")
         hard = [claim for claim in claims if claim.hard]
         for claim in hard:
@@ -140,7 +144,7 @@ class Limits:
 
     def _affordable(self, plan: Plan, index: int, facts: Facts) -> bool:
         candidate = plan.candidates[index]
-        bound = bound_of(facts, candidate, candidate.output_cap)
+        bound = bound_at(facts, candidate, candidate.output_cap)
         if isinstance(bound, Unbounded):
             return not candidate.hard
         claims = self._claims(plan, candidate, facts, bound.charge)
@@ -160,7 +164,7 @@ def most(bound: Bound | Unbounded) -> str:
 
 def _expected(facts: Facts, candidate: Candidate) -> Charge:
     """As of a sidecar that has just begun: rates are reserved by what calls usually use."""
-    bound = bound_of(facts, candidate, candidate.output_cap)
+    bound = bound_at(facts, candidate, candidate.output_cap)
     return Expectations().of(candidate.model, len(facts.body), bound)
 
 

@@ -22,6 +22,7 @@ from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+from keelage_sidecar.core.translation.interpreter import UNTRANSLATABLE, interpret
 from keelage_sidecar.shell.refusals import credential_missing
 
 ANTHROPIC, CHAT = "/v1/messages", "/v1/chat/completions"
@@ -81,16 +82,17 @@ def _explained(known: _Known, headers: Headers, body: bytes, path: str, guessed:
         return [*lines, *_refused(plan, dialect)], False
     limits = Limits(table, known.budgets)
     lines += [*_rule(known.config, plan), *limits.of_rule(plan, facts)]
-    served = True
+    served: bool | None = None
     for number in range(1, len(plan.candidates) + 1):
-        told, refusal = _candidate(known, limits, plan, number - 1, facts)
+        told, refusal = _candidate(known, limits, plan, number - 1, facts, headers)
         lines += ["", f"{number}. {told[0]}", *(f"   {line}" for line in told[1:])]
         if refusal is not None:
-            # A fallback is for providers that fail, not for calls that may not be made.
             lines += [f"   {line}" for line in _refused(refusal, dialect)]
-            served = served and number > 1
+        # A fallback is for providers that fail or speak otherwise, not for calls that may not be made.
+        if served is None and (refusal is None or refusal.reason != UNTRANSLATABLE):
+            served = refusal is None
     above = [f"   {line}" for line in limits.thresholds(plan, facts)]
-    return ([*lines, "", "as budgets are used up:", *above] if above else lines), served
+    return ([*lines, "", "as budgets are used up:", *above] if above else lines), bool(served)
 
 
 def _path(headers: Headers, body: bytes) -> str:
@@ -118,30 +120,40 @@ def _rule(config: ProxyConfig, plan: Plan) -> list[str]:
         lines[0] += f"; before it do not: {', '.join(passed)}"
     count = len(plan.candidates)
     lines.append(
-        f"{count} backend{'' if count == 1 else 's'} of the call's API, in this order;"
+        f"{count} backend{'' if count == 1 else 's'}, in this order: those of the call's own API come first;"
         f" {rule.retry.attempts} attempts in all, each of which reserves its bound before it is sent"
     )
     left_out = len(rule.choices) - count
     if left_out:
-        lines.append(f"{left_out} of the tier left out: they speak the other API")
+        lines.append(f"{left_out} of the tier left out: they speak the other API, and are not known to have the model")
     return lines
 
 
-def _candidate(known: _Known, limits: Limits, plan: Plan, index: int, facts: Facts) -> tuple[list[str], Refusal | None]:
+def _candidate(
+    known: _Known, limits: Limits, plan: Plan, index: int, facts: Facts, headers: Headers
+) -> tuple[list[str], Refusal | None]:
     candidate = plan.candidates[index]
     backend = candidate.backend
     lines = [f"backend {backend.name} ({backend.endpoint}), model {candidate.model or '-'}"]
-    bound = bound_of(facts, candidate, candidate.output_cap)
+    said = facts
+    if backend.dialect is not facts.endpoint.dialect:
+        interpreter = interpret(facts, candidate, headers)
+        if isinstance(interpreter, Refusal):
+            return [*lines, "it speaks the other API, which cannot say this: passed over"], interpreter
+        lost = f"without {', '.join(interpreter.dropped)}" if interpreter.dropped else "nothing is lost"
+        lines.append(f"it speaks the other API: translated to POST {interpreter.target}, {lost}")
+        said = interpreter.facts
+    bound = bound_of(said, candidate, candidate.output_cap)
     if isinstance(bound, Unbounded):
         lines.append(f"bound: none: {bound.reason}")
         if candidate.hard:
             return lines, bound.refusal()
     else:
-        lines += _bound(facts, plan, candidate, bound)
+        lines += _bound(said, plan, candidate, bound)
     if backend.credential and backend.credential not in known.secrets:
         return lines, credential_missing(backend)
     lines += limits.of_backend(candidate, facts)
-    told, refusal = limits.of_budgets(plan, index, facts, bound)
+    told, refusal = limits.of_budgets(plan, index, facts, said, bound)
     return [*lines, *told], refusal
 
 

@@ -144,11 +144,13 @@ def test_a_request_is_explained_by_rule_backend_bound_and_budget() -> None:
     lines = [line.strip() for line in text.splitlines()]
     assert lines[0].startswith("POST /v1/messages (guessed; --path says it): model 'claude-opus-4-5'")
     assert lines[1] == "LLMRoute assistant, rule everything, tier fast: the first that matches"
-    assert lines[3] == "1 of the tier left out: they speak the other API"
+    assert lines[2].startswith("2 backends, in this order: those of the call's own API come first; 3 attempts in all")
     assert "1. backend assistant/anthropic (http://127.0.0.1:9999), model claude-haiku-4-5" in lines
     assert "output: at most 100 tokens: 100, as the request says" in lines
-    (reserved,) = (line for line in lines if line.startswith("budget "))
-    (bound,) = (line for line in lines if line.startswith("bound: "))
+    assert "2. backend assistant/openai (http://127.0.0.1:9999), model gpt-4o-mini" in lines
+    assert "it speaks the other API: translated to POST /v1/chat/completions, nothing is lost" in lines
+    reserved, _ = (line for line in lines if line.startswith("budget "))
+    bound, _ = (line for line in lines if line.startswith("bound: "))
     amount = bound.split()[3]
     assert reserved == f"budget shop/shop-month: reserves {amount} of 0.50 USD"
 

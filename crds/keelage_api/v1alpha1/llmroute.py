@@ -199,7 +199,7 @@ class Tier(Part):
     name: Name
     """By which rules select it."""
     models: Annotated[tuple[TierModel, ...], Field(min_length=1, max_length=16)]
-    """In the order to try. A call uses only the backends that speak its own dialect."""
+    """In the order to try: first those that speak the call's own API, then the others, to which it is translated."""
 
 
 class Match(Part):

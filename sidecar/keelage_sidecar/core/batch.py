@@ -18,7 +18,7 @@ import orjson
 from msgspec import structs
 
 from keelage_api.pricing import batch_share
-from keelage_api.proxy_config import Backend, Rule
+from keelage_api.proxy_config import Backend, Dialect, Rule
 from keelage_sidecar.core.attribution import OTHER
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.claim import Charge, Claim
@@ -238,6 +238,12 @@ class BatchDraft:
         downgraded = at_start(self._table, plan, facts, self._used)
         if downgraded is not None:
             plan, self._downgraded = downgraded.plan, self._downgraded or downgraded
+        if plan.candidates[0].backend.dialect is not Dialect.ANTHROPIC:
+            return _bad(
+                f"{where}.params.model",
+                f"{facts.model!r} goes to backend {plan.candidates[0].backend.name}, whose provider has no batches of "
+                "this API: add an Anthropic backend to the tier, or send the request by itself",
+            )
         self._plan = self._plan or plan
         candidate, backend = plan.candidates[0], self._plan.candidates[0].backend
         if candidate.backend.name == backend.name:

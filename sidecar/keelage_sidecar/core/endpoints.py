@@ -44,6 +44,11 @@ class Endpoint(msgspec.Struct, frozen=True, eq=False):
     generates: bool = False
     """Has output tokens, which need a cap."""
 
+    @property
+    def translates(self) -> bool:
+        """The other API has a counterpart."""
+        return self.kind is Kind.MESSAGES or self.kind is Kind.CHAT
+
 
 MESSAGES = Endpoint(Dialect.ANTHROPIC, Kind.MESSAGES, metered=True, has_model=True, generates=True)
 COUNT_TOKENS = Endpoint(Dialect.ANTHROPIC, Kind.COUNT_TOKENS, has_model=True)

@@ -27,13 +27,15 @@ class Failure(enum.StrEnum):
     RESET = "Reset"
     LIMITED = "Limited"
     """Nothing was sent: the provider's limits had no room in time. Not counted as an attempt."""
+    UNTRANSLATABLE = "Untranslatable"
+    """Nothing was sent: the backend's API cannot say what the call asks. Not counted as an attempt."""
     OPEN = "CircuitOpen"
     """Nothing was sent: its last calls have failed. Not counted as an attempt."""
     OUTRUN = "Outrun"
     """Another attempt, made beside it, answered first."""
 
 
-UNASKED = (Failure.LIMITED, Failure.OPEN)
+UNASKED = (Failure.LIMITED, Failure.UNTRANSLATABLE, Failure.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def unanswered(backend: Backend, failure: Failure) -> Refusal:
     match failure:
         case Failure.TIMEOUT:
             return Refusal(504, "UpstreamTimeout", f"backend {backend.name} did not answer in time: see its `timeouts`")
-        case Failure.CONNECT | Failure.LIMITED | Failure.OPEN:
+        case Failure.CONNECT | Failure.LIMITED | Failure.UNTRANSLATABLE | Failure.OPEN:
             return Refusal(503, "UpstreamUnreachable", f"backend {backend.name}: no connection to {backend.endpoint}")
         case Failure.RESET | Failure.OUTRUN:
             return Refusal(503, "UpstreamReset", f"backend {backend.name} closed the connection before it answered")

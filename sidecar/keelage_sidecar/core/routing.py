@@ -12,6 +12,7 @@ from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import (
     Backend,
     BudgetTerms,
+    Dialect,
     Match,
     ModelChoice,
     Per,
@@ -54,7 +55,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 class Plan(msgspec.Struct, frozen=True, gc=False):
     rule: Rule
     candidates: tuple[Candidate, ...]
-    """In fallback order, never empty; only backends of the request's dialect."""
+    """In fallback order, never empty: first the backends of the request's dialect, then those of the other."""
     tried: tuple[str, ...] = ()
     """Tiers that a downgrade has left already."""
 
@@ -137,11 +138,13 @@ class RoutingTable:
             )
         where = f"LLMRoute {matched.route}, rule {matched.name}" + (f", tier {matched.tier}" if matched.tier else "")
         wanted = "Anthropic" if dialect == "anthropic" else "OpenAI or OpenAICompatible"
+        if facts.endpoint.translates:
+            why = f"which calls of this API go to, and no other is known to have model {facts.model[:120]!r}"
+            remedy = "add one to the tier, or name a model in the tier's choice"
+        else:
+            why, remedy = "as this call has no counterpart in another API", "add one to the tier"
         return Refusal(
-            400,
-            "NoBackendForDialect",
-            f"{where}: no backend with provider {wanted}, which this call's API needs: add one to the tier",
-            "model",
+            400, "NoBackendForDialect", f"{where}: no backend with provider {wanted}, {why}: {remedy}", "model"
         )
 
     def budgets(self, route: str, model: str, feature: str) -> tuple[BudgetTerms, ...]:
@@ -192,11 +195,26 @@ class RoutingTable:
         return Plan(rule, (*plan.candidates[:left], *candidates), (*plan.tried, plan.rule.tier))
 
     def _candidates(self, rule: Rule, facts: Facts) -> tuple[Candidate, ...]:
-        return tuple(
-            self._candidate(rule, choice, facts)
-            for choice in rule.choices
-            if self.config.backends[choice.backend].dialect is facts.endpoint.dialect
-        )
+        """Those of the call's own API first, as nothing is lost on the way to them; then the others.
+
+        A model that the application named is only looked for at the other API where it is known to be, and then not
+        at those of its own that do not know it.
+        """
+        found = [(choice, self._candidate(rule, choice, facts)) for choice in rule.choices]
+        dialect, other = facts.endpoint.dialect, []
+        if facts.endpoint.translates:
+            other = [
+                (choice, each)
+                for choice, each in found
+                if each.backend.dialect is not dialect and (choice.model or each.price is not None)
+            ]
+        elsewhere = any(not choice.model for choice, _ in other)
+        own = [
+            each
+            for choice, each in found
+            if each.backend.dialect is dialect and (choice.model or each.price is not None or not elsewhere)
+        ]
+        return (*own, *(each for _, each in other))
 
     def _candidate(self, rule: Rule, choice: ModelChoice, facts: Facts) -> Candidate:
         backend = self.config.backends[choice.backend]
@@ -208,7 +226,9 @@ class RoutingTable:
             else set()
         )
         hard = bool(units)
-        cap = _output_cap(rule, price, facts, hard)
+        # Anthropic takes no call without a cap.
+        needed = backend.dialect is Dialect.ANTHROPIC and facts.endpoint.dialect is not Dialect.ANTHROPIC
+        cap = _output_cap(rule, price, facts, hard or needed)
         return Candidate(
             backend,
             model,
@@ -264,14 +284,14 @@ def _dearest(prices: tuple[ModelPrice, ...]) -> ModelPrice | None:
     )
 
 
-def _output_cap(rule: Rule, price: ModelPrice | None, facts: Facts, hard: bool) -> int:
-    """What to put in where the request names no cap; the model's own maximum only for a hard budget's sake."""
+def _output_cap(rule: Rule, price: ModelPrice | None, facts: Facts, needed: bool) -> int:
+    """What to put in where the request names no cap; the model's own maximum only where one is needed."""
     if not facts.endpoint.generates or facts.capped:
         return 0
     most = price.max_output_tokens if price is not None else 0
     if rule.max_output_tokens:
         return min(rule.max_output_tokens, most) if most else rule.max_output_tokens
-    return most if hard else 0
+    return most if needed else 0
 
 
 def _matches(match: Match, facts: Facts) -> bool:

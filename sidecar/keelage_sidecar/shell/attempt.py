@@ -9,7 +9,7 @@ from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.breaker import Verdict
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.health import not_asked
-from keelage_sidecar.core.meter import Meter, Reading, meter_for
+from keelage_sidecar.core.meter import PLAIN_BYTES_MAX, Meter, Reading, meter_for
 from keelage_sidecar.core.outgoing import outgoing
 from keelage_sidecar.core.provider_limits import left_of, remaining
 from keelage_sidecar.core.refusal import Refusal
@@ -17,6 +17,8 @@ from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import UNASKED, AttemptEnd, Failure, answered, is_retryable
 from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.core.settlement import settle_attempt
+from keelage_sidecar.core.translation.counted_stream import CountedStream
+from keelage_sidecar.core.translation.interpreter import Interpreter, interpret
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.answer import Answer, UpstreamError
 from keelage_sidecar.shell.call import Call
@@ -34,7 +36,7 @@ SWALLOWED_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Unasked:
-    """Nothing was sent: the candidate has no room, or its circuit is open."""
+    """Nothing was sent: the candidate has no room, its circuit is open, or its API cannot say what the call asks."""
 
     end: AttemptEnd
     refusal: Refusal
@@ -53,6 +55,10 @@ class Attempt:
         self._facts = facts
         self._plan = plan
         self._story = story
+        self._said = facts
+        """As the candidate gets it, in its API."""
+        self._interpreter: Interpreter | None = None
+        """Where that is not the application's."""
         self.index = index
         self.candidate = plan.candidates[index]
         self._track = means.health.track(self.candidate, means.clock())
@@ -81,11 +87,15 @@ class Attempt:
         means, candidate = self._means, self.candidate
         if candidate.backend.credential and means.credentials.get(candidate.backend.credential) is None:
             return credential_missing(candidate.backend)
+        if (mute := self._translate()) is not None:
+            return Unasked(AttemptEnd(self.index, failure=Failure.UNTRANSLATABLE), mute)
         now_s = means.clock()
         self._ticket = self._track.breaker.admit(now_s)
         if self._ticket is None:
             return Unasked(AttemptEnd(self.index, failure=Failure.OPEN), not_asked(self._track, now_s))
-        reserved = await reserve_attempt(means, self._table, self._facts, self._plan, self.index, self._story)
+        reserved = await reserve_attempt(
+            means, self._table, self._facts, self._said, self._plan, self.index, self._story
+        )
         if isinstance(reserved, Busy):
             return Unasked(AttemptEnd(self.index, failure=Failure.LIMITED), reserved.refusal)
         if not isinstance(reserved, Reservation):
@@ -98,14 +108,25 @@ class Attempt:
         means, candidate = self._means, self.candidate
         if candidate.backend.credential and means.credentials.get(candidate.backend.credential) is None:
             return False
+        if self._translate() is not None:
+            return False
         self._ticket = self._track.breaker.admit(means.clock())
         if self._ticket is not None:
-            self._reserved = reserve_at_once(means, self._table, self._facts, self._plan, self.index, self._story)
+            self._reserved = reserve_at_once(means, self._table, self._said, self._plan, self.index, self._story)
         return self._reserved is not None
+
+    def _translate(self) -> Refusal | None:
+        """Say it in the candidate's API, if that is another; a refusal where it has no words for it."""
+        if self.candidate.backend.dialect is not self._facts.endpoint.dialect:
+            interpreter = interpret(self._facts, self.candidate, self._call.headers)
+            if isinstance(interpreter, Refusal):
+                return interpreter
+            self._interpreter, self._said = interpreter, interpreter.facts
+        return None
 
     async def ask(self) -> None:
         """Send, and wait for the first byte of the answer's body; sets `end` where it has not come."""
-        means, facts, candidate, story, reserved = self._means, self._facts, self.candidate, self._story, self._reserved
+        means, facts, candidate, story, reserved = self._means, self._said, self.candidate, self._story, self._reserved
         assert reserved is not None
         began_s = self._asked_s = means.clock()
         if not any(end.candidate == self.index and end.failure not in UNASKED for end in story.ends):
@@ -113,7 +134,8 @@ class Attempt:
         call = self._call
         method = "GET" if call.method == "HEAD" else call.method
         secret = means.credentials.get(candidate.backend.credential) if candidate.backend.credential else None
-        request = outgoing(facts, candidate, reserved.output_cap, secret, call.headers, call.target, method)
+        said = self._interpreter or call
+        request = outgoing(facts, candidate, reserved.output_cap, secret, said.headers, said.target, method)
         self._injected = request.changed
         story.attempt_begins(candidate, reserved.bound, request.changed)
         timeouts = hasty(candidate.backend.timeouts, story.patience_left_s(began_s))
@@ -151,18 +173,48 @@ class Attempt:
         assert body is not None
         assert meter is not None
         assert reserved is not None
-        story.hears(self.candidate, reserved.bound, self._injected, request_id(answer))
+        interpreter = self._interpreter
+        dropped = interpreter.dropped if interpreter is not None else ()
+        story.hears(self.candidate, reserved.bound, self._injected, request_id(answer), dropped)
         self._unfed = False
         story.first_token_s = self._means.clock()
         headers = reply_headers(
             answer.headers, decoded=body.decoded, final=self.end is not None, request_id=story.request_id
         )
-        if story.clamped or story.downgraded or story.ends:
+        if story.clamped or story.downgraded or story.ends or dropped:
             headers += story.marks()
+        if interpreter is not None:
+            headers = interpreter.headers_back(headers, streaming=body.streaming)
+            if not body.streaming:
+                await self._tell(interpreter, body, meter, answer.status, headers)
+                return
+            meter = CountedStream(meter, interpreter.stream(int(self._means.unix()), story.request_id))
         self._call.begin(answer.status, headers, body.length)
-        whole = await relay(self._call, body, meter, self._first, self.candidate.backend.dialect, story.request_id)
+        dialect = self._facts.endpoint.dialect
+        whole = await relay(self._call, body, meter, self._first, dialect, story.request_id)
         story.outcome = outcomes.OK if whole else outcomes.TRUNCATED
         self._broken = not whole
+
+    async def _tell(
+        self, interpreter: Interpreter, body: Body, meter: Meter, status: int, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Read an answer that is no stream to its end, and pass on what it says in the application's API."""
+        kept, size, piece = list[bytes](), 0, self._first
+        try:
+            while piece:
+                meter.feed(piece)
+                size += len(piece)
+                if size <= PLAIN_BYTES_MAX:
+                    kept.append(piece)
+                piece = b"" if body.at_end else await body.read()
+        except UpstreamError:
+            self._broken = True
+        meter.finish()
+        story = self._story
+        answer = b"" if self._broken or size > PLAIN_BYTES_MAX else b"".join(kept)
+        status, told = interpreter.answer(status, answer, int(self._means.unix()), story.request_id)
+        self._call.reply(status, headers, told)
+        story.outcome = outcomes.TRUNCATED if self._broken else outcomes.OK if status < 400 else outcomes.UPSTREAM_ERROR
 
     async def swallow(self) -> None:
         """Let the meter see an error that is not passed on: its type says whether anything was billed."""
@@ -195,7 +247,7 @@ class Attempt:
             for hold in reserved.holds:
                 means.purse.settle(hold, settlement.charge, spender, settlement.unproven)
             if self._table.config.quotas and reading.final_usage and reading.usage is not None:
-                means.expectations.learn(self.candidate.model, len(facts.body), reading.usage)
+                means.expectations.learn(self.candidate.model, len(self._said.body), reading.usage)
             story.attempt_settled(reading, settlement)
             error = reading.error
         if story.outcome == outcomes.OK and (error or (answer is not None and answer.status >= 400)):

@@ -62,23 +62,26 @@ async def reserve_rates(
 
 
 async def reserve_attempt(
-    means: Means, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
+    means: Means, table: RoutingTable, facts: Facts, said: Facts, plan: Plan, index: int, story: Story
 ) -> Reservation | Downgraded | Busy | Refusal:
-    """Everything that candidate `index` must hold before it is asked, or what to do instead."""
+    """Everything that candidate `index` must hold before it is asked, or what to do instead.
+
+    `said` is the call as that candidate gets it: `facts`, or their translation.
+    """
     candidate = plan.candidates[index]
     cap = _lower(candidate.output_cap, story.clamped) if story.clamped else candidate.output_cap
-    bound = bound_of(facts, candidate, cap)
+    bound = bound_of(said, candidate, cap)
     if isinstance(bound, Unbounded) and candidate.hard:
         return bound.refusal()
     if not facts.endpoint.metered:
         return Reservation(bound, cap, ())
     quotas = table.limits.get(candidate.backend.name)
-    room = await _queue(means, table, facts, candidate, bound, story, quotas) if quotas else ()
+    room = await _queue(means, table, said, candidate, bound, story, quotas) if quotas else ()
     if isinstance(room, Denied):
         return Busy(denied(room, means.unix()))
     paid: Reservation | Denied | None = None
     try:
-        paid = await _pay(means, table, facts, plan.rule, candidate, Reservation(bound, cap, room), story)
+        paid = await _pay(means, table, said, plan.rule, candidate, Reservation(bound, cap, room), story)
     finally:
         if not isinstance(paid, Reservation):
             for hold in room:

@@ -47,6 +47,8 @@ class Story(msgspec.Struct):
     budget: str = ""
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    """Fields that the backend's API has no word for."""
     first_token_s: float | None = None
     wait_s: float = 0.0
     queue_s: float = 0.0
@@ -65,12 +67,18 @@ class Story(msgspec.Struct):
         self.hears(candidate, bound, injected, "")
 
     def hears(
-        self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...], upstream_request_id: str
+        self,
+        candidate: Candidate,
+        bound: Bound | Unbounded,
+        injected: tuple[str, ...],
+        upstream_request_id: str,
+        dropped: tuple[str, ...] = (),
     ) -> None:
         """Whose answer is waited for, or passed on."""
         self.candidate = candidate
         self.bound = bound.amount if isinstance(bound, Bound) else 0
         self.injected = injected
+        self.dropped = dropped
         self.reading = None
         self.upstream_request_id = upstream_request_id
 
@@ -102,7 +110,8 @@ class Story(msgspec.Struct):
         return told(self.plan, tuple(self.ends)) if self.plan is not None and self.ends else ""
 
     def marks(self) -> list[tuple[bytes, bytes]]:
-        """Headers that tell the application what was changed for a budget's sake, and who did not answer."""
+        """Headers that tell the application what was changed for a budget's sake or lost in translation, and who did
+        not answer."""
         marks: list[tuple[bytes, bytes]] = []
         if self.ends:
             marks.append((b"x-keelage-tried", self.tried.encode()))
@@ -111,6 +120,8 @@ class Story(msgspec.Struct):
         if self.downgraded:
             marks.append((b"x-keelage-downgraded", self.downgraded.encode()))
             marks.append((b"x-keelage-budget", self.budget.encode()))
+        if self.dropped:
+            marks.append((b"x-keelage-dropped", ", ".join(self.dropped).encode()))
         return marks
 
     def patience_left_s(self, now_s: float) -> float | None:

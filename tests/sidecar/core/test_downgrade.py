@@ -14,7 +14,7 @@ FACTS = replace(messages(), user="ann")
 TIERS: dict[str, tuple[ModelChoice, ...]] = {
     "assistant/middle": (ModelChoice(ANTHROPIC.name, "claude-sonnet"),),
     "assistant/fast": (ModelChoice(ANTHROPIC.name, "claude-haiku-4-5"),),
-    "assistant/gpt": (ModelChoice(OPENAI.name, "gpt-5-mini"),),
+    "assistant/gpt": (ModelChoice(OPENAI.name),),
 }
 MONTH = BudgetTerms("shop/month", True, downgrades=(Downgrade(80, "middle"), Downgrade(95, "fast")))
 USERS = BudgetTerms("shop/users", True, per=(Per.USER,), downgrades=(Downgrade(50, "fast"),))

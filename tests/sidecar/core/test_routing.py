@@ -50,7 +50,7 @@ def test_the_first_rule_that_matches_counts(facts: Facts, rule: str) -> None:
     assert plan.rule.name == rule
 
 
-def test_only_backends_of_the_dialect_are_candidates_in_order() -> None:
+def test_backends_of_the_dialect_are_candidates_in_order_and_then_those_of_the_other() -> None:
     everyone = Rule(
         "assistant", "all",
         (ModelChoice(LOCAL.name, "qwen"), ModelChoice(ANTHROPIC.name), ModelChoice(OPENAI.name, "gpt-5-mini")),
@@ -61,8 +61,36 @@ def test_only_backends_of_the_dialect_are_candidates_in_order() -> None:
         (LOCAL, "qwen", LOCAL.prices["qwen"]),
         (OPENAI, "gpt-5-mini", GPT),
     ]
-    asked = is_a(Plan, table.plan(messages()))
-    assert asked.candidates == (Candidate(ANTHROPIC, "claude-haiku-4-5", HAIKU, False, 0, asked.candidates[0].dearest),)
+    first, *others = is_a(Plan, table.plan(messages())).candidates
+    assert first == Candidate(ANTHROPIC, "claude-haiku-4-5", HAIKU, False, 0, first.dearest)
+    assert [(each.backend, each.model) for each in others] == [(LOCAL, "qwen"), (OPENAI, "gpt-5-mini")]
+
+
+def test_a_model_as_asked_goes_to_the_api_that_is_known_to_have_it() -> None:
+    table = RoutingTable.build(config())
+    for facts, backend in (
+        (messages(), ANTHROPIC),
+        (chat(model="claude-haiku-4-5"), ANTHROPIC),
+        (chat(), OPENAI),
+        (messages(model="gpt-5-mini"), OPENAI),
+        (messages(model="claude-unheard-of"), ANTHROPIC),
+        (chat(model="unheard-of"), OPENAI),
+    ):
+        assert [each.backend for each in is_a(Plan, table.plan(facts)).candidates] == [backend]
+
+
+def test_what_has_no_counterpart_stays_with_its_api() -> None:
+    named = Rule("assistant", "all", (ModelChoice(OPENAI.name, "gpt-5-mini"),))
+    counting = facts_of(COUNT_TOKENS, {"model": "claude-haiku-4-5", "messages": []})
+    refusal = is_a(Refusal, RoutingTable.build(config(named)).plan(counting))
+    assert (refusal.reason, "no counterpart" in refusal.message) == ("NoBackendForDialect", True)
+    embedding = Rule("assistant", "all", (ModelChoice(ANTHROPIC.name, "claude-haiku-4-5"),))
+    assert is_a(Refusal, RoutingTable.build(config(embedding)).plan(embeddings("x"))).reason == "NoBackendForDialect"
+
+
+def test_a_call_without_a_cap_gets_one_on_its_way_to_anthropic() -> None:
+    named = Rule("assistant", "all", (ModelChoice(ANTHROPIC.name, "claude-haiku-4-5"),))
+    assert is_a(Plan, RoutingTable.build(config(named)).plan(chat())).candidates[0].output_cap == 64_000
 
 
 def test_a_tier_without_the_dialect_is_a_clear_refusal() -> None:
@@ -233,10 +261,11 @@ def test_a_call_is_lowered_to_a_tier_of_its_route_once() -> None:
     facts = messages()
     plan = is_a(Plan, table.plan(facts))
     lowered = is_a(Plan, table.lowered(plan, 1, "fast", facts))
-    assert [candidate.model for candidate in lowered.candidates] == ["claude-x", "claude-haiku-4-5"]
+    assert [candidate.model for candidate in lowered.candidates] == ["claude-x", "claude-haiku-4-5", "gpt-5-mini"]
     assert (lowered.rule.tier, lowered.rule.name, lowered.tried) == ("fast", "all", ("deep",))
-    assert [each.model for each in is_a(Plan, table.lowered(plan, 0, "fast", facts)).candidates] == ["claude-haiku-4-5"]
+    begun = is_a(Plan, table.lowered(plan, 0, "fast", facts))
+    assert [each.model for each in begun.candidates] == ["claude-haiku-4-5", "gpt-5-mini"]
     for tier in ("fast", "deep"):
-        assert table.lowered(lowered, 2, tier, facts) is None
+        assert table.lowered(lowered, 3, tier, facts) is None
     for tier in ("gpt", "slow", "unknown"):
         assert table.lowered(plan, 0, tier, facts) is None

@@ -6,7 +6,7 @@ import asyncio
 
 import orjson
 import pytest
-from tests.sidecar.shell.proxied import HAIKU, config_of, until
+from tests.sidecar.shell.proxied import GPT, HAIKU, config_of, until
 
 from keelage_api.proxy_config import Dialect, Timeouts
 from keelage_sidecar.core.endpoints import CHAT, MESSAGES
@@ -54,9 +54,9 @@ class Wire:
 
 
 def meter_of(dialect: Dialect, *, asked_usage: bool = False) -> Meter:
-    endpoint = MESSAGES if dialect is Dialect.ANTHROPIC else CHAT
+    endpoint, model = (MESSAGES, HAIKU) if dialect is Dialect.ANTHROPIC else (CHAT, GPT)
     options = {"stream_options": {"include_usage": True}} if asked_usage else {}
-    body = orjson.dumps({"model": HAIKU, "max_tokens": 5, "stream": True, "messages": [], **options})
+    body = orjson.dumps({"model": model, "max_tokens": 5, "stream": True, "messages": [], **options})
     facts = read_request(endpoint, (), body)
     assert isinstance(facts, Facts)
     plan = RoutingTable.build(config_of(["http://a"])).plan(facts)

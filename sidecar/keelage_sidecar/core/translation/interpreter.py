@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import orjson
 from msgspec import structs
 
 from keelage_api.proxy_config import Dialect
+from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.endpoints import CHAT, MESSAGES
 from keelage_sidecar.core.refusal import Headers, Refusal
 from keelage_sidecar.core.request import Facts, read_request
@@ -17,6 +17,7 @@ from keelage_sidecar.core.routing import Candidate
 from keelage_sidecar.core.translation.chat_answer import chat_answer
 from keelage_sidecar.core.translation.chat_request import chat_request
 from keelage_sidecar.core.translation.chat_stream import ChatStream
+from keelage_sidecar.core.translation.counted_stream import StreamTranslator
 from keelage_sidecar.core.translation.error import broken_answer, error_answer, status_for
 from keelage_sidecar.core.translation.fields import Fields, Losses, Untranslatable
 from keelage_sidecar.core.translation.json_read import parsed
@@ -25,21 +26,13 @@ from keelage_sidecar.core.translation.messages_answer import messages_answer
 from keelage_sidecar.core.translation.messages_request import messages_request
 from keelage_sidecar.core.translation.messages_stream import MessagesStream
 
+UNTRANSLATABLE = "Untranslatable"
+"""Reason of a refusal: the other API cannot say what the call asks."""
 _SAMPLING = ("temperature", "top_p", "top_k")
 _WITH_SAMPLING = b"2023-06-01"
 _NEWEST = b"2026-10-21"
 """Of Anthropic's API; it takes no sampling parameters."""
 _VENDOR_HEADERS = (b"anthropic-", b"openai-", b"x-stainless-")
-
-
-class StreamTranslator(Protocol):
-    """A stream, from the first byte to the last, whatever the cuts."""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """The application's bytes, whole events of them."""
-
-    def finish(self) -> bytes:
-        """After the last `feed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +55,17 @@ class Interpreter:
             return ChatStream(self.manner, created_s, request_id)
         return MessagesStream(request_id)
 
+    def headers_back(self, headers: Iterable[tuple[bytes, bytes]], *, streaming: bool) -> list[tuple[bytes, bytes]]:
+        """The answer's headers: the request's id under the name that the application's SDK reads."""
+        theirs, ours = (b"x-request-id", b"request-id")
+        if self.dialect is Dialect.OPENAI:
+            theirs, ours = ours, theirs
+        kept = [(ours if name == theirs else name, value) for name, value in headers]
+        if not streaming:
+            kept = [field for field in kept if field[0] != b"content-type"]
+            kept.append((b"content-type", b"application/json"))
+        return kept
+
     def answer(self, status: int, body: bytes, created_s: int, request_id: str) -> tuple[int, bytes]:
         """Status and body of a whole answer; 502 where the provider's cannot be told in the other API."""
         if status >= 300:
@@ -80,6 +84,18 @@ class Interpreter:
         if self.dialect is Dialect.OPENAI:
             return chat_answer(answer, self.manner, created_s)
         return messages_answer(answer)
+
+
+def bound_at(facts: Facts, candidate: Candidate, output_cap: int) -> Bound | Unbounded:
+    """The bound of the call as that candidate would get it, in whichever API."""
+    if candidate.backend.dialect is facts.endpoint.dialect:
+        return bound_of(facts, candidate, output_cap)
+    said = interpret(facts, candidate, ())
+    return (
+        Unbounded(said.field, said.message)
+        if isinstance(said, Refusal)
+        else bound_of(said.facts, candidate, output_cap)
+    )
 
 
 def interpret(facts: Facts, candidate: Candidate, headers: Headers) -> Interpreter | Refusal:
@@ -105,12 +121,12 @@ def interpret(facts: Facts, candidate: Candidate, headers: Headers) -> Interpret
     except Untranslatable as error:
         return Refusal(
             400,
-            "Untranslatable",
+            UNTRANSLATABLE,
             f"{error.field}: {error.reason} (backend {candidate.backend.name} speaks the other API)",
             error.field,
         )
     except orjson.JSONEncodeError:
-        return Refusal(400, "Untranslatable", "the body is nested too deep to be translated")
+        return Refusal(400, UNTRANSLATABLE, "the body is nested too deep to be translated")
     if any(name == b"anthropic-beta" for name, _ in headers):
         losses.add("anthropic-beta")
     read = read_request(endpoint, (), sent)

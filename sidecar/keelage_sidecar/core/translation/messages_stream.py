@@ -60,7 +60,7 @@ class MessagesStream:
         if not event.data:
             return _PING if self._began else b""  # a comment, sent while the provider is slow
         if event.data == b"[DONE]":
-            return self._end() if self._reason else b""
+            return self._end() if self._began else self._fail({})
         said = parsed(event.data)
         if said.get("error") is not None:
             return self._fail(said)

@@ -26,7 +26,7 @@ from tests.sidecar.core.translation.upstream_answers import (
 )
 
 from keelage_sidecar.core.sse import SseScanner
-from keelage_sidecar.core.translation.interpreter import StreamTranslator
+from keelage_sidecar.core.translation.counted_stream import StreamTranslator
 
 WORDS = st.text(st.sampled_from('aé{}"\\ \n'), min_size=1, max_size=12)
 CALLS = st.builds(Call, st.sampled_from(["weather", "time"]), st.dictionaries(WORDS, WORDS, max_size=2))
