@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from keelage_api.amount import measured, plain
-from keelage_api.proxy_config import BudgetTerms, Per, Unit
+from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
 from keelage_operator.core.quotas import duration_text, rate_text
 from keelage_operator.core.terms import BudgetInForce
 from keelage_sidecar.core.account import Account
@@ -55,8 +55,7 @@ class Limits:
         claims = self.table.limit_claims(candidate, facts, _expected(facts, candidate))
         quotas = self.table.limits.get(candidate.backend.name, ())
         return [
-            f"provider's limit of {rate_text(quota)}: takes {_about(claim)}; beyond it the call waits up to"
-            f" {duration_text(quota.queue_wait_ms)} among at most {quota.queue_depth}"
+            f"provider's limit of {rate_text(quota)}: takes {_about(claim)}; beyond it the call {_beyond(quota)}"
             for quota, claim in zip(quotas, claims, strict=True)
         ]
 
@@ -171,6 +170,12 @@ def _expected(facts: Facts, candidate: Candidate) -> Charge:
 def _about(claim: Claim) -> str:
     """`1 request`; tokens are not known before they are used."""
     return f"{'about ' if claim.amount > 1 else ''}{measured(claim.amount, claim.unit)}"
+
+
+def _beyond(quota: Quota) -> str:
+    if not quota.queue_depth:
+        return "goes on to the next backend, or is refused"
+    return f"waits up to {duration_text(quota.queue_wait_ms)} among at most {quota.queue_depth}"
 
 
 def _owner(terms: BudgetTerms, facts: Facts) -> str:

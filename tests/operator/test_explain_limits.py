@@ -56,6 +56,17 @@ def test_every_account_is_named_with_its_unit_and_value(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("depth", "beyond"),
+    [(100, "waits up to 5s among at most 100"), (0, "goes on to the next backend, or is refused")],
+)
+def test_what_becomes_of_a_call_beyond_a_providers_limit_is_said(folder: Path, depth: int, beyond: str) -> None:
+    change(folder, "depth: 100", f"depth: {depth}")
+    lines, _ = explained(folder)
+    said = {line.partition("; beyond it the call ")[2] for line in lines if line.startswith("provider's limit")}
+    assert said == {beyond}
+
+
 def test_a_call_of_nobody_shares_one_value_and_falls_under_no_feature(folder: Path) -> None:
     lines, _ = explained(folder)
     assert "budget default/user-day, User -: reserves 0.02606 of 5.00 USD" in lines
@@ -79,7 +90,7 @@ def test_a_threshold_that_changes_nothing_says_so(folder: Path) -> None:
     change(folder, "do: Downgrade, tier: fast", "do: Downgrade, tier: slow")
     lines, _ = explained(folder)
     assert lines[-1].endswith(
-        "tier slow: nothing changes: LLMRoute assistant has no such tier with a backend of the call's API"
+        "tier slow: nothing changes: LLMRoute assistant has no such tier with a backend for the call"
     )
     change(folder, "do: Downgrade, tier: slow", "do: Downgrade, tier: deep")
     lines, _ = explained(folder)

@@ -36,9 +36,14 @@ def explain(
             limit = measured(account.told_limit, claim.unit) if account else "unknown"
             text = f"{budget} can never pay for {amount}: its whole limit is {limit}; lower max_tokens or raise {field}"
         case DenialReason.BUDGET_EXHAUSTED:
-            held = "" if account and 0 < account.hopeless <= claim.amount else " or held for requests in flight"
+            held = (
+                ""
+                if account and 0 < account.hopeless <= claim.amount
+                else ", or the rest is held for requests in flight"
+            )
             text = (
-                f"{budget} cannot pay for {amount}: its limit is spent{held}; wait for the next window or raise {field}"
+                f"{budget} cannot pay for {amount}: too little of its limit is left{held}; wait for the next window or"
+                f" raise {field}"
             )
         case DenialReason.NO_RIGHTS:
             text = (
@@ -82,7 +87,7 @@ def _of_rate(
     elif reason is DenialReason.RATE_LIMITED:
         free = max(0, account.free_at(now)) if account is not None and account.usable(now) else 0
         resets_in_s = alone_s if alone_s is not None else refill_s(quota, max(0, claim.amount - free))
-        text = f"{where} of {limit} has no room now: try again in {_seconds(resets_in_s)}, or raise {remedy}"
+        text = f"{where} ({limit}) has no room now: try again in {_seconds(resets_in_s)}, or raise {remedy}"
     else:
         resets_in_s = None
         text = error or f"{where} is not known yet, and the keelage operator did not answer: try again"

@@ -59,7 +59,7 @@ def test_a_rate_that_is_used_up_refuses_as_soon_as_the_leader_was_asked() -> Non
     denied = must_deny(answer)
     assert (denied.reason, denied.resets_in_s, denied.value) == (DenialReason.RATE_LIMITED, 3.0, "alice")
     assert denied.message == (
-        "the rate limit of LLMRoute chat, rule all, User alice of 20 requests per minute has no room now: "
+        "the rate limit of LLMRoute chat, rule all, User alice (20 requests per minute) has no room now: "
         "try again in 3 s, or raise rules[].rateLimits"
     )
 
