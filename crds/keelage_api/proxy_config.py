@@ -80,6 +80,15 @@ class CircuitBreaker(msgspec.Struct, frozen=True):
     """At a time while it is half open; as many successes close it."""
 
 
+class BackendTLS(msgspec.Struct, frozen=True):
+    """How a private backend proves itself."""
+
+    authorities: tuple[str, ...] = ()
+    """Files below the sidecar's credentials directory; whom alone to believe. Empty: the system's authorities."""
+    hostname: str = ""
+    """Asked for (SNI) and expected in the certificate; empty: the endpoint's host."""
+
+
 class Backend(msgspec.Struct, frozen=True):
     """One upstream of one route; `name` is `<route>/<backend>`."""
 
@@ -93,6 +102,8 @@ class Backend(msgspec.Struct, frozen=True):
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     prices: dict[str, ModelPrice] = {}
     """Overrides by model; asked before `ProxyConfig.prices`."""
+    tls: BackendTLS | None = None
+    """None: as everybody on the internet does."""
 
     @property
     def dialect(self) -> Dialect:

@@ -146,7 +146,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
             for choice in rule.choices
             if choice.backend == backend.name and choice.model
         )
-        for finding in doctor.examine(backend, models, folder.secrets):
+        for finding in doctor.examine(backend, models, folder):
             good = good and finding.good
             print(f"{'ok  ' if finding.good else 'FAIL'} {finding.backend}: {finding.text}")
     return 0 if good else 1

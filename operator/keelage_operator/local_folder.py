@@ -40,6 +40,8 @@ class Folder:
     """Routes and budgets, in the order of files and documents."""
     secrets: Mapping[str, Mapping[str, bytes]]
     """By name, then key. Never shown."""
+    config_maps: Mapping[str, Mapping[str, bytes]]
+    """By name, then key: authorities of private backends."""
 
 
 def read_folder(path: Path) -> Folder:
@@ -50,6 +52,7 @@ def read_folder(path: Path) -> Folder:
     """
     manifests: list[Manifest] = []
     secrets: dict[str, dict[str, bytes]] = {}
+    config_maps: dict[str, dict[str, bytes]] = {}
     for source, raw in _documents(path):
         kind = raw.get("kind")
         metadata = raw.get("metadata")
@@ -57,7 +60,9 @@ def read_folder(path: Path) -> Folder:
             raise ManifestError(f"{source}: not a manifest: kind and metadata.name are required")
         name, namespace = str(metadata["name"]), str(metadata.get("namespace") or "default")
         if kind == "Secret":
-            secrets.setdefault(name, {}).update(_secret(source, name, raw))
+            secrets.setdefault(name, {}).update(_values(source, raw, {"data": True, "stringData": False}))
+        elif kind == "ConfigMap":
+            config_maps.setdefault(name, {}).update(_values(source, raw, {"data": False, "binaryData": True}))
         elif kind in KINDS:
             if (given := raw.get("apiVersion", API_VERSION)) != API_VERSION:
                 raise ManifestError(f"{source}: {kind} {name}: apiVersion {given!r} is not served: write {API_VERSION}")
@@ -70,7 +75,7 @@ def read_folder(path: Path) -> Folder:
         raise ManifestError(f"{path}: routes and budgets of namespaces {', '.join(namespaces)}: keep one per folder")
     if not any(manifest.kind == "LLMRoute" for manifest in manifests):
         raise ManifestError(f"{path}: no LLMRoute in it: see examples/ for one to begin with")
-    return Folder(namespaces[0], tuple(manifests), secrets)
+    return Folder(namespaces[0], tuple(manifests), secrets, config_maps)
 
 
 def _documents(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -93,23 +98,24 @@ def _documents(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
             yield source, document
 
 
-def _secret(source: str, name: str, raw: Mapping[str, object]) -> dict[str, bytes]:
-    """Values of `data` (base64) and `stringData`; the message of a bad one never holds it."""
+def _values(source: str, raw: Mapping[str, object], fields: Mapping[str, bool]) -> dict[str, bytes]:
+    """Values of a Secret or ConfigMap, by field and whether it is in base64; no message ever holds a value."""
     values: dict[str, bytes] = {}
-    for field in ("data", "stringData"):
+    metadata = raw.get("metadata")
+    which = f"{source}: {raw['kind']} {metadata['name'] if isinstance(metadata, Mapping) else ''}"
+    for field, coded in fields.items():
         entries = raw.get(field) or {}
         if not isinstance(entries, Mapping):
-            raise ManifestError(f"{source}: Secret {name}: {field} must be an object of strings")
+            raise ManifestError(f"{which}: {field} must be an object of strings")
         for key, value in entries.items():
             if not isinstance(value, str):
-                raise ManifestError(f"{source}: Secret {name}: {field}.{key} must be a string")
-            if field == "stringData":
+                raise ManifestError(f"{which}: {field}.{key} must be a string")
+            if not coded:
                 values[str(key)] = value.encode()
                 continue
             try:
                 values[str(key)] = base64.b64decode(value, validate=True)
             except (binascii.Error, ValueError) as error:
-                raise ManifestError(
-                    f"{source}: Secret {name}: data.{key} is not base64: write it under stringData instead"
-                ) from error
+                plain = next(name for name, in_base64 in fields.items() if not in_base64)
+                raise ManifestError(f"{which}: {field}.{key} is not base64: write it under {plain} instead") from error
     return values

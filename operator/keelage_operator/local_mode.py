@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from keelage_api.errors import KeelageError, ManifestError
+from keelage_api.mounted import CONFIG_MAP, SECRET, MountedKey
 from keelage_api.proxy_config import ProxyConfig
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
@@ -192,11 +193,12 @@ def problems(compiled: CompiledNamespace) -> Iterator[tuple[bool, str]]:
 
 
 def write_credentials(folder: Folder, directory: Path) -> None:
-    """Secrets as the kubelet would mount them, for this user's eyes only."""
-    for name, values in folder.secrets.items():
-        (directory / name).mkdir(mode=0o700, exist_ok=True)
+    """Secrets and ConfigMaps as the kubelet would mount them, for this user's eyes only."""
+    held = [(SECRET, folder.secrets), (CONFIG_MAP, folder.config_maps)]
+    for kind, name, values in ((kind, *each) for kind, objects in held for each in objects.items()):
         for key, value in values.items():
-            path = directory / name / key
+            path = directory / MountedKey(name, key, kind).path
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(value)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import ssl
 import sys
 import time
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from keelage_sidecar.shell.limits import Limits
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.metrics import Metrics, Standing
 from keelage_sidecar.shell.server import Server
+from keelage_sidecar.shell.trust import Trust
 from keelage_sidecar.shell.upstream import Upstream
 from keelage_sidecar.shell.will_file import open_will_file
 
@@ -62,7 +62,7 @@ class Sidecar:
         self._keeper = LeaseKeeper(holder, ledger, loop.time, random.random)
         self._keeper.report = self._report
         self._credentials = Credentials(settings.credentials_dir, loop.time)
-        self._upstream = Upstream(provider_tls)
+        self._upstream = Upstream(Trust(settings.credentials_dir, loop.time).context)
         self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon)
         self._log = log or CallLog(level=settings.log_level)
         self._metrics = Metrics(self._standing)
@@ -173,13 +173,6 @@ class Sidecar:
             figures=self._keeper.figures(),
             models=tuple(self._means.health.figures()),
         )
-
-
-def provider_tls() -> ssl.SSLContext:
-    """The system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _complain(text: str) -> None:

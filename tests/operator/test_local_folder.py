@@ -11,6 +11,7 @@ from keelage_api.errors import ManifestError
 from keelage_operator.local_folder import read_folder
 
 ROUTE = "apiVersion: keelage.dev/v1alpha1\nkind: LLMRoute\nmetadata: {name: NAME, namespace: shop}\nspec: {}\n"
+CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: corp-ca}\n"
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\n"
 
 
@@ -26,6 +27,13 @@ def test_routes_and_secrets_are_read_and_other_kinds_passed_over(tmp_path: Path)
     assert folder.secrets == {"keys": {"a": b"one", "b": b"two"}}
 
 
+def test_config_maps_are_read_for_authorities(tmp_path: Path) -> None:
+    coded = base64.b64encode(b"two").decode()
+    text = CONFIG_MAP + f"data: {{a.crt: one}}\nbinaryData: {{b.crt: {coded}}}\n"
+    (tmp_path / "a.yaml").write_text(ROUTE.replace("NAME", "one") + "---\n" + text)
+    assert read_folder(tmp_path).config_maps == {"corp-ca": {"a.crt": b"one", "b.crt": b"two"}}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -38,6 +46,8 @@ def test_routes_and_secrets_are_read_and_other_kinds_passed_over(tmp_path: Path)
         (ROUTE.replace("NAME", "one") + "---\n" + ROUTE.replace("shop", "other"), "keep one per folder"),
         (SECRET + "data: {a: '!!'}\n", "not base64"),
         (SECRET + "stringData: {a: 5}\n", "must be a string"),
+        (SECRET + "data: {a: '!!'}\n", "Secret keys: data.a is not base64: write it under stringData"),
+        (CONFIG_MAP + "binaryData: {a: '!!'}\n", "ConfigMap corp-ca: binaryData.a is not base64: write it under data"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file(tmp_path: Path, text: str, said: str) -> None:

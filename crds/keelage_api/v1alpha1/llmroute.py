@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from keelage_api.mounted import CONFIG_MAP, SECRET
 from keelage_api.proxy_config import OnClientDisconnect, Provider
 from keelage_api.v1alpha1.circuit_breaker import CircuitBreaker
 from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
@@ -43,16 +45,24 @@ Price = Annotated[
 ]
 
 
+ObjectKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=253),
+    pattern("[-._a-zA-Z0-9]+", "must be a key: letters, digits, '-', '_' and '.'"),
+]
+
+
+class CertificateHolder(enum.StrEnum):
+    CONFIG_MAP = CONFIG_MAP
+    SECRET = SECRET
+
+
 class SecretKeyRef(Part):
     """A key of a Secret in the route's own namespace."""
 
     name: ObjectName
     """The Secret."""
-    key: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=253),
-        pattern("[-._a-zA-Z0-9]+", "must be a key of the Secret: letters, digits, '-', '_' and '.'"),
-    ]
+    key: ObjectKey
     """The key whose value is sent to the provider."""
 
 
@@ -61,6 +71,36 @@ class Credentials(Part):
 
     secret_key_ref: SecretKeyRef
     """The Secret and its key. Mounted into the sidecar only."""
+
+
+class CertificateRef(Part):
+    """A key of a ConfigMap or Secret in the route's own namespace."""
+
+    kind: CertificateHolder = CertificateHolder.CONFIG_MAP
+    """What holds it; certificates of authorities are no secret."""
+    name: ObjectName
+    """The ConfigMap or Secret."""
+    key: ObjectKey = "ca.crt"
+    """The key whose value is one or more certificates in PEM."""
+
+
+class TLS(Part):
+    """Whom the backend's certificate must come from. It is always verified."""
+
+    ca_certificate_refs: Annotated[tuple[CertificateRef, ...], Field(min_length=1, max_length=8)]
+    """The authorities to believe, and no other. Mounted into the sidecar; a changed one counts for new connections."""
+    hostname: (
+        Annotated[
+            str,
+            StringConstraints(min_length=1, max_length=253),
+            pattern(
+                r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+                "must be a host name in lower case, as in llm.internal.example",
+            ),
+        ]
+        | None
+    ) = None
+    """Asked for (SNI) and expected in the certificate. Left out: the endpoint's host."""
 
 
 class BackendTimeouts(Part):
@@ -125,6 +165,12 @@ class PriceOverride(Part):
         holds=lambda part: part.endpoint is None or not part.endpoint.rstrip("/").endswith("/v1"),
         field=".endpoint",
     ),
+    Constraint["Backend"](
+        cel="!has(self.tls) || !has(self.endpoint) || !self.endpoint.startsWith('http:')",
+        message="tls needs an endpoint that begins with https: without TLS there is no certificate to verify",
+        holds=lambda part: part.tls is None or part.url.startswith("https:"),
+        field=".tls",
+    ),
 )
 class Backend(Part):
     """One provider, with the key to use there."""
@@ -147,6 +193,8 @@ class Backend(Part):
     """Scheme, host, port and path prefix. Anthropic: https://api.anthropic.com; OpenAI: https://api.openai.com."""
     credentials: Credentials | None = None
     """The provider's key. May be left out for OpenAICompatible."""
+    tls: TLS | None = None
+    """For a backend whose certificate comes from an authority of your own. Left out: the public ones."""
     timeouts: BackendTimeouts = BackendTimeouts()
     """Limits for each step of a call."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()

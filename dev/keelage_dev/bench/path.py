@@ -25,7 +25,17 @@ import orjson
 import uvloop
 
 from keelage_api.pricing import ModelPrice, Rates
-from keelage_api.proxy_config import Backend, BudgetTerms, Match, ModelChoice, Provider, ProxyConfig, Rule, Timeouts
+from keelage_api.proxy_config import (
+    Backend,
+    BackendTLS,
+    BudgetTerms,
+    Match,
+    ModelChoice,
+    Provider,
+    ProxyConfig,
+    Rule,
+    Timeouts,
+)
 from keelage_api.sync import Right, SyncReply, SyncRequest
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Headers
@@ -121,7 +131,7 @@ class PromptUpstream(Upstream):
         super().__init__(_no_tls)
         self._connection = Prompt(self, Pool(origin_of(endpoint)))
 
-    async def open(self, endpoint: str, connect_s: float) -> Connection:
+    async def open(self, endpoint: str, connect_s: float, tls: BackendTLS | None = None) -> Connection:
         return self._connection
 
 
@@ -135,7 +145,7 @@ class Grants:
         return SyncReply(rights=rights, next_s=60.0)
 
 
-def _no_tls() -> NoReturn:
+def _no_tls(_: tuple[str, ...]) -> NoReturn:
     raise AssertionError("nothing connects here")
 
 

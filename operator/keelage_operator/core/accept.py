@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from keelage_api.errors import ManifestError
+from keelage_api.mounted import MountedKey
 from keelage_api.pricing import ModelPrice
 from keelage_api.proxy_config import (
     Backend,
+    BackendTLS,
     CircuitBreaker,
     Hedge,
     Match,
@@ -39,8 +41,8 @@ class AcceptedRoute:
     rules: tuple[Rule, ...]
     backends: Mapping[str, Backend]
     """By `<route>/<backend>`."""
-    credentials: tuple[tuple[str, str], ...]
-    """(secret, key), sorted."""
+    credentials: tuple[MountedKey, ...]
+    """Keys and authorities that its sidecars need, sorted."""
     tiers: Mapping[str, tuple[ModelChoice, ...]]
     """All of the spec's, by their own names."""
     quotas: tuple[Quota, ...]
@@ -67,7 +69,7 @@ def accept_route(
         return (Problem("Invalid", spec.message),)
     problems = []
     backends: dict[str, Backend] = {}
-    credentials: set[tuple[str, str]] = set()
+    credentials: set[MountedKey] = set()
     for backend in spec.backends:
         prices: dict[str, ModelPrice] = {}
         for override in backend.prices:
@@ -81,8 +83,14 @@ def accept_route(
         credential = ""
         if backend.credentials is not None:
             reference = backend.credentials.secret_key_ref
-            credentials.add((reference.name, reference.key))
-            credential = f"{reference.name}/{reference.key}"
+            key = MountedKey(reference.name, reference.key)
+            credentials.add(key)
+            credential = key.path
+        tls: BackendTLS | None = None
+        if backend.tls is not None:
+            trusted = [MountedKey(each.name, each.key, each.kind.value) for each in backend.tls.ca_certificate_refs]
+            credentials.update(trusted)
+            tls = BackendTLS(tuple(each.path for each in trusted), backend.tls.hostname or "")
         full_name = f"{name}/{backend.name}"
         backends[full_name] = Backend(
             name=full_name,
@@ -97,6 +105,7 @@ def accept_route(
             ),
             circuit_breaker=_breaker(backend.circuit_breaker),
             prices=prices,
+            tls=tls,
         )
     if problems:
         return tuple(problems)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from keelage_api.codec import seal
+from keelage_api.mounted import MountedKey
 from keelage_api.pricing import ModelPrice
 from keelage_api.proxy_config import Backend, ModelChoice, Provider, ProxyConfig, Quota, Unit
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
@@ -145,8 +146,8 @@ class CompiledNamespace:
         """Of all routes in force."""
         return tuple(quota for route in self.routes.values() if route.route is not None for quota in route.route.quotas)
 
-    def credentials_for(self, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        """(secret, key) of each Secret that the sidecar of such a pod needs, sorted."""
+    def credentials_for(self, labels: Mapping[str, str]) -> tuple[MountedKey, ...]:
+        """Every key and authority that the sidecar of such a pod needs, sorted."""
         routes = [route.route for route in self.routes_of(labels) if route.route is not None]
         return tuple(sorted({pair for route in routes for pair in route.credentials}))
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from keelage_api.mounted import MountedKey
 from keelage_operator.core.sidecar_template import (
     APP_ENV,
     CONTAINER,
@@ -42,8 +43,8 @@ Json = dict[str, object]
 @dataclass(frozen=True, slots=True)
 class InjectionPlan:
     template: SidecarTemplate
-    credentials: tuple[tuple[str, str], ...] = ()
-    """(secret, key) pairs that the pod's routes name."""
+    credentials: tuple[MountedKey, ...] = ()
+    """Keys and authorities that the pod's routes name."""
 
 
 @dataclass(frozen=True, slots=True)

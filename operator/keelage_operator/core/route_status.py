@@ -77,21 +77,20 @@ def _resolved(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Verdict:
     if route is None:
         return verdict("ResolvedRefs", None, "NotAccepted", "no spec is in force")
     problems = [problem for problem in compiled.problems if problem.about == "ResolvedRefs"]
-    own = {f"{secret}/{key}": (secret, key) for secret, key in route.credentials}
+    own = {each.path: each for each in route.credentials}
     missing = sorted(
         {name for pod in pods if pod.speaker is not None for name in pod.speaker.missing_credentials if name in own}
     )
     if missing:
         texts = [
-            f"Secret {own[name][0]} or its key {own[name][1]} is missing: create it in the route's namespace"
-            for name in missing[:NAMED_MAX]
+            f"{each.kind} {each.name} or its key {each.key} is missing: create it in the route's namespace"
+            for each in (own[path] for path in missing[:NAMED_MAX])
         ]
-        return verdict(
-            "ResolvedRefs", False, "SecretMissing", "; ".join((*texts, *(each.message for each in problems)))
-        )
+        reason = f"{own[missing[0]].kind}Missing"
+        return verdict("ResolvedRefs", False, reason, "; ".join((*texts, *(each.message for each in problems))))
     if problems:
         return verdict("ResolvedRefs", False, problems[0].reason, "; ".join(problem.message for problem in problems))
-    return verdict("ResolvedRefs", True, "ResolvedRefs", "prices are known and no sidecar misses a Secret")
+    return verdict("ResolvedRefs", True, "ResolvedRefs", "prices are known and no sidecar misses a key or an authority")
 
 
 def _programmed(compiled: CompiledRoute, pods: Sequence[SelectedPod], crowded: Collection[str]) -> Verdict:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 
+from keelage_api.mounted import SECRET, MountedKey
+
 CONTAINER = "keelage"
 UID = 65532
 """Nobody else's: an application with the same uid could read the sidecar's files with a shared process namespace."""
@@ -68,8 +70,8 @@ class SidecarTemplate:
 class PodFacts:
     """What of the pod the sidecar depends on."""
 
-    credentials: tuple[tuple[str, str], ...]
-    """(secret, key)."""
+    credentials: tuple[MountedKey, ...]
+    """To mount: providers' keys and authorities."""
     user: str
     feature: str
     guaranteed: bool
@@ -134,19 +136,19 @@ def volumes(facts: PodFacts) -> list[dict[str, object]]:
         {"name": EMPTY_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}},
     ]
     if facts.credentials:
-        keys: dict[str, list[str]] = {}
-        for secret, key in sorted(set(facts.credentials)):
-            keys.setdefault(secret, []).append(key)
+        by_object: dict[tuple[str, str], list[MountedKey]] = {}
+        for each in sorted(set(facts.credentials)):
+            by_object.setdefault((each.kind, each.name), []).append(each)
         # Optional: a Secret that comes later must not keep the pod from starting; the sidecar says what is missing.
         sources: list[dict[str, object]] = [
             {
-                "secret": {
-                    "name": secret,
+                "secret" if kind == SECRET else "configMap": {
+                    "name": name,
                     "optional": True,
-                    "items": [{"key": key, "path": f"{secret}/{key}"} for key in of_secret],
+                    "items": [{"key": each.key, "path": each.path} for each in keys],
                 }
             }
-            for secret, of_secret in keys.items()
+            for (kind, name), keys in by_object.items()
         ]
         found.append({"name": CREDENTIALS_VOLUME, "projected": {"sources": sources}})
     return found

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from keelage_api.mounted import MountedKey
 from keelage_api.proxy_config import ProxyConfig, Quota
 from keelage_operator.core.compile import CompiledNamespace, compile_namespace
 from keelage_operator.core.ledger import Checkpoint
@@ -241,7 +242,7 @@ class Catalog:
     def config_for(self, namespace: str, labels: Mapping[str, str]) -> ProxyConfig:
         return self.compiled(namespace).config_for(labels)
 
-    def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[MountedKey, ...]:
         return self.compiled(namespace).credentials_for(labels)
 
     def labels_of(self, namespace: str, pod: str, uid: str) -> Mapping[str, str] | None:

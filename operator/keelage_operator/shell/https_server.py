@@ -18,6 +18,7 @@ from aiohttp import web
 
 from keelage_api.codec import decode, encode
 from keelage_api.errors import KeelageError, MessageError
+from keelage_api.mounted import MountedKey
 from keelage_api.sync import CONFIG_PATH, SYNC_PATH, ConfigRequest, SyncRequest
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.inject import Injected, InjectionPlan, inject
@@ -65,7 +66,7 @@ SYNC = Bounds(body_bytes=256 * 1024, answer_s=10.0, at_once=2_000)
 
 
 class CredentialsReader(Protocol):
-    async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]: ...
+    async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[MountedKey, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)

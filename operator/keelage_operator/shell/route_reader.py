@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from keelage_api.mounted import MountedKey
 from keelage_api.v1alpha1.metadata import GROUP, VERSION
 from keelage_operator.core.compile import CompiledNamespace, RouteManifest, compile_namespace
 from keelage_operator.core.price_book import Book
@@ -33,7 +34,7 @@ class ClusterRoutes:
         self._known: dict[str, tuple[tuple[tuple[str, str, str], ...], CompiledNamespace]] = {}
         """By namespace, the one asked for last at the end."""
 
-    async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[MountedKey, ...]:
         """(secret, key) pairs as `RouteSource.credentials_for`; none if the routes cannot be read in time."""
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/llmroutes"
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from keelage_api.mounted import MountedKey
 from keelage_api.proxy_config import ProxyConfig
 
 
@@ -19,7 +20,7 @@ class RouteSource(Protocol):
         """What a pod with these labels obeys; sealed."""
         ...
 
-    def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[MountedKey, ...]:
         """(secret, key) pairs that the routes of such a pod name; sorted, each once."""
         ...
 

@@ -47,6 +47,8 @@ class AttemptEnd:
     retry_after_ms: int | None = None
     should_retry: bool | None = None
     took_ms: int = 0
+    said: str = ""
+    """Of an attempt without an answer: what kept it from being made. Names hosts, never a key or a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ def _give_up(plan: Plan, ends: tuple[AttemptEnd, ...]) -> Refusal | None:
         return None
     backend, end = plan.candidates[made[-1].candidate].backend, made[-1]
     if end.failure is not None:
-        refusal = unanswered(backend, end.failure)
+        refusal = unanswered(backend, end.failure, end.said)
     else:
         assert end.status is not None
         refusal = Refusal(end.status, "UpstreamFailed", f"backend {backend.name} answered with status {end.status}")
@@ -178,13 +180,15 @@ def _give_up(plan: Plan, ends: tuple[AttemptEnd, ...]) -> Refusal | None:
     return replace(refusal, message=f"{refusal.message}; tried in this order: {told(plan, ends)}")
 
 
-def unanswered(backend: Backend, failure: Failure) -> Refusal:
-    """What the application hears of a backend that gave no answer."""
+def unanswered(backend: Backend, failure: Failure, said: str = "") -> Refusal:
+    """What the application hears of a backend that gave no answer; `said`: why there was no connection."""
     match failure:
         case Failure.TIMEOUT:
             return Refusal(504, "UpstreamTimeout", f"backend {backend.name} did not answer in time: see its `timeouts`")
         case Failure.CONNECT | Failure.LIMITED | Failure.UNTRANSLATABLE | Failure.OPEN:
-            return Refusal(503, "UpstreamUnreachable", f"backend {backend.name}: no connection to {backend.endpoint}")
+            why = f": {said}" if said else ""
+            text = f"backend {backend.name}: no connection to {backend.endpoint}{why}"
+            return Refusal(503, "UpstreamUnreachable", text)
         case Failure.RESET | Failure.OUTRUN:
             return Refusal(503, "UpstreamReset", f"backend {backend.name} closed the connection before it answered")
 

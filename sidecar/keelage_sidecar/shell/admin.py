@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from keelage_api.mounted import MountedKey
 from keelage_sidecar.core.config_view import View
 from keelage_sidecar.core.log_line import LEVELS, LogLevel
 from keelage_sidecar.shell.call import Call
@@ -101,7 +102,7 @@ def _remarks(path: str, health: Health) -> list[str]:
     """What is wrong, but not so that no call could be answered."""
     if path != "/readyz":
         return []
-    found = [f"{name} is missing: backends that need it refuse calls" for name in health.missing]
+    found = [f"{MountedKey.of(path).text} is missing: backends that need it refuse calls" for path in health.missing]
     if health.config_error:
         found.append(f"the newest configuration is not in force: {health.config_error}")
     if not health.ledger_reached:

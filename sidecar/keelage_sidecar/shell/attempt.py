@@ -138,9 +138,10 @@ class Attempt:
         request = outgoing(facts, candidate, reserved.output_cap, secret, said.headers, said.target, method)
         self._injected = request.changed
         story.attempt_begins(candidate, reserved.bound, request.changed)
-        timeouts = hasty(candidate.backend.timeouts, story.patience_left_s(began_s))
+        backend = candidate.backend
+        timeouts = hasty(backend.timeouts, story.patience_left_s(began_s))
         try:
-            connection = await means.upstream.open(candidate.backend.endpoint, timeouts.connect_ms / 1000)
+            connection = await means.upstream.open(backend.endpoint, timeouts.connect_ms / 1000, backend.tls)
             self._sent = True
             answer = self._answer = connection.send(
                 request.method, request.target, request.headers, request.body, timeouts
@@ -160,7 +161,7 @@ class Attempt:
             self._unfed = True
         except UpstreamError as error:
             self._sent = self._sent and error.failure is not Failure.CONNECT
-            self._failed(AttemptEnd(self.index, failure=error.failure, took_ms=self._took_ms()))
+            self._failed(AttemptEnd(self.index, failure=error.failure, took_ms=self._took_ms(), said=str(error)))
             return
         if answer.status < 400 and self._ticket is not None:
             now_s = means.clock()

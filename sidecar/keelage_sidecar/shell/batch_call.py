@@ -114,7 +114,7 @@ class BatchCalls:
             self._reply(call, answer, body, reading, story, final=charged == at_bound(lots))
             return None
         except UpstreamError as error:
-            refusal = unanswered(order.backend, error.failure)
+            refusal = unanswered(order.backend, error.failure, str(error))
             if error.failure is Failure.CONNECT:
                 charged = unbilled(lots)
                 return replace(refusal, should_retry=True)
@@ -224,7 +224,7 @@ class BatchCalls:
         except UpstreamError as error:
             if call.started:
                 raise  # relay() deals with those: this would be a bug, and is reported as one
-            return replace(unanswered(backend, error.failure), should_retry=True)
+            return replace(unanswered(backend, error.failure, str(error)), should_retry=True)
         finally:
             if answer is not None:
                 answer.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,7 +35,7 @@ class Control:
         self._service = operator
         self._token_file = token_file
         self._leader = ""
-        self._http = Upstream(lambda: ssl.create_default_context(cadata=ca_pem))
+        self._http = Upstream(cache(lambda _: ssl.create_default_context(cadata=ca_pem)))
 
     async def next(self, version: str) -> ProxyConfig:
         while True:

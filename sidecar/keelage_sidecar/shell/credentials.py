@@ -42,6 +42,7 @@ class Credentials:
         return key or None
 
     def missing(self, config: ProxyConfig) -> tuple[str, ...]:
-        """Every key that the configuration names and that is not there, sorted."""
+        """Every key and authority that the configuration names and that is not there, sorted."""
         named = {backend.credential for backend in config.backends.values() if backend.credential}
-        return tuple(sorted(name for name in named if self.get(name) is None))
+        trusted = {path for backend in config.backends.values() if backend.tls for path in backend.tls.authorities}
+        return tuple(sorted(name for name in named | trusted if self.get(name) is None))

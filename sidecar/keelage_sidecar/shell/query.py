@@ -14,7 +14,7 @@ from keelage_sidecar.shell.upstream import Upstream
 
 async def query(upstream: Upstream, backend: Backend, request: Outgoing, timeouts: Timeouts) -> Answer:
     """The answer, its head arrived: read it to the end or `abort` it. Raises UpstreamError."""
-    connection = await upstream.open(backend.endpoint, timeouts.connect_ms / 1000)
+    connection = await upstream.open(backend.endpoint, timeouts.connect_ms / 1000, backend.tls)
     answer = connection.send(request.method, request.target, request.headers, request.body, timeouts)
     try:
         await answer.head()

@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from keelage_api.proxy_config import Timeouts
+from keelage_api.proxy_config import BackendTLS, Timeouts
 from keelage_sidecar.core.retry import Failure
 from keelage_sidecar.shell.answer import Answer, UpstreamError, answer_from
 from keelage_sidecar.shell.call import JOIN_BYTES
+from keelage_sidecar.shell.trust import TrustError
 
 SWEEP_S = 0.1
 """How late a deadline may be noticed."""
@@ -29,6 +30,7 @@ IDLE_S = 30.0
 IDLE_MAX = 64
 """Idle connections kept per origin."""
 HEAD_BYTES = 256 * 1024
+_PUBLIC = BackendTLS()
 _line = b": ".join
 
 
@@ -37,13 +39,14 @@ class Origin:
     secure: bool
     host: str
     port: int
+    tls: BackendTLS = _PUBLIC
 
 
-def origin_of(endpoint: str) -> Origin:
-    """Scheme, host and port of a URL."""
+def origin_of(endpoint: str, tls: BackendTLS = _PUBLIC) -> Origin:
+    """Scheme, host and port of a URL, and how the host proves itself."""
     parts = urlsplit(endpoint)
     secure = parts.scheme == "https"
-    return Origin(secure, parts.hostname or "", parts.port or (443 if secure else 80))
+    return Origin(secure, parts.hostname or "", parts.port or (443 if secure else 80), tls)
 
 
 class Pool:
@@ -57,27 +60,27 @@ class Pool:
 
 
 class Upstream:
-    """All connections to providers. `tls` is called once, for the first secure origin."""
+    """All connections to providers."""
 
-    def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
-        """Must be called inside a running loop."""
+    def __init__(self, tls: Callable[[tuple[str, ...]], ssl.SSLContext]) -> None:
+        """Must be called inside a running loop. `tls` gives the context for the files of `BackendTLS.authorities`,
+        for each new connection; it may raise TrustError."""
         # Asked once: up to Python 3.11 each time is a system call.
         self.loop = asyncio.get_running_loop()
-        self._make_tls = tls
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
         self._pools: dict[Origin, Pool] = {}
-        self._by_endpoint: dict[str, Pool] = {}
+        self._by_endpoint: dict[tuple[str, BackendTLS | None], Pool] = {}
         self.active: set[Connection] = set()
         self.sweeper: asyncio.TimerHandle | None = None
         self.connects = 0
         """Connections ever opened."""
 
-    async def open(self, endpoint: str, connect_s: float) -> Connection:
+    async def open(self, endpoint: str, connect_s: float, tls: BackendTLS | None = None) -> Connection:
         """A connection to use for one request; raises UpstreamError with `Failure.CONNECT`."""
-        pool = self._by_endpoint.get(endpoint)
+        pool = self._by_endpoint.get((endpoint, tls))
         if pool is None:
-            origin = origin_of(endpoint)
-            pool = self._by_endpoint[endpoint] = self._pools.setdefault(origin, Pool(origin))
+            origin = origin_of(endpoint, tls or _PUBLIC)
+            pool = self._by_endpoint[endpoint, tls] = self._pools.setdefault(origin, Pool(origin))
         idle = pool.idle
         while idle:
             connection = idle.pop()  # the youngest: the others may grow old and go
@@ -135,23 +138,22 @@ class Upstream:
 
     async def _connect(self, pool: Pool, timeout_s: float) -> Connection:
         loop, origin = self.loop, pool.origin
-        if origin.secure and self._tls is None:
-            self._tls = self._make_tls()
         self.connects += 1
         try:
+            context = self._tls(origin.tls.authorities) if origin.secure else None
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self, pool),
                     origin.host,
                     origin.port,
-                    ssl=self._tls if origin.secure else None,
-                    server_hostname=origin.host if origin.secure else None,
+                    ssl=context,
+                    server_hostname=(origin.tls.hostname or origin.host) if origin.secure else None,
                 )
         except TimeoutError as error:
             raise UpstreamError(
                 Failure.CONNECT, f"{origin.host}:{origin.port}: no connection within {timeout_s:.1f} s"
             ) from error
-        except (OSError, ssl.SSLError, UnicodeError) as error:
+        except (OSError, ssl.SSLError, UnicodeError, TrustError) as error:
             raise UpstreamError(Failure.CONNECT, f"{origin.host}:{origin.port}: {error}") from error
         return connection
 

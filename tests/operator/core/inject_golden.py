@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from keelage_api.mounted import MountedKey
 from keelage_operator.core.inject import Injected, InjectionPlan, NotInjected, PatchOp, inject
 from keelage_operator.core.sidecar_template import SidecarTemplate
 
@@ -20,7 +21,8 @@ TEMPLATE = SidecarTemplate(
     operator_url="https://keelage.keelage-system.svc:8443",
     ca_pem=b"-----BEGIN CERTIFICATE-----\n",
 )
-PLAN = InjectionPlan(TEMPLATE, credentials=(("llm-keys", "openai"), ("llm-keys", "anthropic"), ("lab", "token")))
+KEYS = (MountedKey("llm-keys", "openai"), MountedKey("llm-keys", "anthropic"), MountedKey("lab", "token"))
+PLAN = InjectionPlan(TEMPLATE, credentials=KEYS)
 
 Json = dict[str, object]
 

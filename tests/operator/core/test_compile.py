@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from tests.operator.core.manifest_fields import BOOK, KNOWN, Fields, budget, compiled, route
 
 from keelage_api.codec import decode_config, encode
+from keelage_api.mounted import MountedKey
 from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import (
     Backend,
+    BackendTLS,
     BudgetTerms,
     Match,
     ModelChoice,
@@ -88,7 +90,40 @@ def test_route_and_budget_become_a_configuration() -> None:
     )
     assert config.prices == {Provider.ANTHROPIC: {"claude-known": KNOWN}}
     assert decode_config(encode(config)) == config
-    assert namespace.credentials_for({}) == (("llm-keys", "anthropic"),)
+    assert namespace.credentials_for({}) == (MountedKey("llm-keys", "anthropic"),)
+
+
+def test_authorities_of_a_private_backend_are_mounted_and_named_by_their_files() -> None:
+    refs = [{"name": "corp-ca"}, {"kind": "Secret", "name": "lab", "key": "root.pem"}]
+    backend: Fields = {"name": "local", "provider": "OpenAICompatible", "endpoint": "https://llm:8443"}
+    raw = route(
+        backends=[{**backend, "tls": {"caCertificateRefs": refs, "hostname": "llm.internal"}}],
+        tiers=[{"name": "fast", "models": [{"backend": "local"}]}],
+    )
+    namespace = compiled([raw])
+    made = namespace.config_for({}).backends["assistant/local"]
+    assert made.tls == BackendTLS(("ConfigMap/corp-ca/ca.crt", "lab/root.pem"), "llm.internal")
+    mounted = namespace.credentials_for({})
+    assert mounted == (MountedKey("corp-ca", "ca.crt", "ConfigMap"), MountedKey("lab", "root.pem"))
+    assert [MountedKey.of(path) for path in made.tls.authorities] == list(mounted)
+    decoded = decode_config(encode(namespace.config_for({})))
+    assert decoded.backends["assistant/local"] == made
+
+
+def test_tls_without_https_is_refused() -> None:
+    raw = route(
+        backends=[
+            {
+                "name": "local",
+                "provider": "OpenAICompatible",
+                "endpoint": "http://llm:8000",
+                "tls": {"caCertificateRefs": [{"name": "corp-ca"}]},
+            }
+        ],
+        tiers=[{"name": "fast", "models": [{"backend": "local"}]}],
+    )
+    (problem,) = compiled([raw]).routes["assistant"].problems
+    assert problem.message.startswith("spec.backends[0].tls: tls needs an endpoint that begins with https")
 
 
 def test_endpoint_is_that_of_the_provider_by_default() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.operator.core.inject_golden import FOLDER, PLAN, TEMPLATE, Json, load, outcome, patched
 
+from keelage_api.mounted import CONFIG_MAP, MountedKey
 from keelage_operator.core.inject import (
     INJECTED_LABEL,
     TEMPLATE_ANNOTATION,
@@ -19,6 +20,7 @@ from keelage_operator.core.inject import (
     NotInjected,
     inject,
 )
+from keelage_operator.core.sidecar_template import PodFacts, volumes
 
 FILES = sorted(FOLDER.glob("*.yaml"))
 
@@ -115,6 +117,28 @@ def test_new_image_shows_in_the_template_hash() -> None:
         assert _dict(metadata["labels"])[INJECTED_LABEL] == "true"
         hashes.add(_dict(metadata["annotations"])[TEMPLATE_ANNOTATION])
     assert len(hashes) == 2
+
+
+def test_authorities_are_mounted_beside_the_keys() -> None:
+    keys = (MountedKey("corp-ca", "ca.crt", CONFIG_MAP), MountedKey("corp-ca", "key"), MountedKey("corp-ca", "ca.crt"))
+    sources = next(
+        volume["projected"]
+        for volume in volumes(PodFacts(keys, "", "", guaranteed=False))
+        if volume["name"] == "keelage-credentials"
+    )
+    held = [{"key": "ca.crt", "path": "corp-ca/ca.crt"}, {"key": "key", "path": "corp-ca/key"}]
+    assert sources == {
+        "sources": [
+            {
+                "configMap": {
+                    "name": "corp-ca",
+                    "optional": True,
+                    "items": [{"key": "ca.crt", "path": "ConfigMap/corp-ca/ca.crt"}],
+                }
+            },
+            {"secret": {"name": "corp-ca", "optional": True, "items": held}},
+        ]
+    }
 
 
 def test_application_never_sees_token_or_credentials() -> None:

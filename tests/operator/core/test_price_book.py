@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from decimal import Decimal
 
+import msgspec
 import pytest
 from anthropic import types as anthropic_types
 from genai_prices import Usage, calc_price
@@ -56,9 +56,9 @@ def test_cost_is_that_of_genai_prices(model: tuple[Provider, str], usage: TokenU
     provider, name = model
     price = price_book()[provider][name]
     if provider is Provider.OPENAI:  # writes one kind of cache entry only
-        usage = dataclasses.replace(usage, cache_write_1h_tokens=0)
+        usage = msgspec.structs.replace(usage, cache_write_1h_tokens=0)
     if not price.web_search:
-        usage = dataclasses.replace(usage, web_searches=0)
+        usage = msgspec.structs.replace(usage, web_searches=0)
     published = published_cost(provider, name, usage)
     cost = cost_of(usage, price)
     assert cost >= published

@@ -19,6 +19,7 @@ SPEC = parse(
                 "name": "anthropic",
                 "provider": "Anthropic",
                 "credentials": {"secretKeyRef": {"name": "llm-keys", "key": "anthropic"}},
+                "tls": {"caCertificateRefs": [{"name": "corp-ca"}]},
             }
         ],
         "tiers": [{"name": "fast", "models": [{"backend": "anthropic"}]}],
@@ -50,7 +51,7 @@ def test_route_that_all_sidecars_obey() -> None:
     status = route_status(LLMRouteStatus(), route(), [pod("a"), pod("b")], NOW)
     assert conditions(status) == {
         "Accepted": ("True", "Accepted", "the spec is in force"),
-        "ResolvedRefs": ("True", "ResolvedRefs", "prices are known and no sidecar misses a Secret"),
+        "ResolvedRefs": ("True", "ResolvedRefs", "prices are known and no sidecar misses a key or an authority"),
         "Programmed": ("True", "Programmed", "2/2 sidecars obey the newest configuration"),
     }
     del status["conditions"]
@@ -101,6 +102,15 @@ def test_unknown_price_and_missing_secret_are_unresolved() -> None:
         "False",
         "SecretMissing",
         "Secret llm-keys or its key anthropic is missing: create it in the route's namespace; model m has no price",
+    )
+
+
+def test_a_missing_authority_is_unresolved() -> None:
+    found = conditions(route_status(LLMRouteStatus(), route(), [pod("a", missing=("ConfigMap/corp-ca/ca.crt",))], NOW))
+    assert found["ResolvedRefs"] == (
+        "False",
+        "ConfigMapMissing",
+        "ConfigMap corp-ca or its key ca.crt is missing: create it in the route's namespace",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keelage_api.codec import seal
+from keelage_api.mounted import MountedKey
 from keelage_api.proxy_config import BudgetTerms, ProxyConfig
 from keelage_api.sync import Right, SyncRequest
 from keelage_operator.core.identity import PodIdentity
@@ -27,7 +28,7 @@ class Routes:
     pods: dict[str, dict[str, str]] = field(default_factory=lambda: {"uid-1": {"app": "web"}})
     configs: dict[str, ProxyConfig] = field(default_factory=lambda: {"web": config("shop/one")})
     """By label `app`."""
-    credentials: tuple[tuple[str, str], ...] = (("llm-keys", "anthropic"),)
+    credentials: tuple[MountedKey, ...] = (MountedKey("llm-keys", "anthropic"),)
     count: int = 0
     waiting: int = 0
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -40,7 +41,7 @@ class Routes:
     def config_for(self, namespace: str, labels: Mapping[str, str]) -> ProxyConfig:
         return self.configs.get(labels.get("app", ""), ProxyConfig("none"))
 
-    def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[MountedKey, ...]:
         return self.credentials
 
     def labels_of(self, namespace: str, pod: str, uid: str) -> Mapping[str, str] | None:
@@ -80,9 +81,9 @@ class Routes:
 class Fresh:
     """A CredentialsReader."""
 
-    credentials: tuple[tuple[str, str], ...] = ()
+    credentials: tuple[MountedKey, ...] = ()
 
-    async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    async def credentials_for(self, namespace: str, labels: Mapping[str, str]) -> tuple[MountedKey, ...]:
         return self.credentials
 
 

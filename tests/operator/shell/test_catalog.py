@@ -5,6 +5,7 @@ import asyncio
 from tests.operator.shell.shop import budget, pod, route
 from tests.operator.shell.virtual_time import VirtualTime
 
+from keelage_api.mounted import MountedKey
 from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.price_book import price_book
 from keelage_operator.shell.catalog import Catalog, Kind, Seen
@@ -142,7 +143,7 @@ def test_a_checkpoint_of_values_names_each_shard() -> None:
 def test_credentials_are_those_of_the_pods_routes() -> None:
     catalog = catalog_with(seen(Kind.ROUTE, "assistant", route(), version=1))
 
-    assert catalog.credentials_for("shop", {}) == (("keys", "anthropic"),)
+    assert catalog.credentials_for("shop", {}) == (MountedKey("keys", "anthropic"),)
     assert catalog.credentials_for("bank", {}) == ()
     assert catalog.config_for("bank", {}).rules == ()
 

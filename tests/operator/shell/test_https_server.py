@@ -16,6 +16,7 @@ from tests.operator.shell.border_fakes import Clock, Fresh, Ledgers, Pods, Route
 
 from keelage_api.codec import decode, encode
 from keelage_api.errors import KeelageError
+from keelage_api.mounted import MountedKey
 from keelage_api.sync import ConfigReply, ConfigRequest, Statement, SyncReply, SyncRequest
 from keelage_operator.core.price_book import price_book
 from keelage_operator.core.sidecar_template import SidecarTemplate
@@ -82,7 +83,7 @@ async def test_pod_gets_its_sidecar_with_the_credentials_of_its_routes() -> None
 
 
 async def test_pod_gets_the_credentials_of_a_route_that_the_watch_has_not_shown() -> None:
-    async with border(Routes(credentials=()), fresh=Fresh((("new", "key"),))) as client:
+    async with border(Routes(credentials=()), fresh=Fresh((MountedKey("new", "key"),))) as client:
         _, body = await client.post("/inject", review("Pod", pod()))
     patch = {op["path"]: op["value"] for op in json.loads(base64.b64decode(json.loads(body)["response"]["patch"]))}
     assert "new/key" in json.dumps(patch["/spec/volumes"])

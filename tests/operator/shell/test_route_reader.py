@@ -6,6 +6,7 @@ import pytest
 from tests.operator.shell.fake_cluster import FakeCluster
 from tests.operator.shell.shop import API, PODS, route
 
+from keelage_api.mounted import MountedKey
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.price_book import price_book
 from keelage_operator.shell.cluster import Json
@@ -29,7 +30,7 @@ async def test_credentials_are_those_of_the_routes_that_select_the_pod() -> None
         cluster.add(f"{API}/llmroutes/{name}", selecting("web"))
     cluster.add("/apis/keelage.dev/v1alpha1/namespaces/lab/llmroutes/a", selecting("api"))
     reader = ClusterRoutes(cluster, price_book())
-    assert await reader.credentials_for("shop", {"app": "web"}) == (("keys", "anthropic"),)
+    assert await reader.credentials_for("shop", {"app": "web"}) == (MountedKey("keys", "anthropic"),)
     assert await reader.credentials_for("shop", {"app": "api"}) == ()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +33,7 @@ from keelage_sidecar.shell.credentials import Credentials
 from keelage_sidecar.shell.exchange import Exchange
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.server import Server
+from keelage_sidecar.shell.trust import Trust
 from keelage_sidecar.shell.upstream import Upstream
 
 KEY = "sk-provider"
@@ -285,7 +285,7 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
     async def no_sleep(seconds: float) -> None:
         delays.append(seconds)
 
-    upstream = Upstream(_no_tls)
+    upstream = Upstream(Trust(keys, lambda: loop.time() + here.later_s).context)
     means = Means(
         purse=purse,
         upstream=upstream,
@@ -312,7 +312,3 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
         batches.leave()
         await upstream.close()
     assert not purse.holds, "a hold was never settled"
-
-
-def _no_tls() -> ssl.SSLContext:
-    raise AssertionError("fake providers speak plain HTTP")

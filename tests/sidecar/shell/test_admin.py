@@ -129,7 +129,7 @@ async def test_readiness_tells_what_is_wrong_without_being_fatal(tmp_path: Path)
         assert reply.status == 200
         assert reply.body.decode().splitlines() == [
             "ok",
-            "other/key is missing: backends that need it refuse calls",
+            "Secret other with key key is missing: backends that need it refuse calls",
             "the newest configuration is not in force: ProxyConfig: format 9",
             "the operator does not answer: calls are paid from what was leased before",
         ]

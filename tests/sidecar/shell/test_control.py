@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.sidecar.shell.proxied import config_of
+from tests.sidecar.shell.secured import authority, secured
 
 from keelage_api.codec import decode, encode
 from keelage_api.errors import MessageError
-from keelage_api.proxy_config import Timeouts
 from keelage_api.sync import ConfigReply, ConfigRequest, Right, SyncReply, SyncRequest
-from keelage_sidecar.app import provider_tls
-from keelage_sidecar.shell.answer import UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.config_watch import SourceUnreachable
-from keelage_sidecar.shell.connection import Connection
 from keelage_sidecar.shell.control import Control
 from keelage_sidecar.shell.lease_keeper import LedgerUnreachable
-from keelage_sidecar.shell.limits import Limits
-from keelage_sidecar.shell.port import Handler, Port
+from keelage_sidecar.shell.port import Handler
 from keelage_sidecar.shell.server import Server
-from keelage_sidecar.shell.upstream import Upstream
 
 JSON = [(b"content-type", b"application/json")]
 CONFIG = config_of(["http://127.0.0.1:1"])
@@ -154,70 +141,11 @@ async def test_without_a_token_nobody_is_asked(tmp_path: Path) -> None:
 async def test_only_an_operator_of_our_own_authority_is_believed(token: Path, tmp_path: Path) -> None:
     ca_pem, chain = authority(tmp_path / "a.pem")
     other_pem, _ = authority(tmp_path / "b.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    port = Port(answering(RIGHTS), Limits())
-    loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: Connection(port), "127.0.0.1", 0, ssl=context)
-    url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    ours, theirs = Control(url, ca_pem, token), Control(url, other_pem, token)
-    assert await ours.sync(REQUEST) == RIGHTS
-    with pytest.raises(LedgerUnreachable, match="certificate"):
-        await theirs.sync(REQUEST)
-    await ours.close()
-    await theirs.close()
-    listening.close()
-    for connection in list(port.connections):
-        connection.close()
-    await listening.wait_closed()
-
-
-async def test_a_provider_is_believed_by_the_authorities_of_ssl_cert_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ca_pem, chain = authority(tmp_path / "a.pem")
-    (tmp_path / "ca.pem").write_text(ca_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    port = Port(answering(RIGHTS), Limits())
-    listening = await asyncio.get_running_loop().create_server(lambda: Connection(port), "127.0.0.1", 0, ssl=context)
-    endpoint = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    strangers = Upstream(provider_tls)
-    with pytest.raises(UpstreamError, match="certificate"):
-        await strangers.open(endpoint, 5)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    friends = Upstream(provider_tls)
-    connection = await friends.open(endpoint, 5)
-    answer = connection.send("GET", "/", [(b"host", b"a")], b"", Timeouts())
-    await answer.head()
-    assert (answer.status, await answer.read()) == (200, encode(RIGHTS))
-    assert await friends.open(endpoint, 5) is connection, "the connection is used again"
-    await friends.close()
-    await strangers.close()
-    connection.close()
-    listening.close()
-    for each in list(port.connections):
-        each.close()
-    await listening.wait_closed()
-
-
-def authority(chain: Path) -> tuple[str, Path]:
-    """A self-signed certificate for 127.0.0.1, and the file of it with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "keelage test")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(Encoding.PEM)
-    chain.write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return pem.decode(), chain
+    async with secured(answering(RIGHTS), chain) as port:
+        url = f"https://127.0.0.1:{port}"
+        ours, theirs = Control(url, ca_pem, token), Control(url, other_pem, token)
+        assert await ours.sync(REQUEST) == RIGHTS
+        with pytest.raises(LedgerUnreachable, match="certificate"):
+            await theirs.sync(REQUEST)
+        await ours.close()
+        await theirs.close()

@@ -57,7 +57,7 @@ class FakeUpstream:
             self._tasks.discard(task)
 
 
-def no_tls() -> ssl.SSLContext:
+def no_tls(_: tuple[str, ...]) -> ssl.SSLContext:
     raise AssertionError("a plain origin needs no TLS")
 
 
