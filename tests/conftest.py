@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("keelage", suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("keelage", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("keelage")
