@@ -181,8 +181,8 @@ GUARDS = (
     Mutant(
         "a queue has its depth",
         RESERVATION,
-        "elif queues[backend] < depth:",
-        "elif True:",
+        "if refused and queues[backend] < max(quota.queue_depth for quota in quotas):",
+        "if refused:",
         OF_PATH,
     ),
     Mutant(
