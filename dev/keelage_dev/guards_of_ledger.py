@@ -74,8 +74,8 @@ GUARDS = (
     Mutant(
         "what a vanished pod may have spent is forfeited",
         LEDGER_ACCOUNT,
-        "            settled += row.spent\n            forfeited += row.granted - row.spent\n",
-        "            settled += row.spent\n",
+        "            forfeited += row.granted - row.spent\n",
+        "",
         OF_LEDGER + OF_PAGE + WORLDS,
     ),
     Mutant(

@@ -103,15 +103,15 @@ GUARDS = (
     Mutant(
         "a settlement is announced before it frees the hold",
         JOURNAL,
-        "        words[at + 2] = spent + 1\n"
-        "        words[_ACCOUNTS_WORD + account * _ACCOUNT_WORDS + 2] = spent\n        words[at] = 0\n",
-        "        words[at] = 0\n        words[_ACCOUNTS_WORD + account * _ACCOUNT_WORDS + 2] = spent\n",
+        "        words[at + 2] = spent + 1  # from here on both targets count\n"
+        "        words[total + 5] = uncertain\n        words[total + 2] = spent\n        words[at] = 0\n",
+        "        words[at] = 0\n        words[total + 5] = uncertain\n        words[total + 2] = spent\n",
         OF_JOURNAL,
     ),
     Mutant(
         "open holds of a killed container are spent",
         JOURNAL,
-        "words[_account(account) + 2] = max(words[_account(account) + 2], words[_hold(slot) + 2] - 1)",
+        "words[at + 2] = max(words[at + 2], words[hold + 2] - 1)",
         "pass",
         OF_JOURNAL,
     ),
@@ -167,7 +167,7 @@ GUARDS = (
     Mutant(
         "an attempt without evidence is charged its bound",
         SETTLEMENT,
-        "charge = most or SENT",
+        "charge = bound.charge if isinstance(bound, Bound) else SENT",
         "charge = SENT",
         ("tests/sidecar/core/test_settlement.py",),
     ),
