@@ -244,12 +244,12 @@ class Search:
 
     def _record(self, state: State) -> LedgerRecord:
         rows = {
-            f"{index}.{row.life}": Row(row.granted, row.spent, row.reserved, row.seq, state=row.state)
+            f"{index}.{row.life}": Row(row.granted, row.spent, reserved=row.reserved, seq=row.seq, state=row.state)
             for index, pod in enumerate(state.pods)
             for row in pod.rows
         }
         seen = {f"{index}.{life}": seq for index, pod in enumerate(state.pods) for life, seq in pod.seen}
-        accounts = {self.scope.value: Account(state.settled, state.forfeited, rows=rows)}
+        accounts = {self.scope.value: Account(settled=state.settled, forfeited=state.forfeited, rows=rows)}
         buried = tuple(str(index) for index, pod in enumerate(state.pods) if pod.buried)
         return LedgerRecord(*_MONTH, seen=seen, buried=buried, accounts=accounts)
 

@@ -143,10 +143,10 @@ async def world(seed: int) -> tuple[int, LedgerFigures]:
     return bill, figures
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_the_bill_is_never_above_what_the_wills_say_and_nearly_all_returns(part: int) -> None:
     forfeited = billed = counted = 0
-    for seed in range(part * 25, part * 25 + 25):
+    for seed in range(part * 12, part * 12 + 12):
         bill, figures = run(world(seed))
         assert bill <= figures.spent + figures.forfeited <= BUDGET.limit, f"seed {seed}: {bill}, {figures}"
         assert figures.granted == 0
