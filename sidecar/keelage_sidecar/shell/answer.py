@@ -60,7 +60,8 @@ class Answer(msgspec.Struct, eq=False):
     complete: bool = False
     """The body ended as its framing says."""
     _head_done: bool = False
-    _error: UpstreamError | None = None
+    _error: tuple[Failure, str] | None = None
+    """Not an exception: one that was raised holds the frames of whoever read, and those hold this."""
     _chunks: list[bytes] = []
     _buffered: int = 0
     _paused: bool = False
@@ -71,7 +72,7 @@ class Answer(msgspec.Struct, eq=False):
         """Return when `status`, `headers` and `fields` are there; raises UpstreamError."""
         while not self._head_done:
             if self._error is not None:
-                raise self._error
+                raise UpstreamError(*self._error)
             waiter = self._waiter = self._loop.create_future()
             try:
                 await waiter
@@ -82,7 +83,7 @@ class Answer(msgspec.Struct, eq=False):
         """What has arrived since the last time, at least a byte; empty at the end. Raises UpstreamError."""
         while not self._chunks:
             if self._error is not None:
-                raise self._error
+                raise UpstreamError(*self._error)
             if self.complete:
                 return b""
             await self._wait()
@@ -104,7 +105,7 @@ class Answer(msgspec.Struct, eq=False):
             if self._paused:
                 return False
         if self._error is not None:
-            raise self._error
+            raise UpstreamError(*self._error)
         return True
 
     @property
@@ -121,7 +122,7 @@ class Answer(msgspec.Struct, eq=False):
     def abort(self) -> None:
         """Not interested any more; no effect on an answer that has arrived."""
         if not self.complete and self._error is None:
-            self._error = UpstreamError(Failure.RESET, "given up")
+            self._error = (Failure.RESET, "given up")
             self._source.abort()
 
     # for the connection
@@ -156,7 +157,7 @@ class Answer(msgspec.Struct, eq=False):
     def failed(self, failure: Failure, text: str) -> None:
         """What arrived before can still be read."""
         if not self.complete and self._error is None:
-            self._error = UpstreamError(failure, text)
+            self._error = (failure, text)
             self._wake()
 
     def _take(self) -> bytes:
