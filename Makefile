@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help bench check test simulate worlds search mutants test-sdk test-cluster demo demo-down try generate lock chaos scale
+.PHONY: help bench soak check test simulate worlds search mutants test-sdk test-cluster demo demo-down try generate lock chaos scale
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ mutants: .venv/READY ## take away the guards of the money one by one: a test mus
 
 bench: .venv/READY ## keelage and its peers in one run, as ratios: ARGS="--rounds 3 --seconds 4 --only nginx,keelage"
 	@$(PY) -m keelage_dev.bench $(ARGS)
+
+soak: .venv/READY ## many calls through one sidecar: flat memory, exact counters: REQUESTS=200000
+	@$(PY) -m keelage_dev.soak --requests $(or $(REQUESTS),200000)
 
 test-sdk: .venv/READY ## the official SDKs of several versions, straight and through the sidecar
 	@.venv/bin/pytest -q -n 2 -m sdk tests/sdk

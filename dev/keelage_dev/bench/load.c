@@ -5,7 +5,8 @@
  * Each connection sends the request again as soon as its answer has ended. Prints one line of JSON: answers, answers
  * that were not 200, seconds, percentiles of the whole answer and of its first body byte in microseconds, events
  * (blank lines of a stream), and what came last of a failed answer. SECONDS 0: every connection sends one request and
- * then holds its stream open until a signal ends the program (prints nothing).
+ * then holds its stream open until a signal ends the program (prints nothing). SECONDS -N: exactly N requests, and
+ * every answer is read to its end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,7 +40,7 @@ static struct conn conns[CONNS_MAX];
 static int ep, port;
 static char *request;
 static size_t request_n;
-static uint64_t answers, failed, events, reconnects, whole[BUCKETS], firsts[BUCKETS];
+static uint64_t limit = UINT64_MAX, begun, answers, failed, events, reconnects, whole[BUCKETS], firsts[BUCKETS];
 static char tail[TAIL + 1];
 static volatile sig_atomic_t stop;
 
@@ -76,6 +77,8 @@ static void flush(struct conn *c) {
 }
 
 static void begin(struct conn *c) {
+  if (begun == limit) return;
+  begun++;
   c->phase = HEAD;
   c->head_n = c->left = c->out = 0;
   c->status = c->newline = c->size_n = 0;
@@ -208,9 +211,10 @@ int main(int argc, char **argv) {
   ep = epoll_create1(0);
   struct epoll_event ready[256];
   static char buffer[1 << 18];
+  if (seconds < 0) { limit = (uint64_t)-seconds; seconds = 1e6; }
   int64_t start = now_ns(), end = start + (int64_t)(seconds * 1e9);
   for (int i = 0; i < count; i++) open_one(&conns[i]);
-  while (!stop && (seconds == 0 || now_ns() < end)) {
+  while (!stop && answers < limit && (seconds == 0 || now_ns() < end)) {
     int n = epoll_wait(ep, ready, 256, 100);
     for (int i = 0; i < n; i++) {
       struct conn *c = &conns[ready[i].data.u32];

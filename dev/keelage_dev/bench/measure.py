@@ -190,19 +190,38 @@ class Shot:
     size: int = 1024
 
 
-def fire(programs: Programs, shot: Shot, port: int, headers: Sequence[str], running: Running | None) -> Result:
-    """One run. `running` None: straight to the provider."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        file.write(body(shot.api, stream=shot.stream, size=shot.size))
-        file.flush()
-        command = ["taskset", "-c", LOAD_CORE, str(programs.load), str(port), str(shot.connections)]
-        command += [str(shot.seconds), shot.api.value, file.name, *headers]
+def fire(
+    programs: Programs, shot: Shot, port: int, headers: Sequence[str], running: Running | None, *, count: int = 0
+) -> Result:
+    """One run. `running` None: straight to the provider; `count`: so many calls, however long they take."""
+    with _load(programs, shot, port, headers, -count or shot.seconds) as command:
         before_s = running.cpu_s() if running is not None else 0.0
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         after_s = running.cpu_s() if running is not None else 0.0
     if done.returncode != 0:
         raise BenchFailed(f"load: {done.stderr.strip()}")
     return Result(**json.loads(done.stdout), cpu_s=after_s - before_s)
+
+
+@contextlib.contextmanager
+def holding(programs: Programs, shot: Shot, running: Running) -> Iterator[None]:
+    """Calls that are begun and then held open."""
+    headers = running.contender.headers(shot.api, running.place)
+    with _load(programs, shot, running.place.port, headers, 0) as command, subprocess.Popen(command) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def _load(programs: Programs, shot: Shot, port: int, headers: Sequence[str], seconds: float) -> Iterator[list[str]]:
+    """The command, while the file that it reads is there."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        file.write(body(shot.api, stream=shot.stream, size=shot.size))
+        file.flush()
+        command = ["taskset", "-c", LOAD_CORE, str(programs.load), str(port), str(shot.connections)]
+        yield [*command, str(seconds), shot.api.value, file.name, *headers]
 
 
 def pace(provider: int, *, delay_us: int = 0, gap_us: int = 0, events: int = 100) -> None:
