@@ -174,8 +174,17 @@ def _exhausted(compiled: CompiledBudget, figures: LedgerFigures | None, exhauste
     if figures is None or terms is None:
         return verdict("Exhausted", None, "LedgerNotRead", "the ledger was not read yet")
     resets = instant(figures.window.ends_at)
+    per = "/".join(terms.per)
+    if figures.crowded:
+        return verdict(
+            "Exhausted",
+            False,
+            "TooManyValues",
+            f"{figures.values} values of {per} are nearly all that the ledgers of a window take: calls of further"
+            f" ones are refused until {resets}: let spec.per name something with fewer values, or split the budget by"
+            " spec.applies.podSelector",
+        )
     if terms.valued and figures.values_exhausted:
-        per = "/".join(terms.per)
         return verdict(
             "Exhausted",
             False,

@@ -9,7 +9,7 @@ from heapq import nlargest
 
 from keelage_api.sync import By
 from keelage_api.window import Window
-from keelage_operator.core.ledger import LedgerRecord
+from keelage_operator.core.ledger import VALUES_MAX, LedgerRecord
 from keelage_operator.core.ledger_row import SILENT_AFTER_S, Row, RowState
 
 TOP_MAX = 10
@@ -52,6 +52,8 @@ class LedgerFigures:
     """Accounts that there are; 0: the limit holds for all calls together."""
     values_exhausted: int = 0
     """Those of them that have next to nothing left, overdraft included."""
+    crowded: bool = False
+    """One of its ledgers has as many as it takes."""
     top: tuple[tuple[str, int], ...] = ()
     """The values that spent most, with what they spent; at most TOP_MAX, the greatest first."""
     fullest: int = 0
@@ -225,6 +227,7 @@ def figures(window: Window, bounds: Bounds, tallies: Sequence[Tally], now_s: int
         pending_recall=sum(each.pending_recall for each in tallies),
         values=sum(each.values for each in tallies),
         values_exhausted=sum(each.values_exhausted for each in tallies),
+        crowded=any(each.values >= VALUES_MAX for each in tallies),
         top=greatest(name for each in tallies for name in each.top),
         fullest=max((each.fullest for each in tallies), default=0),
         passed={

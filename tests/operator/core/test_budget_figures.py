@@ -137,6 +137,17 @@ def test_a_limit_of_each_user_shows_the_sum_and_the_fullest() -> None:
     )
 
 
+def test_more_users_than_a_ledger_takes_are_told_before_those_that_have_nothing_left() -> None:
+    status = status_of(dataclasses.replace(USERS, values=130_000, crowded=True), PER_USER)
+    assert condition(status, "Exhausted") == (
+        "False",
+        "TooManyValues",
+        "130000 values of User are nearly all that the ledgers of a window take: calls of further ones are refused"
+        f" until {ENDS}: let spec.per name something with fewer values, or split the budget by"
+        " spec.applies.podSelector",
+    )
+
+
 def test_a_user_that_was_refused_exhausts_nobody_else() -> None:
     found = compiled([], [budget(**PER_USER)]).budgets["month"].in_force  # type: ignore[arg-type] # no amount in it
     assert found is not None

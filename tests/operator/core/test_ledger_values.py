@@ -269,6 +269,13 @@ def test_figures_of_many_shards_are_their_sums() -> None:
     assert found.top == (("alice", 90), ("carol", 11), ("bob", 10))
 
 
+@pytest.mark.parametrize(("values", "crowded"), [(VALUES_MAX - 1, False), (VALUES_MAX, True)])
+def test_a_ledger_that_takes_no_more_values_says_so(values: int, crowded: bool) -> None:
+    bounds = Bounds(10)
+    record = replace(BLANK, accounts={f"u{number}": Account(settled=1) for number in range(values)})
+    assert figures(WINDOW, bounds, [tally(BLANK, bounds), tally(record, bounds)], NOW).crowded is crowded
+
+
 VALUES = ("alice", "bob")
 CAP = 10
 
