@@ -47,8 +47,8 @@ _PASSED = frozenset(
     }
 )  # fmt: skip
 """What SDKs send with every call: known to pass, so nothing else about them is asked."""
-_HARMLESS = frozenset({b"keep-alive", b"close", b""})
-"""What `connection` may say without naming another header."""
+_NAMES_NOTHING = (b"keep-alive", b"close")
+"""What `connection` usually says, without naming another header."""
 
 
 def outgoing(
@@ -111,16 +111,14 @@ def _headers(
     candidate: Candidate, secret: str | None, headers: Headers, host: bytes, body: bytes, method: str
 ) -> list[tuple[bytes, bytes]]:
     sent = [(b"host", host)]
-    named: set[bytes] = set()
-    for field in headers:
-        name = field[0]
-        if name in _PASSED:
-            sent.append(field)
-        elif name == b"connection":
-            named.update(token.strip().lower() for token in field[1].split(b","))
-        elif name not in _DROPPED and not name.startswith(b"x-keelage-"):
-            sent.append(field)
-    if not named <= _HARMLESS:
+    sent += [
+        field
+        for field in headers
+        if field[0] in _PASSED or (field[0] not in _DROPPED and not field[0].startswith(b"x-keelage-"))
+    ]
+    naming = [field[1] for field in headers if field[0] == b"connection" and field[1] not in _NAMES_NOTHING]
+    if naming:
+        named = {token.strip().lower() for value in naming for token in value.split(b",")}
         sent[1:] = [field for field in sent[1:] if field[0] not in named]
     sent.append((b"accept-encoding", b"identity"))
     # A key file often ends in a newline; nothing in it may end the header.

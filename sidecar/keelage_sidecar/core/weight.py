@@ -24,6 +24,7 @@ _TOKENS_PER_TOOL = 64
 """Fitted on recorded calls: the hidden prompt for tools was at most 463 tokens longer than the body."""
 
 _CACHE_KEYS = frozenset({"cache_control", "caching", "prompt_cache_breakpoint", "prompt_cache_options"})
+_CACHING = _CACHE_KEYS | {"ttl"}
 
 _TEXT_BLOCKS = frozenset(
     {
@@ -132,31 +133,33 @@ def _add(weight: Weight, value: object, apart: str = "") -> None:
     `apart`: key of `value` whose value the caller weighs by itself.
     """
     stack = [value]
-    tokens = 0
+    tokens = keys = 0
     while stack:
         item = stack.pop()
         if isinstance(item, str):
             tokens += len(item) if item.isascii() else text_tokens(item)
         elif isinstance(item, dict):
-            tokens += _TOKENS_PER_OBJECT
-            weight.keys += len(item)
-            for key, inner in item.items():
-                tokens += len(key) if key.isascii() else text_tokens(key)
-                if key == apart and item is value:
-                    continue
-                if isinstance(inner, str):
-                    tokens += len(inner) if inner.isascii() else text_tokens(inner)
-                else:
-                    stack.append(inner)
-            if not _CACHE_KEYS.isdisjoint(item):
-                weight.cached = weight.cached or any(item.get(key) is not None for key in _CACHE_KEYS)
-            if "ttl" in item and item["ttl"] not in ("5m", "30m"):
-                weight.cached_long = True
+            names = "".join(item)
+            tokens += _TOKENS_PER_OBJECT + (len(names) if names.isascii() else sum(map(text_tokens, item)))
+            keys += len(item)
+            if apart and item is value:
+                stack.extend([inner for key, inner in item.items() if key != apart])
+            else:
+                stack.extend(item.values())
+            if not _CACHING.isdisjoint(item):
+                _note_caching(weight, item)
         elif isinstance(item, list):
             stack.extend(item)
         else:
             tokens += len(str(item))
     weight.tokens += tokens
+    weight.keys += keys
+
+
+def _note_caching(weight: Weight, item: dict[str, object]) -> None:
+    weight.cached = weight.cached or any(item.get(key) is not None for key in _CACHE_KEYS)
+    if "ttl" in item and item["ttl"] not in ("5m", "30m"):
+        weight.cached_long = True
 
 
 def _add_texts(

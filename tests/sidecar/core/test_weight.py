@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keelage_sidecar.core.endpoints import Kind
-from keelage_sidecar.core.weight import text_tokens, weigh
+from keelage_sidecar.core.weight import text_tokens, text_total, weigh
 
 PIXELS = "A" * 100_000
 
@@ -155,3 +155,19 @@ def test_blocks_within_blocks_without_end_are_bounded_by_the_window() -> None:
     for _ in range(500):
         content = [{"type": "tool_result", "content": content}]
     assert weigh(Kind.MESSAGES, {"messages": [{"role": "user", "content": content}]}).unread
+
+
+TURNS = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "rôle", 7]), "content": st.text(max_size=20) | st.none()},
+    optional={"name": st.text(max_size=5), "cache_control": st.just({"type": "ephemeral", "ttl": "1h"})},
+)
+
+
+@given(st.lists(TURNS, max_size=5), st.booleans())
+def test_a_message_weighs_its_texts_however_plain_it_is(turns: list[dict[str, object]], blocks: bool) -> None:
+    if blocks:
+        turns = [{**turn, "content": [{"type": "text", "text": str(turn["content"])}]} for turn in turns]
+    body: dict[str, object] = {"model": "m", "messages": turns}
+    whole, plain = weigh(Kind.MESSAGES, body), weigh(Kind.MESSAGES, {"model": "m", "messages": []})
+    assert whole.tokens - plain.tokens == text_total(body) - text_total({"model": "m", "messages": []})
+    assert whole.cached == any("cache_control" in turn for turn in turns)
