@@ -12,8 +12,8 @@ from keelage_sidecar.core.meter import Reading, meter_for
 from keelage_sidecar.core.plain_answer import Told, told_by_completion, told_by_message
 from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage
 
-COUNTS = st.integers(0, 2**40) | st.sampled_from([None, -1, 1.5, 2.0, True, "7", [], {}])
-LABELS = st.none() | st.sampled_from(["standard", "priority", "fast", "us", "x" * 300, 7])
+COUNTS: st.SearchStrategy[object] = st.integers(0, 2**40) | st.sampled_from([None, -1, 1.5, 2.0, True, "7", [], {}])
+LABELS: st.SearchStrategy[object] = st.none() | st.sampled_from(["standard", "priority", "fast", "us", "x" * 300, 7])
 
 
 def some(**fields: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
