@@ -132,15 +132,15 @@ GUARDS = (
     Mutant(
         "each value has an account of its own",
         ROUTING,
-        "value_of(terms.per, facts), terms.unit)",
-        '"", terms.unit)',
+        'value_of(terms.per, facts) if terms.per else ""',
+        '""',
         ("tests/sidecar/core/test_routing.py",),
     ),
     Mutant(
         "a budget in tokens is claimed in tokens",
         ROUTING,
-        "Claim(terms.name, most.of(terms.unit), terms.hard,",
-        "Claim(terms.name, most.picodollars, terms.hard,",
+        "                    most.of(terms.unit),\n",
+        "                    most.picodollars,\n",
         ("tests/sidecar/core/test_routing.py",),
     ),
     Mutant(
@@ -167,7 +167,7 @@ GUARDS = (
     Mutant(
         "an attempt without evidence is charged its bound",
         SETTLEMENT,
-        "charge = bound.charge if isinstance(bound, Bound) else SENT",
+        "charge = bound.charge if bound is not None else SENT",
         "charge = SENT",
         ("tests/sidecar/core/test_settlement.py",),
     ),

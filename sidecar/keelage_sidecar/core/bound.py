@@ -8,7 +8,7 @@ import msgspec
 
 from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import Dialect, Provider
-from keelage_sidecar.core.claim import Charge
+from keelage_sidecar.core.claim import SENT, Charge
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.refusal import Refusal, quoted
 from keelage_sidecar.core.request import CAP_FIELDS, Facts
@@ -36,6 +36,8 @@ class Unbounded:
     field: str
     reason: str
     """Says object, value and remedy; ready for a `Refusal.message`."""
+    charge = SENT
+    """All that is known of it beforehand."""
 
     def refusal(self) -> Refusal:
         """What the application gets where a hard budget applies."""

@@ -91,6 +91,8 @@ class Breaker:
 
     def admit(self, now_s: float) -> int | None:
         """A ticket, to be given to `ended` exactly once; None: the model is not to be asked now."""
+        if self.state is State.CLOSED:
+            return self.ticket
         if self.state is State.OPEN and now_s >= self._until_s:
             self._signal(Signal.DUE, now_s)
         match self.state:

@@ -97,6 +97,8 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
 
 NOTHING = Charge()
 """For a reservation of which nothing was sent."""
+SENT = Charge(requests=1)
+"""What is known of a request that has left, whatever became of it."""
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):

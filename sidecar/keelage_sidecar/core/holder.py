@@ -126,15 +126,19 @@ class Holder:
             self._let_loose(tuple(loose), now)
         return Hold(self._hold_id, claims)
 
-    def settle(self, hold: Hold, charge: Charge, unproven: Charge = NOTHING) -> None:
+    def settle(self, hold: Hold, charge: Charge, unproven: Charge = NOTHING) -> list[tuple[str, str, int]]:
         """Replace the hold by what the call used of each account's unit, in the window that admitted it.
 
-        `unproven`: the part of it that may not have been billed.
+        `unproven`: the part of it that may not have been billed. Returns budget, window and amount of each account
+        that the charge fell on; of budgets, not rates.
         """
+        paid: list[tuple[str, str, int]] = []
         for account, slot, held, unit in self._holds.pop(hold.id):
             amount = charge.picodollars if unit is Unit.PICODOLLARS else charge.of(unit)
             assert amount >= 0
-            _add(account, amount, unproven.of(unit))
+            _add(account, amount, unproven.of(unit) if unproven is not NOTHING else 0)
+            if not account.is_rate:
+                paid.append((account.budget, account.window, amount))
             self._journal.settle(slot, account.slot, account.spent, account.uncertain)
             account.reserved -= held
             account.holds -= 1
@@ -147,14 +151,7 @@ class Holder:
                 self.eager = True
         if hold.id in self._loose:
             self._tie_up(self._loose.pop(hold.id), charge, unproven)
-
-    def paid(self, hold: Hold, charge: Charge) -> list[tuple[str, str, int]]:
-        """Budget, window and amount of each account that the charge will fall on; of budgets, not rates."""
-        return [
-            (account.budget, account.window, charge.of(unit))
-            for account, _, _, unit in self._holds[hold.id]
-            if not account.is_rate
-        ]
+        return paid
 
     def payers(self, hold: Hold) -> tuple[tuple[str, str, str], ...]:
         """Name, window and value of each account that it is on; an observed budget of no known window has none."""

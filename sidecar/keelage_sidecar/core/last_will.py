@@ -65,15 +65,13 @@ class LastWill:
         """`file` None: nobody would read it."""
         self._file = file
         self._key = b""
+        self.kept = False
+        """It is written, and can be read by the ledger."""
         self._stands = b""
         self._named: list[Account] = []
         """At most ACCOUNTS_MAX, whose promises are written."""
         self._dropped: dict[Account, None] = {}
         """An older record may still name them: without a promise once another one is written."""
-
-    @property
-    def kept(self) -> bool:
-        return self._file is not None and bool(self._key)
 
     def take_key(self, key: str) -> bool:
         """The ledger's key, hexadecimal; whether it is another one than before."""
@@ -84,6 +82,7 @@ class LastWill:
         if not taken or taken == self._key:
             return False
         self._key = taken
+        self.kept = self._file is not None
         return True
 
     def add(self, account: Account) -> None:
@@ -115,7 +114,7 @@ class LastWill:
 
         False if an older record may still stand there: then only what that one promises may be used.
         """
-        if self._file is None or not self._key:
+        if self._file is None or not self.kept:
             return self._free()
         drafts = [(account, estate.promise(account)) for account in self._named]
         promises = {
@@ -129,6 +128,7 @@ class LastWill:
                 if not self._file.erase():
                     return False
                 self._file = None
+                self.kept = False
                 return self._free()
             self._stands = record
         for account, promised in drafts:

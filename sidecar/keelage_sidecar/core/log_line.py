@@ -178,8 +178,8 @@ _ENCODER = msgspec.json.Encoder()
 
 def time_text(unix_s: float) -> str:
     """RFC 3339 in UTC, to the millisecond."""
-    second, millisecond = divmod(int(unix_s * 1000), 1000)
-    return f"{_to_the_second(second)}.{millisecond:03d}Z"
+    milliseconds = int(unix_s * 1000)
+    return f"{_to_the_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 
 @lru_cache(maxsize=4)

@@ -116,7 +116,7 @@ def read_request(
             return _bad(name, f"a whole number of at least {least} is needed")
         max_output, capped = max(max_output, cap), True
     user = user or _user_of(endpoint, parsed) or default_user
-    asked_usage = _asked_usage(endpoint, parsed)
+    asked_usage = endpoint is not CHAT or _asked_usage(parsed)
     for name in _WEIGHED & parsed.keys():
         del parsed[name]
     return Facts(
@@ -209,10 +209,8 @@ def _widens(headers: Headers) -> bool:
     return any(beta.startswith(b"context-") and not beta.startswith(b"context-management") for beta in betas)
 
 
-def _asked_usage(endpoint: Endpoint, parsed: dict[str, object]) -> bool:
+def _asked_usage(parsed: dict[str, object]) -> bool:
     """True also where the field is malformed: then it goes on as it is, and the provider says so."""
-    if endpoint is not CHAT:
-        return True
     options = parsed.get("stream_options")
     if options is None:
         return False

@@ -163,7 +163,13 @@ class RoutingTable:
         """
         return tuple(
             [
-                Claim(terms.name, most.of(terms.unit), terms.hard, value_of(terms.per, facts), terms.unit)
+                Claim(
+                    terms.name,
+                    most.of(terms.unit),
+                    terms.hard,
+                    value_of(terms.per, facts) if terms.per else "",
+                    terms.unit,
+                )
                 for terms in self.budgets(rule.route, candidate.model, facts.feature)
             ]
         )

@@ -10,12 +10,9 @@ from msgspec.structs import replace
 from keelage_api.pricing import cost_of
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded
-from keelage_sidecar.core.claim import NOTHING, Charge
+from keelage_sidecar.core.claim import NOTHING, SENT, Charge
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.routing import Candidate
-
-SENT = Charge(requests=1)
-"""What is known of a request that has left, whatever became of it."""
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
@@ -48,7 +45,7 @@ def settle_attempt(
         return Settlement(SENT)
     usage = reading.usage
     if usage is None:
-        charge = bound.charge if isinstance(bound, Bound) else SENT
+        charge = bound.charge if bound is not None else SENT
         return Settlement(charge, uncertain=True, unproven=charge.less(SENT))
     proven = used(usage, candidate)
     certain = bool(reading.final_usage and usage.prompt_tokens and candidate.price)

@@ -21,10 +21,11 @@ class Tally:
         self._marked = 0
 
     def add(self, now_s: float, total: int, marked: int) -> None:
-        slot = self._turn(now_s)
-        if not self._slots or self._slots[-1][0] != slot:
-            self._slots.append([slot, 0, 0])
-        last = self._slots[-1]
+        slot, slots = int(now_s / self._slot_s), self._slots
+        if not slots or slots[-1][0] != slot:
+            self._turn(now_s)
+            slots.append([slot, 0, 0])
+        last = slots[-1]
         last[1] += total
         last[2] += marked
         self._total += total
@@ -39,11 +40,9 @@ class Tally:
         self._slots.clear()
         self._total = self._marked = 0
 
-    def _turn(self, now_s: float) -> int:
-        slot = int(now_s / self._slot_s)
-        slots = self._slots
+    def _turn(self, now_s: float) -> None:
+        slot, slots = int(now_s / self._slot_s), self._slots
         while slots and slots[0][0] <= slot - SLOTS:
             _, total, marked = slots.popleft()
             self._total -= total
             self._marked -= marked
-        return slot

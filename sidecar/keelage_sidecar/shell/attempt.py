@@ -46,6 +46,32 @@ class Unasked:
 class Attempt:
     """`reserve`, `ask`, then `relay` or `swallow` what came; `settle` whatever happened."""
 
+    __slots__ = (
+        "_answer",
+        "_asked_s",
+        "_body",
+        "_broken",
+        "_call",
+        "_facts",
+        "_first",
+        "_injected",
+        "_interpreter",
+        "_means",
+        "_meter",
+        "_plan",
+        "_reserved",
+        "_said",
+        "_sent",
+        "_story",
+        "_table",
+        "_ticket",
+        "_track",
+        "_unfed",
+        "candidate",
+        "end",
+        "index",
+    )  # fmt: skip
+
     def __init__(
         self, means: Means, call: Call, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
     ) -> None:
@@ -93,8 +119,9 @@ class Attempt:
         self._ticket = self._track.breaker.admit(now_s)
         if self._ticket is None:
             return Unasked(AttemptEnd(self.index, failure=Failure.OPEN), not_asked(self._track, now_s))
-        reserved = await reserve_attempt(
-            means, self._table, self._facts, self._said, self._plan, self.index, self._story
+        table, facts, said, plan, story = self._table, self._facts, self._said, self._plan, self._story
+        reserved = reserve_at_once(means, table, said, plan, self.index, story) or await reserve_attempt(
+            means, table, facts, said, plan, self.index, story
         )
         if isinstance(reserved, Busy):
             return Unasked(AttemptEnd(self.index, failure=Failure.LIMITED), reserved.refusal)
@@ -129,7 +156,8 @@ class Attempt:
         means, facts, candidate, story, reserved = self._means, self._said, self.candidate, self._story, self._reserved
         assert reserved is not None
         began_s = self._asked_s = means.clock()
-        if not any(end.candidate == self.index and end.failure not in UNASKED for end in story.ends):
+        ends = story.ends
+        if not ends or not any(end.candidate == self.index and end.failure not in UNASKED for end in ends):
             self._track.retries.called(began_s)
         call = self._call
         method = "GET" if call.method == "HEAD" else call.method

@@ -92,7 +92,7 @@ class LeaseKeeper:
         hold = self._holder.try_reserve(claims, self._clock(), passing)
         if self._holder.eager:
             self._wake.set()
-        if self._tending is None:
+        if self._tending is None and self._holder.will.kept:
             self._tend_soon()
         return hold
 
@@ -126,14 +126,14 @@ class LeaseKeeper:
 
     def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, unproven: Charge = NOTHING) -> None:
         """What the call used, who it was for, and what of it may not have been billed; exactly once per hold."""
+        paid = self._holder.settle(hold, charge, unproven)
         if spender is not None:
-            self._attribution.count(self._holder.paid(hold, charge), spender)
-        self._holder.settle(hold, charge, unproven)
+            self._attribution.count(paid, spender)
         if self._waiting:
             self._admit()
         if self._holder.eager:
             self._wake.set()
-        if self._tending is None:
+        if self._tending is None and self._holder.will.kept:
             self._tend_soon()
 
     def room(self, claim: Claim) -> Room:
@@ -251,7 +251,7 @@ class LeaseKeeper:
             return True
 
     def _tend_soon(self) -> None:
-        if self._holder.moved and self._holder.will.kept:
+        if self._holder.moved:
             self._tending = asyncio.get_running_loop().call_later(TEND_S, self._tend)
 
     def _tend(self) -> None:

@@ -183,7 +183,7 @@ class Metrics(Collector):
 
     def _tell_work(self, record: CallRecord) -> None:
         """What a provider did for the call."""
-        model = self._model(record.model, known=record.usage_known)
+        model = record.model if record.model in self._models else self._model(record.model, known=record.usage_known)
         self._cost[record.route, record.backend, model] += record.cost
         error = "" if record.outcome == "ok" else self._error(record.reason or record.outcome)
         series = self._series.get((record.endpoint, model, error))

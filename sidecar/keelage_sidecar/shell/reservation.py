@@ -64,7 +64,7 @@ async def reserve_rates(
 async def reserve_attempt(
     means: Means, table: RoutingTable, facts: Facts, said: Facts, plan: Plan, index: int, story: Story
 ) -> Reservation | Downgraded | Busy | Refusal:
-    """Everything that candidate `index` must hold before it is asked, or what to do instead.
+    """Everything that candidate `index` must hold before it is asked, or what to do instead; waits if need be.
 
     `said` is the call as that candidate gets it: `facts`, or their translation.
     """
@@ -95,27 +95,31 @@ async def reserve_attempt(
 def reserve_at_once(
     means: Means, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
 ) -> Reservation | None:
-    """The same from what is at hand now; None where it does not suffice."""
+    """The same from what is at hand now; None where that does not suffice, and `reserve_attempt` says what to do."""
     candidate = plan.candidates[index]
-    cap = _lower(candidate.output_cap, story.clamped)
+    cap = _lower(candidate.output_cap, story.clamped) if story.clamped else candidate.output_cap
     bound = bound_of(facts, candidate, cap)
     if isinstance(bound, Unbounded) and candidate.hard:
         return None
-    room = table.limit_claims(candidate, facts, means.expectations.of(candidate.model, len(facts.body), bound))
-    most = bound.charge if isinstance(bound, Bound) else Charge(requests=1)
-    claims = table.claims(candidate, plan.rule, facts, most)
-    if room and means.queues[candidate.backend.name]:
-        return None
+    if not facts.endpoint.metered:
+        return Reservation(bound, cap, ())
     holds: tuple[Hold, ...] = ()
-    for each in (room, claims):
-        hold = means.purse.try_reserve(each) if each else None
-        if hold is not None:
-            holds = (*holds, hold)
-        elif each:
-            for held in holds:
-                means.purse.settle(held, NOTHING)
+    if candidate.backend.name in table.limits:
+        expected = means.expectations.of(candidate.model, len(facts.body), bound)
+        room = table.limit_claims(candidate, facts, expected, at_once=True)
+        hold = means.purse.try_reserve(room) if not means.queues[candidate.backend.name] else None
+        if hold is None:
             return None
-    return Reservation(bound, cap, holds)
+        holds = (hold,)
+    claims = table.claims(candidate, plan.rule, facts, bound.charge)
+    if not claims:
+        return Reservation(bound, cap, holds)
+    hold = means.purse.try_reserve(claims)
+    if hold is None:
+        for held in holds:
+            means.purse.settle(held, NOTHING)
+        return None
+    return Reservation(bound, cap, (*holds, hold))
 
 
 async def _queue(
@@ -161,8 +165,7 @@ async def _pay(
     story: Story,
 ) -> Reservation | Denied:
     """`wanted` with a hold on all budgets, if need be with a lower output cap; the first denial if none can be had."""
-    most = wanted.bound.charge if isinstance(wanted.bound, Bound) else Charge(requests=1)
-    claims = table.claims(candidate, rule, facts, most)
+    claims = table.claims(candidate, rule, facts, wanted.bound.charge)
     if not claims:
         return wanted
     hold = means.purse.try_reserve(claims) or await _wait(
