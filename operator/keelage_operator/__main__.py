@@ -15,6 +15,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import uvloop
 
@@ -54,6 +55,8 @@ RETRY_S = 2.0
 
 FAILED = 1
 MISCONFIGURED = 2
+ANEW = 3
+"""Never seen from outside: the process becomes a new one."""
 
 
 def wall() -> datetime:
@@ -62,6 +65,10 @@ def wall() -> datetime:
 
 class Ended(Exception):
     """A part ended that should not have; the process ends with it and starts anew."""
+
+
+class LeadershipEnded(Ended):
+    """Nothing is wrong with this process but that it remembers what it was as a leader."""
 
 
 class Replica:
@@ -142,7 +149,7 @@ class Replica:
                 group.create_task(self._until_it_ends("the watch", self.watch.run()))
                 group.create_task(self.controller.run())
                 group.create_task(self.watchdog.run())
-                group.create_task(self._until_it_ends("leadership", self._stand()))
+                group.create_task(self._until_leadership_ends())
                 await self._serve()
         finally:
             await self.probes.stop()
@@ -194,6 +201,10 @@ class Replica:
                 continue
             break
         await self.controller.led()
+
+    async def _until_leadership_ends(self) -> None:
+        await self._stand()
+        raise LeadershipEnded("leadership ended")
 
     async def _until_it_ends(self, name: str, part: Coroutine[None, None, None]) -> None:
         await part
@@ -248,6 +259,9 @@ async def serve(settings: Settings) -> int:
         with suppress(asyncio.CancelledError):  # a signal: nobody else cancels it
             await running
         LOG.info("stopping")
+    except* LeadershipEnded as group:
+        LOG.error("%s", group.exceptions[0])
+        code = ANEW
     except* Ended as group:
         # Starting anew is how it is mended; the kubelet does it.
         LOG.error("%s", "; ".join(str(error) for error in group.exceptions))
@@ -270,5 +284,16 @@ def main() -> int:
         return runner.run(serve(settings))
 
 
+def start_anew() -> NoReturn:
+    """In the same container: the kubelet would wait longer with each end of one, and all replicas lose their leadership
+    together while the API server is away."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, sys.orig_argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    if ended == ANEW:
+        start_anew()
+    sys.exit(ended)

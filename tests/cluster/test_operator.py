@@ -13,6 +13,7 @@ from kubernetes.aio import client, config
 from msgspec.structs import replace
 from tests.cluster.conftest import leader
 from tests.cluster.kube import BUDGET, ROUTE, SYSTEM, Kube, Space
+from tests.cluster.processes import OPERATOR, process_of, stopped
 
 from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.shell.cluster import KubernetesCluster
@@ -98,6 +99,23 @@ def test_when_the_leader_is_killed_another_goes_on(space: Space) -> None:
     kube.until("another leader", lambda: leader(kube) not in ("", before), 40)
     status = kube.until("the changed limit", lambda: (accepted(space) or {}).get("limit") == "6.00 USD", 40)
     assert status
+    kube.kubectl("-n", SYSTEM, "rollout", "status", "deploy/keelage", "--timeout=120s")
+
+
+def test_a_leader_that_stood_still_too_long_starts_anew_in_its_container(space: Space) -> None:
+    kube = space.kube
+    before = leader(kube)
+    pod = kube.json("-n", SYSTEM, "get", "pod", before)
+    with stopped(process_of(pod["metadata"]["uid"], OPERATOR)):
+        kube.until("another leader", lambda: leader(kube) not in ("", before), 40)
+
+    def serves_again() -> bool:
+        _, ended, after = kube.kubectl("-n", SYSTEM, "logs", before).rpartition("leadership ended")
+        return bool(ended) and '"serving"' in after
+
+    kube.until("the former leader to serve again", serves_again, 60)
+    after = kube.json("-n", SYSTEM, "get", "pod", before)["status"]["containerStatuses"][0]
+    assert after["restartCount"] == pod["status"]["containerStatuses"][0]["restartCount"]
     kube.kubectl("-n", SYSTEM, "rollout", "status", "deploy/keelage", "--timeout=120s")
 
 
