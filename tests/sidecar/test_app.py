@@ -7,7 +7,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.sidecar.shell.proxied import HAIKU, KEY, config_of, request, until
+from tests.sidecar.core.streams import MESSAGE_DELTA, MESSAGE_START, MESSAGE_STOP, TEXT, anthropic_events
+from tests.sidecar.shell.proxied import HAIKU, KEY, config_of, parsed, request, until
 from tests.sidecar.whole import BODY, FakeConfigs, FakeLedger, running
 
 from keelage_api.errors import MessageError
@@ -15,7 +16,9 @@ from keelage_api.money import PICO_PER_USD
 from keelage_dev.provider import FakeProvider
 from keelage_sidecar.app import Sidecar
 from keelage_sidecar.settings import Address, Settings
+from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.config_watch import SourceUnreachable
+from keelage_sidecar.shell.server import Server
 
 
 async def test_calls_are_paid_from_the_lease_and_the_lease_is_given_back_at_the_end(tmp_path: Path) -> None:
@@ -81,6 +84,39 @@ async def test_a_new_configuration_replaces_the_old_one_whole(tmp_path: Path) ->
             await until(lambda: ledger.heard[-1].config_version == new.version)
             await here.call()
             assert (len(first.requests()), len(second.requests())) == (1, 1)
+
+
+async def test_a_stream_goes_on_to_its_end_while_its_backend_is_taken_out_of_the_configuration(tmp_path: Path) -> None:
+    swapped = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        call.begin(200, [(b"content-type", b"text/event-stream")], None)
+        call.write(anthropic_events(MESSAGE_START, TEXT))
+        await swapped.wait()
+        call.end(anthropic_events(MESSAGE_DELTA, MESSAGE_STOP))
+
+    server = Server(slow)
+    old = config_of([f"http://127.0.0.1:{await server.serve('127.0.0.1', 0)}"])
+    async with FakeProvider({KEY: "b"}) as second:
+        new = config_of([second.url])
+        ledger, configs = FakeLedger(), FakeConfigs(old)
+        async with running(tmp_path, ledger, configs) as here:
+            await here.ready()
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.ports.proxy)
+            writer.write(request("POST", "/v1/messages", orjson.dumps({**BODY, "stream": True}), close=True))
+            begun = await reader.readuntil(b"text_delta")
+            configs.offer(new)
+            await until(lambda: ledger.heard[-1].config_version == new.version)
+            assert (await here.call()).status == 200
+            assert len(second.requests()) == 1, "calls that begin now follow the new configuration"
+            swapped.set()
+            reply = parsed(begun + await reader.read())
+            assert (reply.status, reply.clean) == (200, True)
+            assert b"message_stop" in reply.body
+            writer.close()
+        of_the_stream = 30 * 1_000_000 + 7 * 100_000 + 6 * 1_250_000 + 4 * 2_000_000 + 42 * 5_000_000
+        assert ledger.spent == of_the_stream + int(second.bill().usd * PICO_PER_USD)
+    await server.finish()
 
 
 async def test_keys_that_are_not_there_are_reported(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 import orjson
 
-from keelage_api.proxy_config import Dialect, Provider
+from keelage_api.proxy_config import Backend, Dialect, Provider
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.json_span import appended, splice
 from keelage_sidecar.core.refusal import Headers
@@ -25,6 +25,12 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     changed: tuple[str, ...] = ()
     """Top-level fields that differ from the application's; for the log line."""
+
+    def with_key(self, backend: Backend, secret: str) -> Outgoing:
+        """The same with another key."""
+        name, value = _key_header(backend, secret)
+        headers = [(each, value if each == name else said) for each, said in self.headers]
+        return msgspec.structs.replace(self, headers=headers)
 
 
 _DROPPED = frozenset(
@@ -121,11 +127,8 @@ def _headers(
         named = {token.strip().lower() for value in naming for token in value.split(b",")}
         sent[1:] = [field for field in sent[1:] if field[0] not in named]
     sent.append((b"accept-encoding", b"identity"))
-    # A key file often ends in a newline; nothing in it may end the header.
-    key = "".join(secret.split()).encode("latin-1", "replace") if secret else b""
-    if key:
-        anthropic = candidate.backend.dialect is Dialect.ANTHROPIC
-        sent.append((b"x-api-key", key) if anthropic else (b"authorization", b"Bearer " + key))
+    if secret:
+        sent.append(_key_header(candidate.backend, secret))
     if body or method in ("POST", "PUT", "PATCH"):
         sent.append((b"content-length", b"%d" % len(body)))
     return sent
@@ -144,3 +147,9 @@ def _address(endpoint: str, path_query: str) -> tuple[bytes, str]:
     host = parts.netloc.rpartition("@")[2]
     default = ":443" if parts.scheme == "https" else ":80"
     return host.removesuffix(default).encode("ascii", "replace"), prefix + path_query
+
+
+def _key_header(backend: Backend, secret: str) -> tuple[bytes, bytes]:
+    """A key file often ends in a newline; nothing in it may end the header."""
+    key = "".join(secret.split()).encode("latin-1", "replace")
+    return (b"x-api-key", key) if backend.dialect is Dialect.ANTHROPIC else (b"authorization", b"Bearer " + key)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from keelage_api.proxy_config import Timeouts
 from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.breaker import Verdict
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.health import not_asked
 from keelage_sidecar.core.meter import PLAIN_BYTES_MAX, Meter, Reading, meter_for
-from keelage_sidecar.core.outgoing import outgoing
+from keelage_sidecar.core.outgoing import Outgoing, outgoing
 from keelage_sidecar.core.provider_limits import left_of, remaining
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -23,7 +24,7 @@ from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.answer import Answer, UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.means import Means
-from keelage_sidecar.shell.query import hasty
+from keelage_sidecar.shell.query import UNAUTHORIZED, hasty
 from keelage_sidecar.shell.refusals import credential_missing
 from keelage_sidecar.shell.relay import Body, relay, reply_headers
 from keelage_sidecar.shell.reservation import Busy, Reservation, reserve_at_once, reserve_attempt
@@ -169,12 +170,12 @@ class Attempt:
         backend = candidate.backend
         timeouts = hasty(backend.timeouts, story.patience_left_s(began_s))
         try:
-            connection = await means.upstream.open(backend.endpoint, timeouts.connect_ms / 1000, backend.tls)
-            self._sent = True
-            answer = self._answer = connection.send(
-                request.method, request.target, request.headers, request.body, timeouts
-            )
-            await answer.head()
+            answer = await self._send(request, timeouts)
+            if answer.status == UNAUTHORIZED:
+                key = means.credentials.renewed(backend.credential, secret)
+                if key is not None:  # replaced since: nothing was billed, so the reservation is good for both
+                    answer.abort()
+                    answer = await self._send(request.with_key(backend, key), timeouts)
             story.upstream_request_id = request_id(answer)
             if self._table.limits:
                 self._hear_limits(answer)
@@ -194,6 +195,15 @@ class Attempt:
         if answer.status < 400 and self._ticket is not None:
             now_s = means.clock()
             self._ticket = self._track.first_byte(self._ticket, facts.stream, now_s - began_s, now_s)
+
+    async def _send(self, request: Outgoing, timeouts: Timeouts) -> Answer:
+        """The answer, its head arrived; raises UpstreamError."""
+        backend = self.candidate.backend
+        connection = await self._means.upstream.open(backend.endpoint, timeouts.connect_ms / 1000, backend.tls)
+        self._sent = True
+        answer = self._answer = connection.send(request.method, request.target, request.headers, request.body, timeouts)
+        await answer.head()
+        return answer
 
     async def relay(self) -> None:
         """Pass the answer on to its end."""

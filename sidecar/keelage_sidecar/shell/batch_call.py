@@ -101,7 +101,7 @@ class BatchCalls:
             # Created, and its id heard by nobody, it would be charged at its bound: better to hear it.
             call.survives = True
             timeouts = hasty(order.backend.timeouts, story.patience_left_s(self.means.clock()))
-            answer = await query(self.means.upstream, order.backend, request, timeouts)
+            answer = await query(self.means, order.backend, request, secret, timeouts)
             body = await whole(answer, OBJECT_BYTES_MAX)
             reading = _read(facts, candidate, answer.status, body)
             batch_id = created_id(body) if answer.status < 300 else None
@@ -216,7 +216,7 @@ class BatchCalls:
         results = what == "results" and method == "GET"
         answer: Answer | None = None
         try:
-            answer = await query(self.means.upstream, backend, request, patient(timeouts) if results else timeouts)
+            answer = await query(self.means, backend, request, secret, patient(timeouts) if results else timeouts)
             if results and answer.status == 200:
                 await self._stream(call, answer, batch, story)
                 return None

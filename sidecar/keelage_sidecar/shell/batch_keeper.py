@@ -109,7 +109,7 @@ class BatchKeeper:
         facts = read_request(ANTHROPIC_BATCHES, batch.headers, b"")
         assert isinstance(facts, Facts), "an endpoint without a body is not misread"
         request = outgoing(facts, candidate, 0, secret, batch.headers, path, "GET")
-        return await query(self._means.upstream, candidate.backend, request, timeouts)
+        return await query(self._means, candidate.backend, request, secret, timeouts)
 
     def _pay(self, batch: OpenBatch, settlements: tuple[LotSettlement, ...], reason: str = "") -> None:
         """Charge every lot and write its line."""

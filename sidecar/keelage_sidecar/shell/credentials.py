@@ -41,6 +41,12 @@ class Credentials:
         self._known[name] = (now_s, changed_ns, key)
         return key or None
 
+    def renewed(self, name: str, used: str | None) -> str | None:
+        """The key as its file has it now, where that is another than the one that was used and refused."""
+        self._known.pop(name, None)
+        key = self.get(name) if used is not None else None
+        return key if key != used else None
+
     def missing(self, config: ProxyConfig) -> tuple[str, ...]:
         """Every key and authority that the configuration names and that is not there, sorted."""
         named = {backend.credential for backend in config.backends.values() if backend.credential}

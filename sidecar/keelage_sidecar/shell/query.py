@@ -8,12 +8,28 @@ from keelage_api.proxy_config import Backend, Timeouts
 from keelage_sidecar.core.outgoing import Outgoing
 from keelage_sidecar.core.retry import Failure
 from keelage_sidecar.shell.answer import Answer, UpstreamError
+from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.relay import Body
 from keelage_sidecar.shell.upstream import Upstream
 
+UNAUTHORIZED = 401
 
-async def query(upstream: Upstream, backend: Backend, request: Outgoing, timeouts: Timeouts) -> Answer:
-    """The answer, its head arrived: read it to the end or `abort` it. Raises UpstreamError."""
+
+async def query(means: Means, backend: Backend, request: Outgoing, secret: str | None, timeouts: Timeouts) -> Answer:
+    """The answer, its head arrived: read it to the end or `abort` it. Raises UpstreamError.
+
+    Asked again once with another key if the one used, `secret`, is refused and its file has changed.
+    """
+    answer = await _ask(means.upstream, backend, request, timeouts)
+    if answer.status == UNAUTHORIZED:
+        key = means.credentials.renewed(backend.credential, secret)
+        if key is not None:
+            answer.abort()
+            answer = await _ask(means.upstream, backend, request.with_key(backend, key), timeouts)
+    return answer
+
+
+async def _ask(upstream: Upstream, backend: Backend, request: Outgoing, timeouts: Timeouts) -> Answer:
     connection = await upstream.open(backend.endpoint, timeouts.connect_ms / 1000, backend.tls)
     answer = connection.send(request.method, request.target, request.headers, request.body, timeouts)
     try:
