@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keelage_api.errors import KeelageError
 from keelage_api.mounted import MountedKey
+from keelage_sidecar.shell.tls_session import ResumingContext
 
 CHECK_S = 1.0
 """How old an answer may be; the kubelet itself takes up to a minute to refresh a mounted key."""
@@ -42,7 +43,8 @@ class Trust:
         SSL_CERT_DIR. Raises TrustError."""
         if not authorities:
             if self._system is None:
-                self._system = _verifying(ssl.create_default_context())
+                self._system = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+                self._system.load_default_certs()
             return self._system
         now_s = self._clock()
         known = self._known.get(authorities)
@@ -50,10 +52,10 @@ class Trust:
             return known.context
         stamp = tuple(self._stamp(path) for path in authorities)
         if known is None or known.stamp != stamp:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
             for path in authorities:
                 self._load(context, path)
-            known = self._known[authorities] = _Known(now_s, stamp, _verifying(context))
+            known = self._known[authorities] = _Known(now_s, stamp, context)
         known.checked_s = now_s
         return known.context
 
@@ -74,8 +76,3 @@ class Trust:
         except (OSError, ValueError, ssl.SSLError) as error:
             text = f"{MountedKey.of(path).text} holds no certificates in PEM: write those of the authority"
             raise TrustError(text) from error
-
-
-def _verifying(context: ssl.SSLContext) -> ssl.SSLContext:
-    context.set_alpn_protocols(["http/1.1"])
-    return context

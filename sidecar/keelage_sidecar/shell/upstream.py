@@ -21,6 +21,7 @@ from keelage_api.proxy_config import BackendTLS, Timeouts
 from keelage_sidecar.core.retry import Failure
 from keelage_sidecar.shell.answer import Answer, UpstreamError, answer_from
 from keelage_sidecar.shell.call import JOIN_BYTES
+from keelage_sidecar.shell.tls_session import remember
 from keelage_sidecar.shell.trust import TrustError
 
 SWEEP_S = 0.1
@@ -174,6 +175,8 @@ class Connection(asyncio.Protocol):
         self.answer: Answer | None = None
         self._transport: asyncio.Transport | None = None
         self._probe: select.poll | None = None
+        self._secured: ssl.SSLObject | None = None
+        """Until its session is remembered."""
         self._closed = False
         self._paused = False
         self._headers: list[tuple[bytes, bytes]] = []
@@ -244,6 +247,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._secured = transport.get_extra_info("ssl_object")
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self._probe = select.poll()
@@ -318,6 +322,9 @@ class Connection(asyncio.Protocol):
 
     def _end(self, answer: Answer) -> None:
         self.answer = None
+        if self._secured is not None:
+            remember(self._secured)
+            self._secured = None
         self.resume()
         sent = self._transport is not None and self._transport.get_write_buffer_size() == 0
         self._upstream.ended(self, self._keep and sent and not self._closed)

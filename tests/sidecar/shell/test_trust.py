@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from tests.sidecar.shell.secured import authority, secured
 
 from keelage_api.codec import seal
 from keelage_api.mounted import CONFIG_MAP, MountedKey
-from keelage_api.proxy_config import BackendTLS, ProxyConfig
+from keelage_api.proxy_config import BackendTLS, ProxyConfig, Timeouts
 from keelage_sidecar.shell.answer import UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.credentials import Credentials
@@ -143,3 +144,37 @@ async def test_a_call_reaches_a_private_backend_and_a_missing_authority_is_told(
             mount(tmp_path, pem)
             assert (await here.post("/v1/messages", body)).status == 200
             assert here.purse.spent == 3 * 1_000_000 + 2 * 5_000_000
+
+
+async def test_the_next_connection_to_the_same_host_resumes_the_session_of_the_last(tmp_path: Path) -> None:
+    pem, chain = authority(tmp_path / "own.pem")
+    mount(tmp_path, pem)
+    trust = Trust(tmp_path, lambda: 0.0)
+    upstream = Upstream(trust.context)
+    async with secured(answer, chain) as port:
+        for number in range(3):
+            assert trust.context((CA,)).session_stats()["hits"] == max(0, number - 1)
+            connection = await upstream.open(f"https://127.0.0.1:{port}", 5, PRIVATE)
+            reply = connection.send("GET", "/v1/models", [], b"", Timeouts())
+            await reply.head()
+            assert await reply.read()
+            connection.abort()
+            await asyncio.sleep(0)
+        assert upstream.connects == 3
+    await upstream.close()
+
+
+async def test_a_session_is_not_taken_for_an_authority_that_does_not_sign_the_host(
+    client: Client, tmp_path: Path
+) -> None:
+    pem, chain = authority(tmp_path / "own.pem")
+    mount(tmp_path, pem)
+    other, _ = authority(tmp_path / "other.pem")
+    mount(tmp_path, other, "keys/other.crt")
+    async with secured(answer, chain) as port:
+        connection = await client.upstream.open(f"https://127.0.0.1:{port}", 5, PRIVATE)
+        reply = connection.send("GET", "/v1/models", [], b"", Timeouts())
+        await reply.head()
+        connection.abort()
+        with pytest.raises(UpstreamError, match="certificate"):
+            await client.connect(port, BackendTLS(("keys/other.crt",)))
