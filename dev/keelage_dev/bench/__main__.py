@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keelage_dev.bench.contender import CONTENDERS, Api, Contender
-from keelage_dev.bench.measure import Result, Running, Shot, fire, pace, providing, started
+from keelage_dev.bench.measure import Result, Running, Shot, fire, pace, providing, started, stream_kib
 from keelage_dev.bench.programs import BenchFailed, programs
 from keelage_dev.bench.report import Measured, machine, table, write
 
@@ -29,13 +29,16 @@ def shots(seconds: float) -> dict[str, tuple[Shot, dict[str, int]]]:
     """By name: what is fired and how the provider streams."""
     plain: dict[str, int] = {}
     paced = {"gap_us": 20_000}
+    slow = {"gap_us": 200_000, "events": 20}
     return {
         "messages, 1 connection": (Shot(Api.MESSAGES, 1, seconds), plain),
         "messages, 64 connections": (Shot(Api.MESSAGES, 64, seconds), plain),
         "chat, 64 connections": (Shot(Api.CHAT, 64, seconds), plain),
         "messages, 64 streams": (Shot(Api.MESSAGES, 64, seconds, stream=True), plain),
         "chat, 64 streams": (Shot(Api.CHAT, 64, seconds, stream=True), plain),
+        "messages, 1 stream of 50 events/s": (Shot(Api.MESSAGES, 1, max(seconds, 4.2), stream=True), paced),
         "messages, 64 streams of 50 events/s": (Shot(Api.MESSAGES, 64, max(seconds, 4.2), stream=True), paced),
+        "messages, 1,000 streams of 5 events/s": (Shot(Api.MESSAGES, 1000, max(seconds, 4.5), stream=True), slow),
         "messages of 100 KB, 8 connections": (Shot(Api.MESSAGES, 8, seconds, size=100_000), plain),
         "messages of 1 MB, 4 connections": (Shot(Api.MESSAGES, 4, seconds, size=1_000_000), plain),
     }
@@ -45,6 +48,7 @@ def run(contenders: Sequence[Contender], rounds: int, seconds: float, out: Path)
     ends = programs()
     results: defaultdict[str, defaultdict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     measured: dict[str, Measured] = {}
+    per_stream_kib: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         provider = stack.enter_context(providing(ends))
         running: dict[str, Running] = {}
@@ -56,7 +60,6 @@ def run(contenders: Sequence[Contender], rounds: int, seconds: float, out: Path)
                 continue
             up.signal(signal.SIGSTOP)
             running[contender.name] = up
-            measured[contender.name] = Measured(up.start_s, up.idle_kib, 0)
             print(f"{contender.name} is up after {up.start_s:.2f} s", flush=True)
         for number in range(rounds):
             order = [DIRECT, *running]
@@ -64,13 +67,16 @@ def run(contenders: Sequence[Contender], rounds: int, seconds: float, out: Path)
                 up_now = running.get(name)
                 if up_now is not None:
                     up_now.signal(signal.SIGCONT)
+                    if number == 0:  # before the load has made its heap larger
+                        per_stream_kib[name] = stream_kib(ends, provider, up_now)
                 for label, (shot, streaming) in shots(seconds).items():
                     pace(provider, **streaming)
                     port = up_now.place.port if up_now is not None else provider
                     headers = up_now.contender.headers(shot.api, up_now.place) if up_now is not None else ()
                     results[label][name].append(fire(ends, shot, port, headers, up_now))
                 if up_now is not None:
-                    measured[name] = Measured(up_now.start_s, up_now.idle_kib, up_now.rss_kib())
+                    loaded_kib = up_now.rss_kib()
+                    measured[name] = Measured(up_now.start_s, up_now.idle_kib, loaded_kib, per_stream_kib[name])
                     up_now.signal(signal.SIGSTOP)
                 print(f"round {number + 1} of {rounds}: {name}", flush=True)
     print(table(results, measured))

@@ -157,6 +157,9 @@ def _keelage(place: Place) -> Launch:
             "KEELAGE_STATE_DIR": str(place.home / "state"),
             "KEELAGE_WILL_FILE": str(place.home / "will"),
             "KEELAGE_TOKEN_FILE": str(token),
+            # As in the image, where the modules are compiled once.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(CACHE / "compiled"),
         },
         (sys.executable, "-m", "keelage_dev.bench.control", str(manifests), str(place.control)),
     )

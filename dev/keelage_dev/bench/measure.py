@@ -22,6 +22,7 @@ START_S = 90.0
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PROXY_CORE, LOAD_CORE = "0", "1"
+STREAMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,9 @@ class Running:
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    def files(self) -> int:
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids())
 
 
 def free_port() -> int:
@@ -212,6 +216,22 @@ def holding(programs: Programs, shot: Shot, running: Running) -> Iterator[None]:
             yield
         finally:
             process.terminate()
+
+
+def stream_kib(programs: Programs, provider: int, running: Running) -> float:
+    """Memory that each of a thousand open streams takes; meant for a contender that has not had so many yet."""
+    pace(provider, gap_us=60_000_000)
+    before_kib = running.rss_kib()
+    with holding(programs, Shot(Api.MESSAGES, STREAMS, 0, stream=True), running):
+        seen = 0
+        for _ in range(40):
+            time.sleep(0.5)
+            now = running.files()
+            if now == seen:
+                break
+            seen = now
+        open_kib = running.rss_kib()
+    return (open_kib - before_kib) / STREAMS
 
 
 @contextlib.contextmanager

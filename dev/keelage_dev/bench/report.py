@@ -25,6 +25,8 @@ class Measured:
     start_s: float
     idle_kib: int
     loaded_kib: int
+    per_stream_kib: float
+    """Of each of a thousand open streams."""
 
 
 def machine() -> str:
@@ -58,11 +60,10 @@ def table(results: Results, measured: Mapping[str, Measured]) -> str:
             text += f"{median(runs, 'cpu_us_per_answer'):>9.1f}{median(runs, 'events_per_s'):>11,.0f}"
             text += f"{median(runs, 'cpu_us_per_event'):>11.2f}{sum(run.failed for run in runs):>8}"
             lines.append(text)
-    lines += ["", f"  {'':10}{'start s':>9}{'idle MiB':>10}{'loaded MiB':>12}"]
-    lines += [
-        f"  {name:10}{each.start_s:>9.2f}{each.idle_kib / 1024:>10.1f}{each.loaded_kib / 1024:>12.1f}"
-        for name, each in measured.items()
-    ]
+    lines += ["", f"  {'':10}{'start s':>9}{'idle MiB':>10}{'loaded MiB':>12}{'KiB/stream':>12}"]
+    for name, each in measured.items():
+        text = f"  {name:10}{each.start_s:>9.2f}{each.idle_kib / 1024:>10.1f}{each.loaded_kib / 1024:>12.1f}"
+        lines.append(f"{text}{each.per_stream_kib:>12.1f}")
     return "\n".join(lines)
 
 
