@@ -145,6 +145,10 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
         urgent = urgent or gift > 0
     tight, first = _tight(rows, free, now_s), _first(rows, now_s)
 
+    # What need not be stored first may be known to a former leader only: it tells no holder of other spending.
+    known: dict[str, Row | Statement] = {
+        holder: rows[holder] if gifts.get(holder) else statement for holder, statement in answered.items()
+    }
     rights = tuple(
         (
             holder,
@@ -156,8 +160,8 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
                 tight=tight,
                 first=holder == first,
                 exhausted=holder in hopeless,
-                spent=rows[holder].spent,
-                uncertain=rows[holder].uncertain,
+                spent=known[holder].spent,
+                uncertain=known[holder].uncertain,
                 limit=cap,
                 value=statement.value,
                 used=used,

@@ -223,26 +223,33 @@ class Holder:
         """The caller has gone; nothing if it was served already."""
         self._leave_queue(waiter_id)
 
-    def admit(self, now: float) -> list[tuple[int, Hold | Denied]]:
-        """Serve, in order of arrival, whom the money suffices for; refuse whose wait is over or in vain.
+    def admit(self, now: float, news: bool = True) -> list[tuple[int, Hold | Denied]]:
+        """Serve, in order of arrival, whom the money suffices for; refuse whose wait is over or, after `news` of the
+        ledger, in vain.
 
         While money is short, what a call lacks is gathered for it: smaller ones that came later do not take it, until
-        their own patience ends.
+        their own patience ends. So a settlement, of which there are many, looks at the first that waits and not at all.
         """
         served: list[tuple[int, Hold | Denied]] = []
         short: set[Owner] = set()
+        deadline = self._queue.next_deadline()
+        hurried = news or (deadline is not None and now >= deadline)
         for waiter in self._queue:
             late = now >= waiter.until_s
             answer: Hold | Denied | None = None
-            if late or short.isdisjoint(claim.owner for claim in waiter.claims):
+            tried = late or short.isdisjoint([claim.owner for claim in waiter.claims])
+            if tried:
                 answer = self.try_reserve(waiter.claims, now, passing=True)
-            answer = answer or self._verdicts.hopeless(waiter.claims, waiter.since_s, now)
+            if answer is None and news:
+                answer = self._verdicts.hopeless(waiter.claims, waiter.since_s, now)
             if answer is None and late:
                 answer = self._verdicts.too_late(waiter.claims, waiter.since_s, now)
-            if answer is None:
-                short.update(self._verdicts.short(waiter.claims, now))
-            else:
+            if answer is not None:
                 served.append((waiter.id, answer))
+            elif tried:
+                short.update(self._verdicts.short(waiter.claims, now))
+                if short and not hurried and len(short) >= len(self._queue.owners):
+                    break
         for waiter_id, _ in served:
             self._leave_queue(waiter_id)
         return served

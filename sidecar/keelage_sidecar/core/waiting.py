@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from heapq import heappop, heappush
 
 from keelage_sidecar.core.account import Owner
 from keelage_sidecar.core.claim import Claim, Waiter
@@ -15,6 +16,9 @@ class Queue:
     def __init__(self) -> None:
         self._waiters: dict[int, Waiter] = {}
         self._claims: dict[Owner, dict[int, Claim]] = {}
+        self._amounts: dict[Owner, int] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        """A heap; those who are gone stay in it until they would come first."""
         self._last_id = 0
 
     def __len__(self) -> int:
@@ -35,9 +39,11 @@ class Queue:
     def add(self, claims: tuple[Claim, ...], since_s: float, until_s: float) -> Waiter:
         self._last_id += 1
         waiter = self._waiters[self._last_id] = Waiter(self._last_id, claims, since_s, until_s)
+        heappush(self._deadlines, (until_s, waiter.id))
         for claim in claims:
             if claim.hard:
                 self._claims.setdefault(claim.owner, {})[waiter.id] = claim
+                self._amounts[claim.owner] = self._amounts.get(claim.owner, 0) + claim.amount
         return waiter
 
     def remove(self, waiter_id: int) -> Waiter | None:
@@ -46,8 +52,9 @@ class Queue:
             if claim.hard:
                 claims = self._claims[claim.owner]
                 del claims[waiter_id]
+                self._amounts[claim.owner] -= claim.amount
                 if not claims:
-                    del self._claims[claim.owner]
+                    del self._claims[claim.owner], self._amounts[claim.owner]
         return waiter
 
     def since_on(self, owner: Owner) -> Iterator[tuple[Claim, float]]:
@@ -60,11 +67,13 @@ class Queue:
         return self._claims.get(owner, _NONE).values()
 
     def amount_on(self, owner: Owner) -> int:
-        return sum(claim.amount for claim in self.on(owner))
+        return self._amounts.get(owner, 0)
 
     def next_deadline(self) -> float | None:
         """When the next wait is over."""
-        return min((waiter.until_s for waiter in self._waiters.values()), default=None)
+        while self._deadlines and self._deadlines[0][1] not in self._waiters:
+            heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
 
 
 _NONE: dict[int, Claim] = {}

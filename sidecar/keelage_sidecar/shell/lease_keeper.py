@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from keelage_api.errors import KeelageError
@@ -99,7 +100,7 @@ class LeaseKeeper:
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
         """A hold, if need be after waiting for settlements or rights; Denied when that is over or in vain."""
         if self._waiting:
-            self._admit()  # those who came before
+            self._admit(news=False)  # those who came before
         hold = self.try_reserve(claims, passing=patience_s <= 0)
         if hold is not None:
             return hold
@@ -111,8 +112,8 @@ class LeaseKeeper:
         future: asyncio.Future[Hold | Denied] = asyncio.get_running_loop().create_future()
         self._waiting[waiter.id] = future
         if len(self._waiting) > 1:
-            self._admit()  # those before it may lack something else
-        timer = asyncio.get_running_loop().call_later(patience_s + LATE_S, self._admit)
+            self._admit(news=False)  # those before it may lack something else
+        timer = asyncio.get_running_loop().call_later(patience_s + LATE_S, partial(self._admit, news=False))
         try:
             return await future
         except asyncio.CancelledError:
@@ -130,7 +131,7 @@ class LeaseKeeper:
         if spender is not None:
             self._attribution.count(paid, spender)
         if self._waiting:
-            self._admit()
+            self._admit(news=False)
         if self._holder.eager:
             self._wake.set()
         if self._tending is None and self._holder.will.kept:
@@ -239,7 +240,7 @@ class LeaseKeeper:
             except (LedgerUnreachable, TimeoutError):
                 self._holder.lost()
                 self.reached = False
-                self._admit()  # rates that are kept alone have refilled
+                self._admit(news=True)  # rates that are kept alone have refilled
                 return False
             self.reached = True
             self._interval_s = max(0.1, reply.next_s)
@@ -247,7 +248,7 @@ class LeaseKeeper:
             if self._holder.will.take_key(reply.will_key):
                 self._holder.declare()
             self._holder.heard(reply.rights, self._clock())
-            self._admit()
+            self._admit(news=True)
             return True
 
     def _tend_soon(self) -> None:
@@ -259,8 +260,8 @@ class LeaseKeeper:
         if self._holder.tend_will():
             self._tending = asyncio.get_running_loop().call_later(TEND_S, self._tend)
 
-    def _admit(self) -> None:
-        for waiter_id, answer in self._holder.admit(self._clock()):
+    def _admit(self, news: bool) -> None:
+        for waiter_id, answer in self._holder.admit(self._clock(), news):
             future = self._waiting.get(waiter_id)
             if future is not None and not future.done():
                 future.set_result(answer)

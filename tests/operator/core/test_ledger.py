@@ -264,6 +264,13 @@ def test_a_holder_that_forgot_its_spending_is_told() -> None:
     assert (right.spent, right.uncertain, right.granted) == (30, 20, 110)
 
 
+def test_a_former_leader_tells_nobody_of_spending_that_was_folded_since() -> None:
+    """A holder that took it up would count it in the row that it has opened anew, beside the sum."""
+    stale = hear(BLANK, says("a.1", 1, granted=100, spent=90)).record
+    right = only(hear(stale, says("a.1", 9, granted=50, spent=5, keep=50)))
+    assert (right.spent, right.granted) == (5, 50)
+
+
 def test_figures_add_up() -> None:
     both = hear(BLANK, says("a.1", 1, want=100), says("b.1", 1, want=100)).record
     account = replace(both.account(), settled=7, settled_uncertain=4, forfeited=3, recovered=2)
