@@ -1,6 +1,6 @@
 """Runs in an environment with one official SDK: does what standard input says, prints what came of it.
 
-Input, one JSON object: `{"sdk", "base_url", "api_key", "scenarios": [{"name", "call", "fault"}, …]}`.
+Input, one JSON object: `{"sdk", "base_url", "api_key", "strict", "scenarios": [{"name", "call", "fault"}, …]}`.
 Output, one JSON object per scenario and line; see `Outcome`. Imports nothing but the SDK.
 """
 
@@ -61,7 +61,7 @@ def main() -> None:
     order = json.load(sys.stdin)
     calls = {"anthropic": anthropic_calls, "openai": openai_calls}[order["sdk"]]
     counter = Counter()
-    known = calls(order["base_url"], order["api_key"], counter)
+    known = calls(order["base_url"], order["api_key"], counter, order["strict"])
     for scenario in order["scenarios"]:
         counter.requests = 0
         headers = {"x-scenario": scenario["name"]}
@@ -88,13 +88,20 @@ def perform(
     return Outcome(name, counter.requests, seen=seen)
 
 
-def anthropic_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, Callable[[Mapping[str, str]], Seen]]:
-    """What can be done with the Anthropic SDK."""
+def anthropic_calls(
+    base_url: str, api_key: str, counter: Counter, strict: bool
+) -> dict[str, Callable[[Mapping[str, str]], Seen]]:
+    """What can be done with the Anthropic SDK; `strict`: it validates what it gets."""
     import anthropic
 
     transport = anthropic.DefaultHttpxClient(event_hooks={"request": [counter.count]})
     client = anthropic.Anthropic(
-        base_url=base_url, api_key=api_key, http_client=transport, timeout=READ_TIMEOUT_S, max_retries=2
+        base_url=base_url,
+        api_key=api_key,
+        http_client=transport,
+        timeout=READ_TIMEOUT_S,
+        max_retries=2,
+        _strict_response_validation=strict,
     )
     ask: anthropic.types.MessageParam = {"role": "user", "content": "hi"}
 
@@ -182,14 +189,21 @@ def anthropic_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, 
     }
 
 
-def openai_calls(base_url: str, api_key: str, counter: Counter) -> dict[str, Callable[[Mapping[str, str]], Seen]]:
-    """What can be done with the OpenAI SDK."""
+def openai_calls(
+    base_url: str, api_key: str, counter: Counter, strict: bool
+) -> dict[str, Callable[[Mapping[str, str]], Seen]]:
+    """What can be done with the OpenAI SDK; `strict`: it validates what it gets."""
     import openai
     from openai.types import chat, responses
 
     transport = openai.DefaultHttpxClient(event_hooks={"request": [counter.count]})
     client = openai.OpenAI(
-        base_url=f"{base_url}/v1", api_key=api_key, http_client=transport, timeout=READ_TIMEOUT_S, max_retries=2
+        base_url=f"{base_url}/v1",
+        api_key=api_key,
+        http_client=transport,
+        timeout=READ_TIMEOUT_S,
+        max_retries=2,
+        _strict_response_validation=strict,
     )
     ask: chat.ChatCompletionUserMessageParam = {"role": "user", "content": "hi"}
     weather: chat.ChatCompletionFunctionToolParam = {

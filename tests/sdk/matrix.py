@@ -15,7 +15,7 @@ from tests.sdk.scenario import SCENARIOS
 
 from keelage_dev.provider import Record, ThreadedProvider
 
-__all__ = ["APP_KEY", "PROVIDER_KEYS", "Matrix", "Outcomes"]
+__all__ = ["APP_KEY", "PROVIDER_KEYS", "Matrix", "Outcome", "Outcomes", "run_program"]
 
 APP_KEY = "placeholder"
 """What an application holds behind the proxy."""
@@ -53,15 +53,22 @@ class Matrix:
             "sdk": version.sdk,
             "base_url": self._base_url,
             "api_key": APP_KEY if self._proxied else keys[version.sdk],
+            "strict": False,
             "scenarios": [asdict(each) for each in SCENARIOS[version.sdk]],
         }
         before = len(self._provider.requests())
-        ran = subprocess.run(
-            [str(environments()[version]), "-I", str(PROGRAM)],
-            input=json.dumps(order),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            timeout=PROGRAM_S,
-        )
-        return [json.loads(line) for line in ran.stdout.splitlines()], self._provider.requests()[before:]
+        outcomes = run_program(version, order)
+        return outcomes, self._provider.requests()[before:]
+
+
+def run_program(version: Version, order: Mapping[str, object]) -> list[Outcome]:
+    """What the client's program of that version says to the order."""
+    ran = subprocess.run(
+        [str(environments()[version]), "-I", str(PROGRAM)],
+        input=json.dumps(order),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=PROGRAM_S,
+    )
+    return [json.loads(line) for line in ran.stdout.splitlines()]
