@@ -116,6 +116,7 @@ async def measure(
                 watching = group.create_task(leader.run_out())
                 line = await _measured(api, scenario, pods, seconds, folder, pid)
                 watching.cancel()
+            leader.led_on()
         say(f"calls {line.calls_per_s:.0f}/s, denied {line.denied}, exchanges failed {dict(line.failed)}")
         return line
     finally:

@@ -135,7 +135,15 @@ class Operator:
     async def run_out(self) -> Never:
         """Raises OperatorFailed when it has ended: what is measured without it is nothing."""
         await asyncio.to_thread(self.process.wait)
-        raise OperatorFailed(self.log.read_text("utf-8", "replace")[-2000:])
+        raise OperatorFailed(self._told()[-2000:])
+
+    def led_on(self) -> None:
+        """Raises OperatorFailed if it did not lead all the time: it may have begun anew in the same process."""
+        if "leadership ended" in self._told():
+            raise OperatorFailed(self._told()[-2000:])
+
+    def _told(self) -> str:
+        return self.log.read_text("utf-8", "replace")
 
 
 @contextlib.contextmanager
