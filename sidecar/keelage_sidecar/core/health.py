@@ -54,6 +54,7 @@ class Track:
 
     __slots__ = (
         "_aside_until_s",
+        "asked_s",
         "backend",
         "breaker",
         "judged_s",
@@ -72,6 +73,7 @@ class Track:
         self.streamed = Pace()
         self.plain = Pace()
         self.times_aside: dict[Cause, int] = {}
+        self.asked_s = now_s
         self.judged_s = now_s - JUDGED_S
         self._aside_until_s = now_s
 
@@ -89,8 +91,8 @@ class Track:
 
     def first_byte(self, ticket: int, stream: bool, seconds: float, now_s: float) -> int:
         """It has come after so long; the ticket to end the call with."""
-        self.pace(stream).took(seconds)
-        return self.breaker.answers(ticket, now_s)
+        (self.streamed if stream else self.plain).took(seconds)
+        return ticket if self.breaker.state is State.CLOSED else self.breaker.answers(ticket, now_s)
 
     def failed(self, ticket: int, end: AttemptEnd, now_s: float, pick: float) -> None:
         """An attempt that was admitted got no good answer."""
@@ -122,17 +124,18 @@ class HealthBook:
 
     def __init__(self) -> None:
         self._tracks: dict[tuple[str, str], Track] = {}
-        """Least recently asked first."""
+        """By backend and model."""
 
     def track(self, candidate: Candidate, now_s: float) -> Track:
         """That of the candidate; a new one where its backend has been changed."""
         key = (candidate.backend.name, candidate.model)
-        track = self._tracks.pop(key, None)
+        track = self._tracks.get(key)
         if track is None or (track.backend is not candidate.backend and track.backend != candidate.backend):
-            track = Track(candidate.backend, candidate.model, now_s)
-            if len(self._tracks) >= TRACKS_MAX:
-                del self._tracks[next(iter(self._tracks))]
-        self._tracks[key] = track
+            if track is None and len(self._tracks) >= TRACKS_MAX:
+                oldest = min(self._tracks.values(), key=lambda each: each.asked_s)
+                del self._tracks[oldest.backend.name, oldest.model]
+            track = self._tracks[key] = Track(candidate.backend, candidate.model, now_s)
+        track.asked_s = now_s
         return track
 
     def ordered(self, plan: Plan, start: int, user: str, pick: float, now_s: float) -> Plan:
@@ -176,9 +179,7 @@ class HealthBook:
         retries.refused += 1
         return next_step(plan, ends, pick, patience_left_ms, shut=shut, may_repeat=False)
 
-    def hedge_after_s(
-        self, plan: Plan, ends: tuple[AttemptEnd, ...], index: int, facts: Facts, now_s: float
-    ) -> float | None:
+    def late_s(self, plan: Plan, ends: tuple[AttemptEnd, ...], index: int, facts: Facts, now_s: float) -> float | None:
         """When to make a second attempt beside the one at candidate `index`, in seconds from now; None: never."""
         hedge = plan.rule.hedge
         if hedge is None or facts.endpoint.kind not in HEDGED or index + 1 >= len(plan.candidates):
@@ -200,7 +201,7 @@ class HealthBook:
         return second
 
     def figures(self) -> Iterator[ModelHealth]:
-        for track in self._tracks.values():
+        for track in sorted(self._tracks.values(), key=lambda each: each.asked_s):
             breaker = track.breaker
             yield ModelHealth(
                 track.backend.name,

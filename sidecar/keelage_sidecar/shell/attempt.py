@@ -62,12 +62,14 @@ class Attempt:
         "_plan",
         "_reserved",
         "_said",
+        "_secret",
         "_sent",
         "_story",
         "_table",
         "_ticket",
         "_track",
         "_unfed",
+        "answered",
         "candidate",
         "end",
         "index",
@@ -101,19 +103,17 @@ class Attempt:
         self._broken = False
         self._unfed = False
         """The body's first piece is there, and the meter has not been given it."""
-        self.end: AttemptEnd | None = None
-        """How it ended, if not with an answer to pass on; one with a status can be passed on none the less."""
-
-    @property
-    def answered(self) -> bool:
+        self._secret: str | None = None
+        self.answered = False
         """There is an answer to pass on."""
-        return self._unfed and self.end is None
+        self.end: AttemptEnd | None = None
+        """How it ended without one; an answer that says so can be passed on none the less."""
 
     async def reserve(self) -> Unasked | Downgraded | Refusal | None:
         """All that the attempt must hold before it is made; None: it has it."""
-        means, candidate = self._means, self.candidate
-        if candidate.backend.credential and means.credentials.get(candidate.backend.credential) is None:
-            return credential_missing(candidate.backend)
+        means = self._means
+        if not self._has_secret():
+            return credential_missing(self.candidate.backend)
         if (mute := self._translate()) is not None:
             return Unasked(AttemptEnd(self.index, failure=Failure.UNTRANSLATABLE), mute)
         now_s = means.clock()
@@ -131,17 +131,37 @@ class Attempt:
         self._reserved = reserved
         return None
 
-    def reserve_at_once(self) -> bool:
-        """The same without waiting for anything; whether it has all."""
-        means, candidate = self._means, self.candidate
-        if candidate.backend.credential and means.credentials.get(candidate.backend.credential) is None:
+    def late_s(self) -> float | None:
+        """How long its first byte may take before another attempt is made beside it; None: as long as it likes."""
+        story, health = self._story, self._means.health
+        return health.late_s(self._plan, tuple(story.ends), self.index, self._facts, self._means.clock())
+
+    def beside(self) -> Attempt | None:
+        """Another attempt, at the next candidate, that has all it must hold; None: none is to be made."""
+        means = self._means
+        second = means.health.hedge(self._plan, self.index, means.clock())
+        if second is None:
+            return None
+        other = Attempt(means, self._call, self._table, self._facts, self._plan, second, self._story)
+        if other._reserve_at_once():
+            return other
+        other.settle()
+        return None
+
+    def _reserve_at_once(self) -> bool:
+        """`reserve` without waiting for anything; whether it has all."""
+        if not self._has_secret() or self._translate() is not None:
             return False
-        if self._translate() is not None:
-            return False
-        self._ticket = self._track.breaker.admit(means.clock())
+        self._ticket = self._track.breaker.admit(self._means.clock())
         if self._ticket is not None:
-            self._reserved = reserve_at_once(means, self._table, self._said, self._plan, self.index, self._story)
+            self._reserved = reserve_at_once(self._means, self._table, self._said, self._plan, self.index, self._story)
         return self._reserved is not None
+
+    def _has_secret(self) -> bool:
+        """The pod has the backend's key, or the backend needs none."""
+        credential = self.candidate.backend.credential
+        self._secret = self._means.credentials.get(credential) if credential else None
+        return self._secret is not None or not credential
 
     def _translate(self) -> Refusal | None:
         """Say it in the candidate's API, if that is another; a refusal where it has no words for it."""
@@ -162,9 +182,8 @@ class Attempt:
             self._track.retries.called(began_s)
         call = self._call
         method = "GET" if call.method == "HEAD" else call.method
-        secret = means.credentials.get(candidate.backend.credential) if candidate.backend.credential else None
         said = self._interpreter or call
-        request = outgoing(facts, candidate, reserved.output_cap, secret, said.headers, said.target, method)
+        request = outgoing(facts, candidate, reserved.output_cap, self._secret, said.headers, said.target, method)
         self._injected = request.changed
         story.attempt_begins(candidate, reserved.bound, request.changed)
         backend = candidate.backend
@@ -172,7 +191,7 @@ class Attempt:
         try:
             answer = await self._send(request, timeouts)
             if answer.status == UNAUTHORIZED:
-                key = means.credentials.renewed(backend.credential, secret)
+                key = means.credentials.renewed(backend.credential, self._secret)
                 if key is not None:  # replaced since: nothing was billed, so the reservation is good for both
                     answer.abort()
                     answer = await self._send(request.with_key(backend, key), timeouts)
@@ -187,7 +206,7 @@ class Attempt:
                 self._unfed = True
                 return
             self._first = await body.read()
-            self._unfed = True
+            self._unfed = self.answered = True
         except UpstreamError as error:
             self._sent = self._sent and error.failure is not Failure.CONNECT
             self._failed(AttemptEnd(self.index, failure=error.failure, took_ms=self._took_ms(), said=str(error)))
@@ -276,7 +295,8 @@ class Attempt:
         complete = answer is not None and answer.complete
         if answer is not None:
             answer.abort()
-        self._feed_first()
+        if self._unfed:
+            self._feed_first()
         error = ""
         if reserved is not None and facts.endpoint.metered:
             status = answer.status if answer is not None else 0
@@ -292,11 +312,12 @@ class Attempt:
         if story.outcome == outcomes.OK and (error or (answer is not None and answer.status >= 400)):
             story.outcome = outcomes.UPSTREAM_ERROR
         if self._ticket is not None:
-            if answer is None or not self._first or answer.status >= 400:
-                verdict = Verdict.NONE
+            if not self._first or answer is None or answer.status >= 400:
+                self._track.breaker.ended(self._ticket, Verdict.NONE, means.clock(), 0.0)
+            elif self._broken or error:
+                self._track.breaker.ended(self._ticket, Verdict.FAILED, means.clock(), means.pick())
             else:
-                verdict = Verdict.FAILED if self._broken or error else Verdict.OK
-            self._track.breaker.ended(self._ticket, verdict, means.clock(), means.pick())
+                self._track.breaker.ended(self._ticket, Verdict.OK, means.clock(), 0.0)
         self._reserved = self._ticket = None
 
     def outrun(self) -> AttemptEnd:

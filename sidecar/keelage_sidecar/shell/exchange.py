@@ -102,7 +102,9 @@ class Exchange:
         plan = table.plan(facts)
         if isinstance(plan, Refusal):
             return plan
-        plan = story.plan = self._means.health.ordered(plan, 0, facts.user, self._means.pick(), self._means.clock())
+        if len(plan.candidates) > 1:
+            plan = self._means.health.ordered(plan, 0, facts.user, self._means.pick(), self._means.clock())
+        story.plan = plan
         call.survives = plan.rule.on_client_disconnect is OnClientDisconnect.DRAIN
 
         rates = await reserve_rates(self._means, table, plan, facts, story)
@@ -140,20 +142,8 @@ class Exchange:
         self, call: Call, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
     ) -> Again | Downgraded | Refusal | None:
         """Ask candidate `index`: None once the application has its answer, else what to do instead."""
-        means = self._means
-        one = Attempt(means, call, table, facts, plan, index, story)
+        one = Attempt(self._means, call, table, facts, plan, index, story)
         attempts = [one]
-
-        def beside() -> Attempt | None:
-            second = means.health.hedge(plan, index, means.clock())
-            if second is None:
-                return None
-            other = Attempt(means, call, table, facts, plan, second, story)
-            if not other.reserve_at_once():
-                return None
-            attempts.append(other)
-            return other
-
         try:
             kept = await one.reserve()
             if isinstance(kept, Unasked):
@@ -161,25 +151,26 @@ class Exchange:
                 return self._next(plan, story) or kept.refusal
             if kept is not None:
                 return kept
-            after_s = means.health.hedge_after_s(plan, tuple(story.ends), index, facts, means.clock())
-            if after_s is None:
+            late_s = one.late_s() if plan.rule.hedge is not None else None
+            if late_s is None:
                 await one.ask()
-                heard = one if one.answered else None
             else:
-                heard = await ask_side_by_side(one, after_s, beside)
-            if heard is not None and len(attempts) > 1:
-                story.hedged(won=heard is not one)
-            story.ends += [each.end or each.outrun() for each in attempts if each is not heard]
-            if heard is None:
-                step = self._next(plan, story)
-                heard = attempts[-1]
-                if isinstance(step, Again):
-                    for each in attempts:
-                        await each.swallow()
-                if step is not None:
-                    return step
-            await heard.relay()
-            return None
+                await ask_side_by_side(attempts, late_s)
+            heard = next((each for each in attempts if each.answered), None)
+            if len(attempts) > 1 or heard is None:
+                story.ends += [each.end or each.outrun() for each in attempts if each is not heard]
+            if heard is not None:
+                if len(attempts) > 1:
+                    story.hedged(won=heard is not one)
+                await heard.relay()
+                return None
+            step = self._next(plan, story)
+            if isinstance(step, Again):
+                for each in attempts:
+                    await each.swallow()
+            elif step is None:
+                await attempts[-1].relay()
+            return step
         finally:
             for each in attempts:
                 each.settle()

@@ -201,18 +201,18 @@ def test_a_hedge_waits_as_long_as_95_of_100_calls_of_that_kind_took_or_as_the_ru
     for number in range(100):
         health.track(A, 0.0).pace(True).took(number / 10)
     streamed = messages(stream=True)
-    assert health.hedge_after_s(hedging(), (), 0, streamed, 0.0) == 9.4
-    assert health.hedge_after_s(hedging(1_500), (), 0, streamed, 0.0) == 1.5
-    assert health.hedge_after_s(hedging(), (), 0, messages(), 0.0) is None, "nothing is known of whole answers"
-    assert health.hedge_after_s(plan_of(A, B), (), 0, streamed, 0.0) is None, "the rule has no hedge"
-    assert health.hedge_after_s(hedging(), (), 2, streamed, 0.0) is None, "nobody comes after"
-    assert health.hedge_after_s(hedging(attempts=2), (AttemptEnd(0, 529),), 0, streamed, 0.0) is None
+    assert health.late_s(hedging(), (), 0, streamed, 0.0) == 9.4
+    assert health.late_s(hedging(1_500), (), 0, streamed, 0.0) == 1.5
+    assert health.late_s(hedging(), (), 0, messages(), 0.0) is None, "nothing is known of whole answers"
+    assert health.late_s(plan_of(A, B), (), 0, streamed, 0.0) is None, "the rule has no hedge"
+    assert health.late_s(hedging(), (), 2, streamed, 0.0) is None, "nobody comes after"
+    assert health.late_s(hedging(attempts=2), (AttemptEnd(0, 529),), 0, streamed, 0.0) is None
 
 
 def test_what_leaves_something_behind_is_never_asked_twice() -> None:
     listing = facts_of(ANTHROPIC_BATCHES, b"")
-    assert HealthBook().hedge_after_s(hedging(1), (), 0, listing, 0.0) is None
-    assert HealthBook().hedge_after_s(hedging(1), (), 0, chat(), 0.0) == 0.001
+    assert HealthBook().late_s(hedging(1), (), 0, listing, 0.0) is None
+    assert HealthBook().late_s(hedging(1), (), 0, chat(), 0.0) == 0.001
 
 
 def test_a_hedge_asks_the_next_whose_circuit_is_not_open_and_counts_as_a_retry_of_the_late_one() -> None:
