@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from keelage_dev.cluster.processes import parse_stat
 from keelage_dev.cluster.sweep import kubepods, mounts_under, without_chains
 
@@ -56,6 +58,10 @@ def test_control_groups_of_both_versions_are_found(tmp_path: Path) -> None:
     assert list(kubepods(tmp_path)) == [tmp_path / "kubepods", tmp_path / "memory" / "kubepods"]
 
 
-def test_a_process_name_with_brackets_and_blanks_does_not_shift_the_fields() -> None:
-    fields = " ".join(["S", "7", *["0"] * 17, "4711", "0"])
-    assert parse_stat(f"12 (a) b (c) {fields}") == (7, 4711, "S")
+@pytest.mark.parametrize(
+    ("state", "threads", "over"), [("S", 7, False), ("Z", 1, True), ("Z", 0, True), ("Z", 3, False)]
+)
+def test_a_process_has_ended_when_its_last_thread_has(state: str, threads: int, over: bool) -> None:
+    fields = [state, "7", *("0" for _ in range(20))]
+    fields[17], fields[19] = str(threads), "4711"
+    assert parse_stat(f"12 (a) b (c) {' '.join(fields)}") == (7, 4711, over)

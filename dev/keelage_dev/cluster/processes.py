@@ -43,22 +43,23 @@ class Process:
     started: int
 
 
-def parse_stat(text: str) -> tuple[int, int, str]:
-    """Parent's id, start time and state letter from /proc/PID/stat.
+def parse_stat(text: str) -> tuple[int, int, bool]:
+    """Parent's id, start time and whether it has ended, from /proc/PID/stat.
 
-    The name in brackets may itself hold blanks and brackets: count from the last one (proc(5)).
+    The name in brackets may itself hold blanks and brackets: count from the last one (proc(5)). A zombie with further
+    threads has not ended: they are being killed, and hold its sockets.
     """
     fields = text[text.rindex(")") + 2 :].split()
-    return int(fields[1]), int(fields[19]), fields[0]
+    return int(fields[1]), int(fields[19]), fields[0] in "ZX" and int(fields[17]) <= 1
 
 
 def look(pid: int) -> Process | None:
-    """The process of this id, unless it has ended (a zombie has)."""
+    """The process of this id, unless it has ended."""
     try:
-        _, started, state = parse_stat(Path(f"/proc/{pid}/stat").read_text("utf-8", "replace"))
+        _, started, over = parse_stat(Path(f"/proc/{pid}/stat").read_text("utf-8", "replace"))
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if state in "ZX" else Process(pid, started)
+    return None if over else Process(pid, started)
 
 
 def running(where: Layout, name: str) -> Process | None:
@@ -171,10 +172,10 @@ def children(parent: Process) -> Iterator[Process]:
         if not entry.name.isdigit():
             continue
         try:
-            owner, started, state = parse_stat((entry / "stat").read_text("utf-8", "replace"))
+            owner, started, over = parse_stat((entry / "stat").read_text("utf-8", "replace"))
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if owner == parent.pid and state not in "ZX":
+        if owner == parent.pid and not over:
             yield Process(int(entry.name), started)
 
 
