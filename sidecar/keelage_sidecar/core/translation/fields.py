@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-from keelage_sidecar.core.refusal import quoted
-
 _INDEX = re.compile(r"\[\d+\]")
 _NAME_MAX = 64
 
@@ -46,7 +44,7 @@ class Fields:
 
     def __init__(self, value: object, path: str, losses: Losses) -> None:
         if not isinstance(value, dict):
-            raise Untranslatable(path, f"an object is needed, not {quoted(value)}")
+            raise Untranslatable(path, "an object is needed")
         self._left = {name: each for name, each in value.items() if each is not None}
         self.losses = losses
         self.path = path
@@ -66,32 +64,32 @@ class Fields:
         """A string; empty where it is absent."""
         value = self._left.pop(name, "")
         if not isinstance(value, str):
-            raise Untranslatable(self.at(name), f"a string is needed, not {quoted(value)}")
+            raise Untranslatable(self.at(name), "a string is needed")
         return value
 
     def flag(self, name: str) -> bool:
         value = self._left.pop(name, False)
         if not isinstance(value, bool):
-            raise Untranslatable(self.at(name), f"true or false is needed, not {quoted(value)}")
+            raise Untranslatable(self.at(name), "true or false is needed")
         return value
 
     def whole(self, name: str) -> int | None:
         value = self._left.pop(name, None)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise Untranslatable(self.at(name), f"a whole number is needed, not {quoted(value)}")
+            raise Untranslatable(self.at(name), "a whole number is needed")
         return value
 
     def number(self, name: str) -> float | None:
         value = self._left.pop(name, None)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise Untranslatable(self.at(name), f"a number is needed, not {quoted(value)}")
+            raise Untranslatable(self.at(name), "a number is needed")
         return value
 
     def array(self, name: str) -> list[object]:
         """Empty where it is absent."""
         value = self._left.pop(name, [])
         if not isinstance(value, list):
-            raise Untranslatable(self.at(name), f"a list is needed, not {quoted(value)}")
+            raise Untranslatable(self.at(name), "a list is needed")
         return value
 
     def objects(self, name: str) -> list[Fields]:

@@ -57,14 +57,12 @@ class Interpreter:
 
     def headers_back(self, headers: Iterable[tuple[bytes, bytes]], *, streaming: bool) -> list[tuple[bytes, bytes]]:
         """The answer's headers: the request's id under the name that the application's SDK reads."""
-        theirs, ours = (b"x-request-id", b"request-id")
+        theirs, ours = b"x-request-id", b"request-id"
         if self.dialect is Dialect.OPENAI:
             theirs, ours = ours, theirs
-        kept = [(ours if name == theirs else name, value) for name, value in headers]
-        if not streaming:
-            kept = [field for field in kept if field[0] != b"content-type"]
-            kept.append((b"content-type", b"application/json"))
-        return kept
+        dropped = (b"content-encoding",) if streaming else (b"content-encoding", b"content-type")
+        kept = [(ours if name == theirs else name, value) for name, value in headers if name not in dropped]
+        return kept if streaming else [*kept, (b"content-type", b"application/json")]
 
     def answer(self, status: int, body: bytes, created_s: int, request_id: str) -> tuple[int, bytes]:
         """Status and body of a whole answer; 502 where the provider's cannot be told in the other API."""

@@ -145,6 +145,9 @@ def _format(body: Fields, sent: dict[str, object]) -> None:
             pass
         case "json_schema" if (schema := form.inner("json_schema")) is not None:
             sent["output_config"] = {"format": {"type": "json_schema", "schema": closed_schema(schema.take("schema"))}}
+            schema.ignore("name", "strict")
+            schema.drop("description")
+            schema.finish()
         case "json_object":
             raise Untranslatable("response_format.type", "json_object has no counterpart at Anthropic: use json_schema")
         case other:
