@@ -19,6 +19,7 @@ from keelage_operator.local_folder import Folder
 from keelage_operator.local_mode import Objects, compile_folder, problems
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
+from keelage_sidecar.core.health import HealthBook
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
@@ -81,7 +82,9 @@ def _explained(known: _Known, headers: Headers, body: bytes, path: str, guessed:
     if isinstance(plan, Refusal):
         return [*lines, *_refused(plan, dialect)], False
     limits = Limits(table, known.budgets)
-    lines += [*_rule(known.config, plan), *limits.of_rule(plan, facts)]
+    if facts.user:
+        plan = HealthBook().ordered(plan, 0, facts.user, 0.0, 0.0)
+    lines += [*_rule(known.config, plan), *_care(plan, facts), *limits.of_rule(plan, facts)]
     served: bool | None = None
     for number in range(1, len(plan.candidates) + 1):
         told, refusal = _candidate(known, limits, plan, number - 1, facts, headers)
@@ -126,6 +129,21 @@ def _rule(config: ProxyConfig, plan: Plan) -> list[str]:
     left_out = len(rule.choices) - count
     if left_out:
         lines.append(f"{left_out} of the tier left out: they speak the other API, and are not known to have the model")
+    return lines
+
+
+def _care(plan: Plan, facts: Facts) -> list[str]:
+    """What becomes of the order where models have weights, and of a first answer that is late."""
+    lines = []
+    weights = [candidate.weight for candidate in plan.candidates]
+    if len(weights) > 1 and weights[0] is not None:
+        shares = ", ".join(str(weight) for weight in weights)
+        whom = f"user {facts.user!r} always gets the first" if facts.user else "calls without a user are spread by them"
+        lines.append(f"their weights: {shares}: {whom}, the others are its fallbacks")
+    hedge = plan.rule.hedge
+    if hedge is not None and len(weights) > 1:
+        after = f"{hedge.after_ms} ms" if hedge.after_ms else "longer than 95 of its last 100 calls"
+        lines.append(f"hedge: if the first byte takes {after}, the next one is asked as well, and both are paid")
     return lines
 
 

@@ -189,6 +189,43 @@ async def test_the_end_does_not_wait_for_calls_beyond_the_drain_time(tmp_path: P
         assert ledger.spent > 0
 
 
+async def test_a_stream_that_runs_at_sigterm_comes_to_its_end_and_is_paid_exactly(tmp_path: Path) -> None:
+    async with FakeProvider({KEY: "app"}, output_tokens=30, gap_s=0.002) as provider:
+        ledger = FakeLedger()
+        async with running(tmp_path, ledger, FakeConfigs(config_of([provider.url])), drain_s=30) as here:
+            await here.ready()
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.ports.proxy)
+            writer.write(request("POST", "/v1/messages", orjson.dumps({**BODY, "stream": True})))
+            begun = await reader.readuntil(b"content_block_delta")
+            here.sidecar.stop()
+            reply = parsed(begun + await reader.read())
+            assert reply.clean
+            assert b"message_stop" in reply.body
+            writer.close()
+            await here.task
+        assert ledger.heard[-1].leaving
+        assert ledger.spent == int(provider.bill().usd * PICO_PER_USD)
+
+
+async def test_a_stream_that_outlasts_the_drain_time_gets_an_error_and_no_end(tmp_path: Path) -> None:
+    async with FakeProvider({KEY: "app"}, schedule=["hang:4"]) as provider:
+        ledger = FakeLedger()
+        async with running(tmp_path, ledger, FakeConfigs(config_of([provider.url])), drain_s=0) as here:
+            await here.ready()
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.ports.proxy)
+            writer.write(request("POST", "/v1/messages", orjson.dumps({**BODY, "stream": True})))
+            begun = await reader.readuntil(b"content_block_delta")
+            await here.stop()
+            reply = parsed(begun + await reader.read())
+            assert not reply.clean
+            assert b"event: error" in reply.body
+            writer.close()
+            await until(lambda: provider.connections == 0)
+        assert ledger.heard[-1].leaving
+        assert all(each.reserved == 0 for each in ledger.heard[-1].statements)
+        assert ledger.spent >= int(provider.bill().usd * PICO_PER_USD)
+
+
 async def test_a_second_sidecar_on_the_same_port_says_so(tmp_path: Path) -> None:
     async with running(tmp_path, FakeLedger(), FakeConfigs(None)) as here:
         other = tmp_path / "other"
