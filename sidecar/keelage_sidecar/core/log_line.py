@@ -129,6 +129,8 @@ class CallRecord(
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()
     """Top-level fields that the sidecar put in."""
+    dropped: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Fields that the backend's API has no word for; where the call was translated."""
     level: str = LogLevel.INFO.name.lower()
     """From which level on the line is not left out; `judge` sets it."""
     candidates: tuple[Choice, ...] | msgspec.UnsetType = msgspec.UNSET

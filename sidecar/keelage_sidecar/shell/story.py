@@ -145,6 +145,8 @@ class Story(msgspec.Struct):
         if (candidate := self.candidate) is not None:
             record.backend, record.model = candidate.backend.name, candidate.model
             record.attempts, record.bound, record.injected = self.attempts, self.bound, self.injected
+            if self.dropped:
+                record.dropped = self.dropped
             record.upstream_request_id = self.upstream_request_id
         if (reading := self.reading) is not None:
             record.response_model, record.stop_reason = reading.response_model, reading.stop_reason

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sidecar.core.calls import ANTHROPIC, HAIKU, claude, config, is_a, messages
+from tests.sidecar.core.calls import ANTHROPIC, HAIKU, OPENAI, claude, config, is_a, messages
 
 from keelage_api.pricing import ModelPrice
 from keelage_api.proxy_config import (
@@ -177,6 +177,13 @@ def test_a_request_that_goes_to_another_backend_is_named() -> None:
     refusal = is_a(Refusal, order_of([asked("a"), asked("b", model="auto")], settings))
     assert (refusal.status, refusal.field) == (400, "requests[1].params.model")
     assert "'auto' goes to backend assistant/other, and requests[0] to assistant/anthropic" in refusal.message
+
+
+def test_a_batch_stays_with_providers_of_its_api() -> None:
+    settings = config(Rule("assistant", "all", (ModelChoice(OPENAI.name, "gpt-5-mini"),)), budgets=HARD)
+    refusal = is_a(Refusal, order_of([asked("a")], settings))
+    assert (refusal.status, refusal.field) == (400, "requests[0].params.model")
+    assert "goes to backend assistant/openai, whose provider has no batches of this API" in refusal.message
 
 
 def test_requests_of_one_model_and_user_form_a_lot_which_is_found_by_custom_id() -> None:

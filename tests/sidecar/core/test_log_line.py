@@ -13,7 +13,8 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
     record = CallRecord(
         "2026-11-21T14:00:00Z", "req_1", "messages", "ok", 200, "assistant", "triage", "assistant/anthropic", "auto",
         "claude-haiku-4-5", "claude-haiku-4-5-20251001", 2, 1, "alice", "triage", stream=True, bound=9_000_000_000,
-        latency_ms=812.346, first_token_ms=301.5, stop_reason="end_turn", injected=("max_tokens",), clamped=256,
+        latency_ms=812.346, first_token_ms=301.5, stop_reason="end_turn", injected=("max_tokens",), dropped=("top_k",),
+        clamped=256,
         downgraded="fast", queue_ms=12.5, hedge="won",
         failed=(Failed("assistant/openai", "gpt-5-mini", 529, None, None, 12),),
     )  # fmt: skip
@@ -77,6 +78,7 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "hedge": "won",
         "upstream_request_id": "",
         "injected": ["max_tokens"],
+        "dropped": ["top_k"],
     }
 
 

@@ -68,6 +68,7 @@ async def test_a_call_is_answered_in_its_own_api_and_paid_by_the_providers_count
         record = here.records[0]
         assert (record.outcome, record.user, record.uncertain) == ("ok", "ann", False)
         assert record.bound >= record.cost
+        assert record.dropped == ("anthropic-beta",)
 
 
 async def test_usage_in_the_stream_is_told_only_to_those_who_asked(tmp_path: Path) -> None:
