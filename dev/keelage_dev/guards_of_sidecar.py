@@ -179,6 +179,13 @@ GUARDS = (
         OF_PATH,
     ),
     Mutant(
+        "a call that money refuses at once gives its room back",
+        RESERVATION,
+        "        for held in holds:\n            means.purse.settle(held, NOTHING)\n",
+        "        pass\n",
+        OF_PATH,
+    ),
+    Mutant(
         "a queue has its depth",
         RESERVATION,
         "if refused and queues[backend] < max(quota.queue_depth for quota in quotas):",
