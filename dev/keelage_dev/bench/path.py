@@ -102,7 +102,7 @@ SDK_HEADERS = (
 class Sink:
     """The application's connection: everything is taken."""
 
-    closed = draining = full = False
+    closed = draining = full = local = False
 
     def write(self, data: bytes, /) -> None: ...
 

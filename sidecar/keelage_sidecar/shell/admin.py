@@ -15,6 +15,8 @@ START_PATIENCE_S = 10.0
 """The pod's other containers start without a configuration after that long: the operator may be away,
 and calls before the first configuration are refused with a clear error."""
 
+PORT = 4001
+"""Of the health port in a pod that was injected; for messages."""
 LIVE = ("/livez", "/healthz")
 SERVED = "/startedz, /livez (or /healthz), /readyz, /metrics, /debug/config, /debug/log-level"
 
@@ -54,7 +56,9 @@ class Admin:
 
     async def handle(self, call: Call) -> None:
         path = call.target.partition("?")[0]
-        if path == "/debug/log-level":
+        if path.startswith("/debug/") and not call.wire.local:
+            _say(call, 403, f"{path} is served to the pod itself only: kubectl port-forward POD {PORT}")
+        elif path == "/debug/log-level":
             self._level(call)
         elif call.method not in ("GET", "HEAD"):
             _say(call, 405, f"{path}: GET is all that is served here")

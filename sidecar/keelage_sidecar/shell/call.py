@@ -49,6 +49,10 @@ class Wire(Protocol):
     def full(self) -> bool:
         """The application reads more slowly than we write: wait before writing on."""
 
+    @property
+    def local(self) -> bool:
+        """Whoever asks is in the same network namespace, or forwarded into it by the kubelet."""
+
     def write(self, data: bytes, /) -> None:
         """Queue bytes; dropped on a closed connection."""
 

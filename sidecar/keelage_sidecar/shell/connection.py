@@ -15,7 +15,7 @@ import httptools
 from keelage_sidecar.core.endpoints import dialect_of
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.port import Port
+from keelage_sidecar.shell.port import Port, from_loopback
 from keelage_sidecar.shell.refusals import BODIES_FULL, BROKEN, STOPPING
 
 STASH_BYTES = 64 * 1024
@@ -187,6 +187,10 @@ class Connection(asyncio.Protocol):
             self._queue.append(call)
 
     # call.Wire
+
+    @property
+    def local(self) -> bool:
+        return from_loopback(self._transport)
 
     async def writable(self) -> None:
         if self.full and not self.closed:
@@ -378,6 +382,7 @@ class _Lingering:
     closed = False
     draining = False
     full = False
+    local = False
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from typing import Protocol
 
 from keelage_sidecar.shell.call import Call
@@ -55,3 +56,9 @@ class Port:
         self.draining = True
         for connection in self.connections:
             connection.draining = True
+
+
+def from_loopback(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether the connection comes from 127.0.0.1, ::1 or their like."""
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return peer is not None and ip_address(peer[0].removeprefix("::ffff:")).is_loopback

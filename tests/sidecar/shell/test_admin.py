@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -11,6 +13,12 @@ from tests.sidecar.whole import FakeConfigs, FakeLedger, running
 
 from keelage_api.errors import MessageError
 from keelage_dev.provider import FakeProvider
+from keelage_sidecar.core.config_view import View
+from keelage_sidecar.core.log_line import LogLevel
+from keelage_sidecar.shell.admin import Admin, Health
+from keelage_sidecar.shell.call import Call
+from keelage_sidecar.shell.call_log import CallLog
+from keelage_sidecar.shell.port import from_loopback
 
 PROMPT = "our secret plan"
 LEVEL = "/debug/log-level"
@@ -134,3 +142,48 @@ async def test_readiness_tells_what_is_wrong_without_being_fatal(tmp_path: Path)
             "the operator does not answer: calls are paid from what was leased before",
         ]
         assert (await here.ask("GET", "/healthz")).body == b"ok\n"
+
+
+@dataclass(slots=True)
+class Elsewhere:
+    """The wire of a caller in another pod."""
+
+    closed = draining = full = local = False
+    said: bytes = b""
+
+    def write(self, data: bytes) -> None:
+        self.said += data
+
+    async def writable(self) -> None:
+        """Always."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/debug/config"), ("GET", LEVEL), ("PUT", LEVEL)])
+async def test_other_pods_may_probe_and_scrape_but_neither_read_the_configuration_nor_change_the_level(
+    method: str, path: str
+) -> None:
+    log = CallLog()
+    admin = Admin(lambda: Health(True, True, False, 0.0), lambda: (b"text/plain", b""), lambda: View(None, "", ()), log)
+    wire = Elsewhere()
+    await admin.handle(Call(wire, method, path, (), b"debug"))
+    assert wire.said.startswith(b"HTTP/1.1 403 ")
+    assert b"kubectl port-forward POD 4001" in wire.said
+    assert log.level is LogLevel.INFO
+    await admin.handle(probe := Call(Elsewhere(), "GET", "/readyz", (), b""))
+    assert probe.status == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.1.2.3", False), ("fe80::1%eth0", False)],
+)
+def test_the_pod_itself_is_known_by_its_address(address: str, local: bool) -> None:
+    class From(asyncio.BaseTransport):
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return (address, 1)
+
+    assert from_loopback(From()) is local
+    assert from_loopback(None) is False

@@ -37,6 +37,7 @@ class Wire:
     """Keeps what is written; an application that reads."""
 
     closed = False
+    local = True
     draining = False
     full = False
 
