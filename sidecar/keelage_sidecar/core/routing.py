@@ -16,6 +16,7 @@ from keelage_api.proxy_config import (
     Match,
     ModelChoice,
     Per,
+    Provider,
     ProxyConfig,
     Quota,
     Rule,
@@ -204,23 +205,22 @@ class RoutingTable:
         """Those of the call's own API first, as nothing is lost on the way to them; then the others.
 
         A model that the application named is only looked for at the other API where it is known to be, and then not
-        at those of its own that do not know it.
+        at those of its own that do not know it. What a compatible server has is not known: it is asked for anything
+        where the tier has nobody of the call's own API.
         """
-        found = [(choice, self._candidate(rule, choice, facts)) for choice in rule.choices]
-        dialect, other = facts.endpoint.dialect, []
-        if facts.endpoint.translates:
-            other = [
-                (choice, each)
-                for choice, each in found
-                if each.backend.dialect is not dialect and (choice.model or each.price is not None)
-            ]
-        elsewhere = any(not choice.model for choice, _ in other)
-        own = [
-            each
-            for choice, each in found
-            if each.backend.dialect is dialect and (choice.model or each.price is not None or not elsewhere)
+        found = [(self._candidate(rule, choice, facts), bool(choice.model)) for choice in rule.choices]
+        own = [(each, named) for each, named in found if each.backend.dialect is facts.endpoint.dialect]
+        if not facts.endpoint.translates:
+            return tuple(each for each, _ in own)
+        other = [
+            (each, named)
+            for each, named in found
+            if each.backend.dialect is not facts.endpoint.dialect
+            and (named or each.price or (not own and each.backend.provider is Provider.OPENAI_COMPATIBLE))
         ]
-        return (*own, *(each for _, each in other))
+        elsewhere = not all(named for _, named in other)
+        own = [(each, named) for each, named in own if named or each.price or not elsewhere]
+        return tuple(each for each, _ in (*own, *other))
 
     def _candidate(self, rule: Rule, choice: ModelChoice, facts: Facts) -> Candidate:
         backend = self.config.backends[choice.backend]

@@ -79,6 +79,15 @@ def test_a_model_as_asked_goes_to_the_api_that_is_known_to_have_it() -> None:
         assert [each.backend for each in is_a(Plan, table.plan(facts)).candidates] == [backend]
 
 
+def test_a_compatible_server_alone_is_asked_for_any_model() -> None:
+    alone = Rule("assistant", "all", (ModelChoice(LOCAL.name),))
+    plan = is_a(Plan, RoutingTable.build(config(alone)).plan(messages(model="llama")))
+    assert [(each.backend, each.model) for each in plan.candidates] == [(LOCAL, "llama")]
+    beside = Rule("assistant", "all", (ModelChoice(LOCAL.name), ModelChoice(ANTHROPIC.name)))
+    plan = is_a(Plan, RoutingTable.build(config(beside)).plan(messages(model="llama")))
+    assert [each.backend for each in plan.candidates] == [ANTHROPIC]
+
+
 def test_what_has_no_counterpart_stays_with_its_api() -> None:
     named = Rule("assistant", "all", (ModelChoice(OPENAI.name, "gpt-5-mini"),))
     counting = facts_of(COUNT_TOKENS, {"model": "claude-haiku-4-5", "messages": []})
