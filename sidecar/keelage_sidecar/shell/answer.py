@@ -133,7 +133,8 @@ class Answer(msgspec.Struct, eq=False):
         self.fields = dict(headers)
         self._head_done = True
         self._patience_s = self._idle_s
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def got_body(self, data: bytes) -> None:
         taker = self._taker
@@ -148,11 +149,13 @@ class Answer(msgspec.Struct, eq=False):
             self._buffered += len(data)
             if self._buffered > HIGH_WATER_BYTES:
                 self._pause()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def got_end(self) -> None:
         self.complete = True
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def failed(self, failure: Failure, text: str) -> None:
         """What arrived before can still be read."""
@@ -172,7 +175,7 @@ class Answer(msgspec.Struct, eq=False):
             self._source.pause()
 
     def _wake(self) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

@@ -110,7 +110,7 @@ class Call(msgspec.Struct, eq=False):
         """
         assert not self.started, "a reply has begun already"
         self.status = status
-        lines = [_status_line(status), *map(_line, headers)]
+        lines = [_STATUS_LINES.get(status) or _status_line(status), *map(_line, headers)]
         bodiless = status in _BODILESS
         if length is not None and not bodiless:
             lines.append(b"content-length: %d" % length)
@@ -194,13 +194,11 @@ class Call(msgspec.Struct, eq=False):
 
 
 def _status_line(status: int) -> bytes:
-    line = _STATUS_LINES.get(status)
-    if line is None:
-        try:
-            phrase = HTTPStatus(status).phrase
-        except ValueError:
-            phrase = "Overloaded" if status == 529 else "Unknown"
-        line = b"HTTP/1.1 %d %b" % (status, phrase.encode())
-        if len(_STATUS_LINES) < _STATUS_LINES_MAX:
-            _STATUS_LINES[status] = line
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Overloaded" if status == 529 else "Unknown"
+    line = b"HTTP/1.1 %d %b" % (status, phrase.encode())
+    if len(_STATUS_LINES) < _STATUS_LINES_MAX:
+        _STATUS_LINES[status] = line
     return line

@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         # Of the request that arrives:
         self._in_head = self._in_body = False
         self._raw_bytes = 0
-        """Received since it began, but for the piece that it began in."""
+        """Received since the one before it, but for the piece in which that ended."""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: Headers = ()
@@ -108,13 +108,8 @@ class Connection(asyncio.Protocol):
 
     # the parser
 
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        self._raw_bytes = 0
-        self._url = b""
-        self._headers = []
-
     def on_url(self, url: bytes) -> None:
+        self._in_head = True
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -129,14 +124,15 @@ class Connection(asyncio.Protocol):
             self._bound_head(len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers))
         fields = dict(headers)
         version = self._version = self._parser.get_http_version()
-        coding = fields.get(b"transfer-encoding")
         # What else conflicts (two lengths, a length beside chunks, folded lines, bare LF) llhttp refuses by itself.
-        if coding is not None and (coding.lower() != b"chunked" or version != "1.1"):
-            self._doom(Refusal(400, "BadRequest", "Transfer-Encoding: only chunked is known here, in HTTP/1.1"))
+        if b"transfer-encoding" in fields:
+            codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+            if codings != [b"chunked"] or version != "1.1":
+                self._doom(Refusal(400, "BadRequest", "Transfer-Encoding: only chunked is known here, in HTTP/1.1"))
         elif version not in ("1.1", "1.0"):
             self._doom(Refusal(505, "HTTPVersionNotSupported", f"HTTP/{version}: this server speaks HTTP/1.1"))
         announced = int(fields.get(b"content-length", b"0"))
-        if announced:
+        if announced > limits.body_bytes or self._port.body_bytes + announced > limits.bodies_bytes:
             self._admit(announced)
         if b"expect" in fields and fields[b"expect"].lower() == b"100-continue" and version == "1.1":
             self._go_on()
@@ -178,8 +174,10 @@ class Connection(asyncio.Protocol):
             parser.should_keep_alive(),
             self._loop.time(),
         )
+        self._url = b""
+        self._headers = []
         self._body = b""
-        self._body_bytes = 0
+        self._body_bytes = self._raw_bytes = 0
         self._in_body = False
         if self._call is None:
             self._start(call)
@@ -236,7 +234,7 @@ class Connection(asyncio.Protocol):
         patience_s = limits.body_s if self._in_body else limits.head_s if self._in_head else limits.idle_s
         if patience_s != self._patience_s:
             self._patience_s = patience_s
-            self._wait(patience_s)
+            self.deadline_s = self._loop.time() + patience_s
         # What is no header and no body counts too: a line without end, extensions of chunks.
         if self._in_head:
             self._bound_head(self._raw_bytes)
@@ -253,6 +251,8 @@ class Connection(asyncio.Protocol):
         if self._doomed is None:
             head = [b"%b %b HTTP/1.1\r\n" % (method, self._url)]
             head += [b"%b: %b\r\n" % each for each in self._headers if each[0] not in (b"upgrade", b"connection")]
+            self._url = b""
+            self._headers = []
             self._feed(b"".join((*head, b"\r\n", rest)))
         elif self._call is None:
             self._answer_doom()

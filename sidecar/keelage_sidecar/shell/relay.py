@@ -61,17 +61,16 @@ class Body:
 
 def reply_headers(headers: Headers, *, decoded: bool, final: bool, request_id: str) -> list[tuple[bytes, bytes]]:
     """What the application gets of the upstream's headers; `final`: its SDK is not to try again."""
-    kept = [field for field in headers if field[0] not in _HOP_BY_HOP]
-    dropped = {
-        token.strip().lower()
-        for name, value in headers
-        if name == b"connection" and value not in _USUAL
-        for token in value.split(b",")
-    }
+    kept, dropped = [], list[bytes]()
+    for field in headers:
+        if field[0] not in _HOP_BY_HOP:
+            kept.append(field)
+        elif field[0] == b"connection" and field[1] not in _USUAL:
+            dropped += [token.strip().lower() for token in field[1].split(b",")]
     if decoded:
-        dropped.add(b"content-encoding")
+        dropped.append(b"content-encoding")
     if final:
-        dropped.add(b"x-should-retry")
+        dropped.append(b"x-should-retry")
     if dropped:
         kept = [field for field in kept if field[0] not in dropped]
     if final:

@@ -325,7 +325,8 @@ class Connection(asyncio.Protocol):
         if self._secured is not None:
             remember(self._secured)
             self._secured = None
-        self.resume()
+        if self._paused:
+            self.resume()
         sent = self._transport is not None and self._transport.get_write_buffer_size() == 0
         self._upstream.ended(self, self._keep and sent and not self._closed)
         answer.got_end()
