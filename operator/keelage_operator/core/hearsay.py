@@ -15,6 +15,9 @@ AMOUNT_MAX = 9_000_000 * PICO_PER_USD
 
 SEQ_MAX = 2**62
 
+WAITED_MAX_S = 86_400.0
+"""No call waits for money for longer than its caller's patience; rows keep since when."""
+
 COMPLAINT_LENGTH_MAX = 512
 """Of what is kept of a sidecar's complaint; a condition shows no more than that."""
 CREDENTIALS_MAX = 32
@@ -43,6 +46,7 @@ def _fault_of(statement: Statement) -> str:
         "want": statement.want,
         "min_want": statement.min_want,
         "queued": statement.queued,
+        "uncertain": statement.uncertain,
     }
     for name, amount in amounts.items():
         if not 0 <= amount <= AMOUNT_MAX:
@@ -50,6 +54,8 @@ def _fault_of(statement: Statement) -> str:
     for name, offer in (("keep", statement.keep), ("left", statement.left)):
         if offer > AMOUNT_MAX:
             return f"{name}: {offer} is above {AMOUNT_MAX}"
+    if not 0 <= statement.waited_s <= WAITED_MAX_S:
+        return f"waited_s: {statement.waited_s} is not between 0 and {WAITED_MAX_S:g}"
     if not 0 <= statement.seq <= SEQ_MAX:
         return f"seq: {statement.seq} is not between 0 and {SEQ_MAX}"
     return ""

@@ -169,6 +169,10 @@ WORD = Statement("shop/month", "", seq=1)
         (SyncRequest("i", statements=(replace(WORD, left=2**63),)), r"statements\[0\].left"),
         (SyncRequest("i", statements=(replace(WORD, queued=-1),)), r"statements\[0\].queued: -1"),
         (SyncRequest("i", statements=(replace(WORD, queued=2**63),)), r"statements\[0\].queued"),
+        (SyncRequest("i", statements=(replace(WORD, uncertain=-1),)), r"statements\[0\].uncertain: -1"),
+        (SyncRequest("i", statements=(replace(WORD, uncertain=2**63),)), r"statements\[0\].uncertain"),
+        (SyncRequest("i", statements=(replace(WORD, waited_s=-1.0),)), r"statements\[0\].waited_s: -1"),
+        (SyncRequest("i", statements=(replace(WORD, waited_s=1e300),)), r"statements\[0\].waited_s"),
         (SyncRequest("i", statements=(replace(WORD, seq=2**63),)), r"statements\[0\].seq"),
     ],
 )
