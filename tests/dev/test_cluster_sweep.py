@@ -61,7 +61,7 @@ def test_control_groups_of_both_versions_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("state", "threads", "over"), [("S", 7, False), ("Z", 1, True), ("Z", 0, True), ("Z", 3, False)]
 )
-def test_a_process_has_ended_when_its_last_thread_has(state: str, threads: int, over: bool) -> None:
+def test_a_process_whatever_its_name_has_ended_when_its_last_thread_has(state: str, threads: int, over: bool) -> None:
     fields = [state, "7", *("0" for _ in range(20))]
     fields[17], fields[19] = str(threads), "4711"
     assert parse_stat(f"12 (a) b (c) {' '.join(fields)}") == (7, 4711, over)
