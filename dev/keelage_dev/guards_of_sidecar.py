@@ -13,6 +13,7 @@ CLAMP = "sidecar/keelage_sidecar/core/clamp.py"
 SETTLEMENT = "sidecar/keelage_sidecar/core/settlement.py"
 RESERVATION = "sidecar/keelage_sidecar/shell/reservation.py"
 ATTEMPT = "sidecar/keelage_sidecar/shell/attempt.py"
+EXCHANGE = "sidecar/keelage_sidecar/shell/exchange.py"
 
 OF_HOLDER = ("tests/sidecar/core/test_holder.py",)
 OF_JOURNAL = ("tests/sidecar/core/test_journal_format.py",)
@@ -149,6 +150,20 @@ GUARDS = (
         "return isinstance(bound, Bound) and fits(bound.charge)",
         "return isinstance(bound, Bound)",
         ("tests/sidecar/core/test_clamp.py",),
+    ),
+    Mutant(
+        "an attempt that was outrun by the one beside it is charged, too",
+        ATTEMPT,
+        "settlement = settle_attempt(reading, reserved.bound, self.candidate, status, self._sent)",
+        "settlement = settle_attempt(reading, reserved.bound, self.candidate, status, self._sent and status > 0)",
+        ("tests/sidecar/shell/test_resilience.py",),
+    ),
+    Mutant(
+        "an attempt beside another one ends with its call",
+        EXCHANGE,
+        "each.settle()",
+        "attempts[0].settle()",
+        ("tests/sidecar/shell/test_resilience.py",),
     ),
     Mutant(
         "what is sent has the cap that was paid for",

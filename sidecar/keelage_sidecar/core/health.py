@@ -53,7 +53,7 @@ class Track:
     """One model at one backend."""
 
     __slots__ = (
-        "_aside_until_s",
+        "aside_until_s",
         "asked_s",
         "backend",
         "breaker",
@@ -75,23 +75,20 @@ class Track:
         self.times_aside: dict[Cause, int] = {}
         self.asked_s = now_s
         self.judged_s = now_s - JUDGED_S
-        self._aside_until_s = now_s
+        self.aside_until_s = now_s
+        """It is asked last until then."""
 
     def pace(self, stream: bool) -> Pace:
         return self.streamed if stream else self.plain
 
-    def aside(self, now_s: float) -> bool:
-        """Whether it is asked last."""
-        return now_s < self._aside_until_s
-
     def put_aside(self, cause: Cause, seconds: float, now_s: float) -> None:
-        if not self.aside(now_s):
+        if now_s >= self.aside_until_s:
             self.times_aside[cause] = self.times_aside.get(cause, 0) + 1
-        self._aside_until_s = max(self._aside_until_s, now_s + min(seconds, ASIDE_MAX_S))
+        self.aside_until_s = max(self.aside_until_s, now_s + min(seconds, ASIDE_MAX_S))
 
     def first_byte(self, ticket: int, stream: bool, seconds: float, now_s: float) -> int:
         """It has come after so long; the ticket to end the call with."""
-        (self.streamed if stream else self.plain).took(seconds)
+        self.pace(stream).took(seconds)
         return ticket if self.breaker.state is State.CLOSED else self.breaker.answers(ticket, now_s)
 
     def failed(self, ticket: int, end: AttemptEnd, now_s: float, pick: float) -> None:
@@ -145,13 +142,20 @@ class HealthBook:
         """
         if len(plan.candidates) - start < 2:
             return plan
-        rest = in_order(plan.candidates[start:], f"{plan.rule.route}/{plan.rule.tier}", user, pick)
+        rest = plan.candidates[start:]
+        if rest[0].weight is not None:
+            rest = in_order(rest, f"{plan.rule.route}/{plan.rule.tier}", user, pick)
         tracks = [self._tracks.get((candidate.backend.name, candidate.model)) for candidate in rest]
-        _put_outliers_aside([track for track in tracks if track is not None], now_s)
-        aside = [track is not None and track.aside(now_s) for track in tracks]
-        if any(aside):
+        first = tracks[0]
+        if first is not None and now_s >= first.judged_s + JUDGED_S:
+            first.judged_s = now_s
+            _put_outliers_aside([track for track in tracks if track is not None], now_s)
+        aside = [track is not None and now_s < track.aside_until_s for track in tracks]
+        if True in aside:
             last = [candidate for candidate, waits in zip(rest, aside, strict=True) if waits]
             rest = (*(candidate for candidate, waits in zip(rest, aside, strict=True) if not waits), *last)
+        elif rest[0] is plan.candidates[start]:
+            return plan
         return Plan(plan.rule, (*plan.candidates[:start], *rest), plan.tried)
 
     def shut(self, plan: Plan, now_s: float) -> frozenset[int]:
@@ -228,15 +232,14 @@ def not_asked(track: Track, now_s: float) -> Refusal:
 
 def _put_outliers_aside(tracks: list[Track], now_s: float) -> None:
     """Those that stand out against another one of their tier, never all."""
-    if len(tracks) < 2 or now_s < tracks[0].judged_s + JUDGED_S:
+    if len(tracks) < 2:
         return
-    tracks[0].judged_s = now_s
     shares = [track.failure_percent(now_s) for track in tracks]
     known = [share for share in shares if share is not None]
     paces = [track.streamed for track in tracks]
     usual = any(pace.count >= CALLS_MIN and pace.slowdown < AS_USUAL for pace in paces)
     for track, share, pace in zip(tracks, shares, paces, strict=True):
-        if track.aside(now_s):
+        if now_s < track.aside_until_s:
             continue
         if share is not None and share >= FAILURE_PERCENT and share >= TIMES_WORSE * min(known) and len(known) > 1:
             track.put_aside(Cause.FAILURES, ASIDE_S, now_s)

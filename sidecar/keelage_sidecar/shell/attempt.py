@@ -209,7 +209,9 @@ class Attempt:
             self._unfed = self.answered = True
         except UpstreamError as error:
             self._sent = self._sent and error.failure is not Failure.CONNECT
-            self._failed(AttemptEnd(self.index, failure=error.failure, took_ms=self._took_ms(), said=str(error)))
+            end = AttemptEnd(self.index, failure=error.failure, took_ms=self._took_ms(), said=str(error))
+            # Who waits less than the backend's own time says nothing about the backend.
+            self._failed(end, impatient=error.failure is Failure.TIMEOUT and timeouts is not backend.timeouts)
             return
         if answer.status < 400 and self._ticket is not None:
             now_s = means.clock()
@@ -331,9 +333,9 @@ class Attempt:
             self._meter.feed(self._first)
             self._unfed = False
 
-    def _failed(self, end: AttemptEnd) -> None:
+    def _failed(self, end: AttemptEnd, *, impatient: bool = False) -> None:
         self.end = end
-        if self._ticket is not None:
+        if self._ticket is not None and not impatient:
             self._track.failed(self._ticket, end, self._means.clock(), self._means.pick())
             self._ticket = None
 

@@ -121,6 +121,17 @@ async def test_an_application_that_leaves_says_nothing_about_the_provider(tmp_pa
         assert await statuses(here, MESSAGES, 1) == [200]
 
 
+async def test_an_application_that_waits_less_than_the_backends_own_time_says_nothing_about_it(tmp_path: Path) -> None:
+    async with (
+        FakeProvider(schedule=["hang"] * 4) as provider,
+        world(breaking(config_of([provider.url]), CircuitBreaker(1)), tmp_path) as here,
+    ):
+        for _ in range(2):
+            reply = await here.post(MESSAGES, body(MESSAGES), x_stainless_read_timeout="0.2")
+            assert reply.status == 504
+        assert len(provider.requests()) == 2
+
+
 async def test_a_provider_without_room_is_asked_last_until_the_time_that_it_named(tmp_path: Path) -> None:
     async with FakeProvider(schedule=["429:30"]) as first, FakeProvider() as second:
         config = config_of([first.url, second.url])
