@@ -18,8 +18,6 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 """After these nothing is left of an event; after CR CR an LF may follow, which belongs to it."""
-
-
 QUICK_BYTES = 64 * 1024
 """A longer unfinished event is not searched again from its beginning with every chunk."""
 
@@ -85,7 +83,7 @@ class SseScanner:
             b"\r" in buffer or b"\n\n\n" in buffer or buffer.startswith(b"\n")
         ):  # as providers write them
             *events, rest = bytes(buffer).split(b"\n\n")
-            self._keep(bytearray(rest))
+            self._drop(len(buffer) - len(rest))
             return [event + b"\n\n" for event in events]
         events = []
         start = 0
@@ -95,12 +93,13 @@ class SseScanner:
                 break  # its LF may come with the next chunk
             events.append(bytes(buffer[start : found.end()]))
             start = found.end()
-        self._keep(buffer[start:])
+        self._drop(start)
         return events
 
-    def _keep(self, rest: bytearray) -> None:
-        self._buffer = rest
-        self._searched = max(0, len(rest) - 4)
+    def _drop(self, done: int) -> None:
+        """Forget that many bytes, and what needs no second look."""
+        del self._buffer[:done]
+        self._searched = max(0, len(self._buffer) - 4)
 
 
 def event_of(raw: bytes) -> SseEvent:
