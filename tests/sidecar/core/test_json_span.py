@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keelage_sidecar.core.endpoints import CHAT
-from keelage_sidecar.core.json_span import layout_of, raw_members, repeats_a_key, splice
+from keelage_sidecar.core.json_span import appended, layout_of, raw_members, repeats_a_key, splice
 from keelage_sidecar.core.weight import weigh
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -30,6 +30,14 @@ def test_splice_equals_the_original_with_those_fields_set(
     body = orjson.dumps(original, option=orjson.OPT_INDENT_2 if spread else None)
     spliced = splice(body, {name: orjson.dumps(value) for name, value in changes.items()})
     assert orjson.loads(spliced) == orjson.loads(orjson.dumps({**original, **changes}))
+
+
+@given(OBJECTS.filter(bool), st.dictionaries(st.sampled_from(["new", "newer"]), VALUES, min_size=1), st.booleans())
+def test_what_is_appended_is_as_if_spliced(original: dict[str, object], more: dict[str, object], spread: bool) -> None:
+    body = orjson.dumps(original, option=orjson.OPT_INDENT_2 if spread else None)
+    members = [orjson.dumps(name) + b":" + orjson.dumps(value) for name, value in more.items()]
+    assume(original.keys().isdisjoint(more))
+    assert appended(body, members) == splice(body, {name: orjson.dumps(value) for name, value in more.items()})
 
 
 @given(OBJECTS, st.booleans())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.sidecar.core.calls import (
     ANTHROPIC,
@@ -21,6 +23,7 @@ from tests.sidecar.core.calls import (
 )  # fmt: skip
 
 from keelage_api.proxy_config import BudgetTerms, Match, ModelChoice, Per, ProxyConfig, Quota, Rule, Unit
+from keelage_sidecar.core import routing
 from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.endpoints import ANTHROPIC_MODELS, COUNT_TOKENS, OPENAI_MODELS
 from keelage_sidecar.core.refusal import Refusal
@@ -48,6 +51,39 @@ REST = Rule("assistant", "rest", (ModelChoice(OPENAI.name),), tier="cheap")
 def test_the_first_rule_that_matches_counts(facts: Facts, rule: str) -> None:
     plan = is_a(Plan, RoutingTable.build(config(TRIAGE, REST)).plan(facts))
     assert plan.rule.name == rule
+
+
+QUESTIONS = st.builds(
+    lambda call, model, feature, user, capped: replace(
+        call, model=model, feature=feature, user=user, capped=capped, max_output=9 if capped else 0
+    ),
+    st.sampled_from([messages(), chat(), embeddings("x")]),
+    st.sampled_from(["auto", "claude-haiku-4-5", "gpt-5-mini", "other"]),
+    st.sampled_from(["", "triage"]),
+    st.sampled_from(["", "vip", "ann"]),
+    st.booleans(),
+)
+
+
+@given(st.lists(QUESTIONS, min_size=2, max_size=12), st.integers(1, 4))
+def test_a_table_that_has_answered_much_answers_as_a_new_one(calls: list[Facts], known: int) -> None:
+    budgets = (
+        BudgetTerms("shop/gpt", True, models=("gpt-*",)),
+        BudgetTerms("shop/triage", False, features=("triage",)),
+    )
+    asked = config(TRIAGE, REST, budgets=budgets)
+    table = RoutingTable.build(asked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routing, "KNOWN_MAX", known)  # so few that it forgets some of them on the way
+        for facts in calls:
+            assert table.plan(facts) == RoutingTable.build(asked).plan(facts)
+            names = ("assistant", facts.model, facts.feature)
+            assert table.budgets(*names) == RoutingTable.build(asked).budgets(*names)
+
+
+def test_the_same_question_is_answered_once() -> None:
+    table = RoutingTable.build(config())
+    assert table.plan(messages()) is table.plan(messages())
 
 
 def test_backends_of_the_dialect_are_candidates_in_order_and_then_those_of_the_other() -> None:
