@@ -49,9 +49,6 @@ class Fields:
         self.losses = losses
         self.path = path
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._left
-
     def at(self, name: str) -> str:
         """The field's path in the request."""
         return f"{self.path}.{name}" if self.path else name

@@ -33,11 +33,13 @@ class MessagesStream:
         self._request_id = request_id
         self._scanner = SseScanner()
         self._blocks: deque[PendingBlock] = deque()
-        """The first one is open, if its number is; in the order in which they began."""
+        """In the order in which they began; those that have ended are no longer there."""
         self._open = False
+        """The first of them has been opened."""
         self._number = 0
-        """Of the first block."""
-        self._closed: set[int | None] = set()
+        """Of the first of them."""
+        self._closed: set[int | str | None] = set()
+        """Calls that have ended, by number and by id."""
         self._held = 0
         self._usage: Mapping[str, object] = {}
         self._tier = self._reason = ""
@@ -122,7 +124,7 @@ class MessagesStream:
         for block in reversed(self._blocks):
             if block.call is not None and block.index == index and name in ("", block.call):
                 return block
-        if not name and index in self._closed:
+        if (name or index) in self._closed:
             return None
         block = PendingBlock(name or f"call_{self._number + len(self._blocks)}", index=index)
         self._blocks.append(block)
@@ -166,7 +168,7 @@ class MessagesStream:
         block = self._blocks.popleft()
         out = _sent("content_block_stop", {"index": self._number}) if self._open else b""
         if block.call is not None:
-            self._closed.add(block.index)
+            self._closed |= {block.index, block.call}
             self._held -= sum(map(len, block.sent))
         self._number += self._open
         self._open = False

@@ -14,7 +14,7 @@ _PDF = "application/pdf"
 
 def picture_part(block: Fields) -> dict[str, object]:
     """An Anthropic image block as a chat part; `type` is taken already."""
-    url = _url(block, "url")
+    url = _url(block)
     block.drop("cache_control", "transformations")
     block.finish()
     return {"type": "image_url", "image_url": {"url": url}}
@@ -84,11 +84,11 @@ def document_block(part: Fields) -> dict[str, object]:
     return {"type": "document", "source": source, **({"title": name} if name else {})}
 
 
-def _url(block: Fields, field: str) -> str:
+def _url(block: Fields) -> str:
     source = _needed(block, "source")
     match source.text("type"):
         case "url":
-            url = source.text(field)
+            url = source.text("url")
         case "base64":
             url = f"data:{source.text('media_type')};base64,{source.text('data')}"
         case other:

@@ -39,7 +39,6 @@ def closed_schema(schema: object, depth: int = 0) -> object:
         kept["format"] = rest.pop("format")
     if rest.get("minItems") in (0, 1):
         kept["minItems"] = rest.pop("minItems")
-    rest.pop("strict", None)
     if rest:
         told = ", ".join(f"{name}: {orjson.dumps(value).decode()}" for name, value in rest.items())
         said = kept.get("description")

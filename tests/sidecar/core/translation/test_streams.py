@@ -182,6 +182,19 @@ def test_servers_that_number_all_calls_alike_are_told_apart_by_id() -> None:
     assert [block.id for block in message.content if block.type == "tool_use"] == ["one", "two"]
 
 
+def test_a_server_that_repeats_the_id_of_a_call_does_not_make_it_another_one() -> None:
+    def fragment(name: str, arguments: str) -> Json:
+        call = {"index": 0, "id": name, "function": {"name": "weather", "arguments": arguments}}
+        return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
+
+    chunks = fragment("one", '{"a":'), fragment("one", "1}"), fragment("two", "{}"), fragment("one", " ")
+    message = accumulate_message(run(to_messages(), openai_chunks(*chunks, LAST_CHUNK)))
+    assert [(block.id, block.input) for block in message.content if block.type == "tool_use"] == [
+        ("one", {"a": 1}),
+        ("two", {}),
+    ]
+
+
 def test_usage_with_the_last_choice_and_an_end_without_done_are_an_end() -> None:
     last = {**LAST_CHUNK, "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
     message = accumulate_message(run(to_messages(), openai_chunks(FIRST_CHUNK, last, done=False)))
