@@ -195,7 +195,7 @@ def _fault(record: LedgerRecord) -> str:
 def _unreadable(key: LedgerKey, why: str) -> StoreUnreadable:
     namespace, budget = _split(key)
     return StoreUnreadable(
-        f"ledger {key} cannot be read: {why}: delete the LLMLedger"
-        f" {namespace}/{_name(budget, key)} to have it rebuilt from the budget's status (take the chart's"
-        " ValidatingAdmissionPolicyBinding for ledgers away for that moment)"
+        f"ledger {key} cannot be read: {why}: if a newer operator wrote it, end the upgrade or the rollback; if it is"
+        f" damaged, delete the LLMLedger {namespace}/{_name(budget, key)} to have it rebuilt from the budget's status"
+        " (take the chart's ValidatingAdmissionPolicyBinding for ledgers away for that moment)"
     )

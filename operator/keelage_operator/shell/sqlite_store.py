@@ -13,7 +13,14 @@ from typing import TypeVar
 import msgspec
 
 from keelage_operator.core.ledger import LedgerRecord
-from keelage_operator.shell.ledger_store import LedgerKey, StoreConflict, Stored, StoreUnavailable, check_size
+from keelage_operator.shell.ledger_store import (
+    LedgerKey,
+    StoreConflict,
+    Stored,
+    StoreUnavailable,
+    StoreUnreadable,
+    check_size,
+)
 
 T = TypeVar("T")
 
@@ -129,4 +136,7 @@ def _decode(key: LedgerKey, data: bytes) -> LedgerRecord:
     try:
         return msgspec.json.decode(data, type=LedgerRecord)
     except msgspec.DecodeError as error:
-        raise StoreUnavailable(f"ledger {key} cannot be read: {error}") from error
+        raise StoreUnreadable(
+            f"ledger {key} cannot be read: {error}: if a newer keelage wrote it, run that one; if it is damaged, delete"
+            " the ledger's file in the --state folder to have it rebuilt from the status beside it"
+        ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +15,14 @@ from tests.operator.shell.fake_cluster import FakeCluster
 from keelage_api.sync import By
 from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.shell.kubernetes_store import KubernetesStore
-from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, MemoryStore, StoreConflict, StoreFull
+from keelage_operator.shell.ledger_store import (
+    LedgerKey,
+    LedgerStore,
+    MemoryStore,
+    StoreConflict,
+    StoreFull,
+    StoreUnreadable,
+)
 from keelage_operator.shell.sqlite_store import SqliteStore
 
 KEY = LedgerKey("shop/month", "2026-11")
@@ -108,3 +117,13 @@ async def test_what_is_gone_is_not_replaced_and_its_versions_do_not_come_again(s
         await store.replace(KEY, RECORD, second.version)
     again = await store.create(KEY, RECORD)
     assert again.version not in (first.version, second.version)
+
+
+async def test_a_record_of_a_newer_version_in_the_file_is_not_believed(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "ledger.sqlite")
+    await store.create(KEY, RECORD)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as file, file:
+        file.execute("UPDATE ledger SET record = ?", (b'{"spent_by_a_later_rule": 7}',))
+    with pytest.raises(StoreUnreadable, match=f"ledger {KEY} .*if a newer keelage wrote it, run that one"):
+        await store.load(KEY)
+    store.close()
