@@ -20,7 +20,7 @@ class Kind(enum.StrEnum):
     COUNT_TOKENS = "count_tokens"
     CHAT = "chat"
     RESPONSES = "responses"
-    STORED_RESPONSES = "stored_responses"
+    STORED = "stored"
     """Reading, cancelling and deleting what a call has left at the provider."""
     EMBEDDINGS = "embeddings"
     MODELS = "models"
@@ -45,6 +45,11 @@ class Endpoint(msgspec.Struct, frozen=True, eq=False):
     """Has output tokens, which need a cap."""
 
     @property
+    def may_leave_model_out(self) -> bool:
+        """What is kept at the provider may name it."""
+        return self.kind is Kind.RESPONSES or (self.kind is Kind.COUNT_TOKENS and self.dialect is Dialect.OPENAI)
+
+    @property
     def translates(self) -> bool:
         """The other API has a counterpart."""
         return self.kind is Kind.MESSAGES or self.kind is Kind.CHAT
@@ -57,7 +62,7 @@ NEW_BATCH = Endpoint(Dialect.ANTHROPIC, Kind.NEW_BATCH, metered=True)
 ANTHROPIC_MODELS = Endpoint(Dialect.ANTHROPIC, Kind.MODELS)
 CHAT = Endpoint(Dialect.OPENAI, Kind.CHAT, metered=True, has_model=True, generates=True)
 RESPONSES = Endpoint(Dialect.OPENAI, Kind.RESPONSES, metered=True, has_model=True, generates=True)
-STORED_RESPONSES = Endpoint(Dialect.OPENAI, Kind.STORED_RESPONSES)
+STORED = Endpoint(Dialect.OPENAI, Kind.STORED)
 INPUT_TOKENS = Endpoint(Dialect.OPENAI, Kind.COUNT_TOKENS, has_model=True)
 EMBEDDINGS = Endpoint(Dialect.OPENAI, Kind.EMBEDDINGS, metered=True, has_model=True)
 OPENAI_BATCHES = Endpoint(Dialect.OPENAI, Kind.BATCHES)
@@ -82,8 +87,17 @@ _OPENAI_ONLY = (
     "batches", "graders", "chatkit",
 )  # fmt: skip
 _SHARED = ("files",)
-_STORED_RESPONSE = re.compile(r"/v1/responses/[^/]+(/cancel|/input_items)?")
-_STORED_METHODS = {None: ("GET", "HEAD", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET", "HEAD")}
+_READ = ("GET", "HEAD")
+_STORED = tuple(
+    (re.compile(pattern), methods)
+    for pattern, methods in (
+        (r"/v1/responses/(?!compact$)[^/]+", (*_READ, "DELETE")),
+        (r"/v1/responses/[^/]+/cancel", ("POST",)),
+        (r"/v1/responses/[^/]+/input_items", _READ),
+        (r"/v1/chat/completions/[^/]+", (*_READ, "POST", "DELETE")),  # POST changes its metadata
+        (r"/v1/chat/completions/[^/]+/messages", _READ),
+    )
+)
 _BATCH_METHODS = ("GET", "HEAD", "POST", "DELETE")
 """TRACE among the others would show the application the provider's key."""
 _BATCH_OF_A_FILE = Refusal(
@@ -120,12 +134,13 @@ def endpoint_of(method: str, path: str, headers: Headers = ()) -> Endpoint | Ref
     if not _plain(bare.replace("%2F", "/").replace("%2f", "/") if bare.startswith("/v1/models/") else bare):
         return _unknown(bare)
     posted = _POSTED.get(bare)
+    if posted is CHAT and method in _READ:
+        return STORED
     if posted is not None:
         return posted if method == "POST" else _wrong_method(method, bare, "POST")
-    stored = _STORED_RESPONSE.fullmatch(bare)
-    if stored is not None and bare != "/v1/responses/compact":
-        allowed = _STORED_METHODS[stored[1]]
-        return STORED_RESPONSES if method in allowed else _wrong_method(method, bare, " or ".join(allowed))
+    for pattern, allowed in _STORED:
+        if pattern.fullmatch(bare):
+            return STORED if method in allowed else _wrong_method(method, bare, " or ".join(allowed))
     if bare == "/v1/models" or bare.startswith("/v1/models/"):
         if method not in ("GET", "HEAD"):
             return _wrong_method(method, bare, "GET")

@@ -94,7 +94,10 @@ def read_request(
     if not isinstance(parsed, dict):
         return _bad("", "the body is not a JSON object")
     model = parsed.get("model")
-    if not isinstance(model, str) or not model or len(model) > _NAME_MAX:
+    nameless = model is None and endpoint.may_leave_model_out
+    if nameless:
+        model = ""
+    if not isinstance(model, str) or not (model or nameless) or len(model) > _NAME_MAX:
         return _bad("model", f"a string of 1 to {_NAME_MAX} characters is needed")
     stream = parsed.get("stream")
     if stream is not None and not isinstance(stream, bool):

@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.sidecar.core.calls import LOCAL, gpt, is_a, responses
+from tests.sidecar.core.calls import LOCAL, config, facts_of, gpt, is_a, responses
 from tests.sidecar.core.streams import anthropic_events
 from tests.sidecar.core.test_sse import cut
 
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
-from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.endpoints import CHAT, RESPONSES, Kind
 from keelage_sidecar.core.meter import Reading, meter_for
 from keelage_sidecar.core.outgoing import outgoing
+from keelage_sidecar.core.refusal import Refusal
+from keelage_sidecar.core.request import read_request
+from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.core.weight import weigh
 
 PIXELS = "A" * 100_000
@@ -149,6 +152,22 @@ def test_what_has_no_bound_is_named(fields: dict[str, object], field: str) -> No
 )
 def test_harmless_fields_stay_bounded(fields: dict[str, object]) -> None:
     is_a(Bound, bound_of(responses(max_output_tokens=50, **fields), gpt(), 0))
+
+
+def test_a_call_without_a_model_passes_where_no_hard_budget_needs_its_price() -> None:
+    facts = facts_of(RESPONSES, {"prompt": {"id": "pmpt_1"}, "max_output_tokens": 50})
+    assert facts.model == ""
+    (candidate,) = is_a(Plan, RoutingTable.build(config()).plan(facts)).candidates
+    sent = outgoing(facts, candidate, 0, None, (), "/v1/responses")
+    assert sent.body == facts.body
+    assert is_a(Unbounded, bound_of(facts, replace(candidate, hard=True), 0)).field == "model"
+    named = replace(candidate, model="gpt-5-mini")
+    assert orjson.loads(outgoing(facts, named, 0, None, (), "/v1/responses").body)["model"] == "gpt-5-mini"
+
+
+def test_an_empty_model_is_refused_and_so_is_none_elsewhere() -> None:
+    for endpoint, body in ((RESPONSES, b'{"model":""}'), (CHAT, b"{}")):
+        assert is_a(Refusal, read_request(endpoint, (), body)).field == "model"
 
 
 # what goes out
