@@ -176,12 +176,13 @@ def _exhausted(compiled: CompiledBudget, figures: LedgerFigures | None, exhauste
     resets = instant(figures.window.ends_at)
     per = "/".join(terms.per)
     if figures.crowded:
+        beyond = "refused" if terms.hard else "not counted"
         return verdict(
             "Exhausted",
             False,
             "TooManyValues",
             f"{figures.values} values of {per} are nearly all that the ledgers of a window take: calls of further"
-            f" ones are refused until {resets}: let spec.per name something with fewer values, or split the budget by"
+            f" ones are {beyond} until {resets}: let spec.per name something with fewer values, or split the budget by"
             " spec.applies.podSelector",
         )
     if terms.valued and figures.values_exhausted:

@@ -263,6 +263,14 @@ def test_budget_that_observes_is_not_enforced() -> None:
     assert conditions(status)["Exhausted"] == ("True", "LimitPassed")
 
 
+@pytest.mark.parametrize(("enforcement", "beyond"), [("Hard", "are refused"), ("Observe", "are not counted")])
+def test_a_budget_that_takes_no_more_values_says_what_becomes_of_their_calls(enforcement: str, beyond: str) -> None:
+    figures = dataclasses.replace(FIGURES, values=130_000, crowded=True)
+    found = read(budget_status(LLMBudgetStatus(), budget(enforcement=enforcement, per=["User"]), figures, NOW))
+    (message,) = (each.message for each in found.conditions if each.reason == "TooManyValues")
+    assert f"calls of further ones {beyond} until {ENDS}" in message
+
+
 def test_missing_route_is_not_enforced() -> None:
     problem = Problem("RouteNotFound", "text", about="Enforced", refuses=False)
     assert conditions(budget_status(LLMBudgetStatus(), budget(problem), FIGURES, NOW))["Enforced"] == (
