@@ -71,7 +71,7 @@ def test_a_table_that_has_answered_much_answers_as_a_new_one(calls: list[Facts],
         BudgetTerms("shop/gpt", True, models=("gpt-*",)),
         BudgetTerms("shop/triage", False, features=("triage",)),
     )
-    asked = config(TRIAGE, REST, budgets=budgets)
+    asked = config(TRIAGE, replace(REST, max_output_tokens=64), budgets=budgets)
     table = RoutingTable.build(asked)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(routing, "KNOWN_MAX", known)  # so few that it forgets some of them on the way
