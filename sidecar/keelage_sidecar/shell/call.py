@@ -94,10 +94,6 @@ class Call(msgspec.Struct, eq=False):
         """The application has left."""
         return self.wire.closed
 
-    @property
-    def full(self) -> bool:
-        return self.wire.full
-
     def reply(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """The whole reply, in one write. Framing headers among `headers` are ignored."""
         self.begin(status, [each for each in headers if each[0] not in _FRAMING], len(body))
@@ -134,7 +130,7 @@ class Call(msgspec.Struct, eq=False):
         self._head = b"\r\n".join(lines)
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body, which is not empty; ask `full` and await `writable` before the next."""
+        """Send a piece of the body, which is not empty; ask `wire.full` and await `writable` before the next."""
         framing = self._framing
         if framing is _CHUNKED:
             data = b"%x\r\n%b\r\n" % (len(data), data)

@@ -223,7 +223,9 @@ class Connection(asyncio.Protocol):
 
     def usable(self) -> bool:
         """Nothing says that the peer has closed it: an idle connection has nothing to read."""
-        return not self._closed and (self._probe is None or not self._probe.poll(0))
+        if self._closed or self._transport is None or self._transport.is_closing():
+            return False
+        return self._probe is None or not self._probe.poll(0)
 
     def close(self) -> None:
         if self._transport is not None:

@@ -315,7 +315,7 @@ async def test_a_slow_reader_makes_the_handler_wait() -> None:
         call.begin(200, OK, None)
         for _ in range(400):
             call.write(piece)
-            if call.full:
+            if call.wire.full:
                 full.set()
                 await call.writable()
         call.end()
