@@ -187,6 +187,20 @@ def test_a_request_that_lacks_another_budget_stops_nobody() -> None:
     assert [(served, type(answer)) for served, answer in holder.admit(0.1)] == [(other.id, Hold)]
 
 
+def test_a_settlement_serves_and_refuses_whom_it_concerns_without_news_of_the_ledger() -> None:
+    _, holder = new_holder(MONTH, DAY)
+    give(holder, 100, tight=True)
+    paid = must_hold(holder.try_reserve((Claim("shop/day", 90, hard=True),), 0.0))
+    must_wait(holder.wait(month(110), 9.0, 0.0))
+    stuck = must_wait(holder.wait(month(120), 3.0, 0.0))
+    other = must_wait(holder.wait((Claim("shop/day", 50, hard=True),), 9.0, 0.0))
+    assert holder.admit(1.0, news=False) == []
+    holder.settle(paid, Charge(10))
+    assert [(served, type(answer)) for served, answer in holder.admit(2.0, news=False)] == [(other.id, Hold)]
+    assert [(served, type(answer)) for served, answer in holder.admit(3.0, news=False)] == [(stuck.id, Denied)]
+    assert holder.next_deadline() == 9.0
+
+
 def test_who_is_served_next_keeps_what_is_free_and_others_give_it_back() -> None:
     for first, kept in ((True, 40), (False, 0)):
         holder = leased(40)
