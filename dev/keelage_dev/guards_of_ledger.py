@@ -65,6 +65,13 @@ GUARDS = (
         OF_LEDGER + WORLDS,
     ),
     Mutant(
+        "what is not stored tells a holder of no spending",
+        LEDGER_ACCOUNT,
+        "rows[holder] if gifts.get(holder) else statement for",
+        "rows[holder] for",
+        OF_LEDGER,
+    ),
+    Mutant(
         "a row shrinks to no less than is spent and reserved",
         LEDGER_ACCOUNT,
         "total = min(total, max(statement.keep, spent + statement.reserved))",

@@ -27,7 +27,7 @@ def test_no_fault_breaks_a_promise(part: int) -> None:
     tally = lived(range(part * WORLDS, (part + 1) * WORLDS))
     assert tally.overrun == 0
     assert tally.counts["served"] > 100, f"too little happened: {tally.line()}"
-    assert tally.counts["BudgetExhausted"] > 100, f"no limit was reached: {tally.line()}"
+    assert tally.counts["BudgetExhausted"] > 50, f"no limit was reached: {tally.line()}"
 
 
 def test_rates_hold_over_all_sidecars() -> None:

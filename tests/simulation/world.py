@@ -319,7 +319,7 @@ class World:
         """Until the ledgers hold what every holder has spent, messages have arrived, and who was leaving has left."""
         try:
             async with asyncio.timeout(HEAL_S):
-                while self._tasks or not all(self._told_all(pod) for pod in self.pods):  # noqa: ASYNC110  # of many things
+                while self._tasks or not all(self._told_all(pod) for pod in self.pods):  # noqa: ASYNC110  # no one event
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             return  # a former window's ledger may be gone, and a deleted one is claimed value by value
