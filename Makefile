@@ -5,7 +5,7 @@ CACHE := $(or $(KEELAGE_CACHE),$(HOME)/.cache/keelage)
 export PYTHONPATH := dev
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help bench soak check test simulate worlds search mutants test-sdk test-cluster demo demo-down try generate lock chaos scale
+.PHONY: help bench soak check test simulate worlds search mutants test-sdk test-suites test-cluster demo demo-down try generate lock chaos scale
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ soak: .venv/READY ## many calls through one sidecar: flat memory, exact counters
 
 test-sdk: .venv/READY ## the official SDKs of several versions, straight and through the sidecar
 	@.venv/bin/pytest -q -n 2 -m sdk tests/sdk
+
+test-suites: .venv/READY ## OpenAI's own tests of its SDK, straight and through the sidecar; needs npm
+	@$(PY) -m tests.sdk.suites
 
 test-cluster: .venv/READY ## the chart on a real cluster (KEEP=1 leaves it up)
 	@$(PY) -m keelage_dev.cluster up
