@@ -39,17 +39,19 @@ spec:
     provider: Anthropic
     endpoint: {provider_url}
     credentials: {{secretKeyRef: {{name: llm-keys, key: anthropic}}}}
+    circuitBreaker: {{consecutiveFailures: 1000, failurePercent: 100, minCalls: 10000}}   # each failure is ordered
   - name: openai
     provider: OpenAI
     endpoint: {provider_url}
     credentials: {{secretKeyRef: {{name: llm-keys, key: openai}}}}
+    circuitBreaker: {{consecutiveFailures: 1000, failurePercent: 100, minCalls: 10000}}   # each failure is ordered
   tiers:
   - name: as-asked
     models: [{{backend: anthropic}}, {{backend: openai}}]
   rules:
   - name: everything
     select: [{{tier: as-asked}}]
-    retry: {{attempts: 3, backoff: {{base: 10ms, max: 100ms}}}}
+    retry: {{attempts: 3, backoff: {{base: 10ms, max: 100ms}}, budget: {{minRetries: 10000}}}}
 ---
 apiVersion: keelage.dev/v1alpha1
 kind: LLMBudget
