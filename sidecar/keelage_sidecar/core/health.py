@@ -127,8 +127,13 @@ class HealthBook:
         """That of the candidate; a new one where its backend has been changed."""
         key = (candidate.backend.name, candidate.model)
         track = self._tracks.get(key)
-        if track is None or (track.backend is not candidate.backend and track.backend != candidate.backend):
-            if track is None and len(self._tracks) >= TRACKS_MAX:
+        if track is not None and track.backend is not candidate.backend:
+            if track.backend == candidate.backend:
+                track.backend = candidate.backend  # another configuration: the next comparison is of identities again
+            else:
+                track = None
+        if track is None:
+            if len(self._tracks) >= TRACKS_MAX and key not in self._tracks:
                 oldest = min(self._tracks.values(), key=lambda each: each.asked_s)
                 del self._tracks[oldest.backend.name, oldest.model]
             track = self._tracks[key] = Track(candidate.backend, candidate.model, now_s)
