@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from keelage_dev.mutants import MUTANTS, ROOT, applied
 
 
@@ -18,3 +20,10 @@ def test_the_tests_of_every_guard_exist() -> None:
 
 def test_no_two_guards_have_one_name() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_the_proof_names_every_guard_and_no_other() -> None:
+    proof = (ROOT / "docs/proof.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| ([^|]+) \| `tests/", proof, re.MULTILINE)) == sorted(
+        mutant.name for mutant in MUTANTS
+    )
