@@ -42,8 +42,10 @@ _TEXT_ITEMS = frozenset(
     }
 )  # fmt: skip
 """Items of a Responses call that are as long as they look."""
+_REFERENCE = "item_reference"
+"""Also an item without a type that has no content of its own: the type of a reference may be left out."""
 _KEPT_ITEMS = {
-    "item_reference": "input kept at the provider has an unknown size: send the item itself",
+    _REFERENCE: "input kept at the provider has an unknown size: send the item itself",
     "compaction_trigger": "compacting is a further inference, without a limit in the request",
 }
 _TEXT = frozenset({"text"})
@@ -254,6 +256,8 @@ def _items(weight: Weight, items: list[object]) -> None:
             _add(weight, item)
             continue
         kind = item.get("type")
+        if kind is None and item.get("content") is None:
+            kind = _REFERENCE
         held = "content" if kind in (None, "message") else "output"
         parts = item.get(held)
         match kind:
@@ -268,7 +272,7 @@ def _items(weight: Weight, items: list[object]) -> None:
             case "additional_tools" | "tool_search_output":
                 _tools(weight, Kind.RESPONSES, item.get("tools"), f"{where}.tools")
                 _add(weight, item)
-            case "reasoning" if isinstance(item.get("encrypted_content"), str) or item.get("id") is None:
+            case "reasoning" if item.get("encrypted_content") or item.get("id") is None:
                 _add(weight, item)
             case str() if kind in _TEXT_ITEMS:
                 _add(weight, item)

@@ -102,6 +102,7 @@ def test_what_is_in_the_request_is_as_long_as_it_looks(item: dict[str, object]) 
     ("item", "path"),
     [
         ({"type": "reasoning", "id": "rs_1", "summary": []}, "input[0]"),
+        ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": ""}, "input[0]"),
         ({"type": "web_search_call", "id": "ws_1", "status": "completed"}, "input[0]"),
         ({"type": "compaction", "encrypted_content": "x"}, "input[0]"),
         ({"type": "invented_later"}, "input[0]"),
@@ -130,6 +131,8 @@ def test_what_the_provider_knows_more_of_is_bounded_by_the_window_only(item: dic
         ({"tools": [{"name": "untyped"}]}, "tools[0].type"),
         ({"input": [{"type": "additional_tools", "tools": [{"type": "web_search"}]}]}, "input[0].tools[0].type"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+        ({"input": [{"id": "msg_1"}]}, "input[0]"),
+        ({"input": [{"type": None, "id": "msg_1", "content": None}]}, "input[0]"),
         ({"input": [{"type": "compaction_trigger"}]}, "input[0]"),
         ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0]"),
     ],
