@@ -26,14 +26,15 @@ def messages_answer(completion: Mapping[str, object]) -> bytes | None:
     content: list[dict[str, object]] = [
         {"type": "text", "text": text} for text in (text_of(said, "content"), refusal) if text
     ]
-    for number, call in enumerate(objects_of(said, "tool_calls")):
+    calls = objects_of(said, "tool_calls")
+    for number, call in enumerate(calls):
         function = object_of(call, "function")
         given = _arguments(text_of(function, "arguments"))
         if given is None and text_of(choices[0], "finish_reason") != "length":
             return None
         name = text_of(call, "id") or f"call_{number}"
         content.append({"type": "tool_use", "id": name, "name": text_of(function, "name"), "input": given or {}})
-    reason = stop_reason(text_of(choices[0], "finish_reason"), refused=bool(refusal))
+    reason = stop_reason(text_of(choices[0], "finish_reason"), refused=bool(refusal), called=bool(calls))
     usage = openai_usage(object_of(completion, "usage"), text_of(completion, "service_tier"))
     return orjson.dumps(
         {

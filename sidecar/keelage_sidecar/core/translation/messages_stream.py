@@ -43,7 +43,7 @@ class MessagesStream:
         self._held = 0
         self._usage: Mapping[str, object] = {}
         self._tier = self._reason = ""
-        self._began = self._refused = self._ended = False
+        self._began = self._refused = self._called = self._ended = False
 
     def feed(self, chunk: bytes) -> bytes:
         out = b"".join(map(self._event, self._scanner.feed(chunk)))
@@ -161,6 +161,7 @@ class MessagesStream:
         self._open = True
         content: dict[str, object] = {"type": "text", "text": ""}
         if block.call is not None:
+            self._called = True
             content = {"type": "tool_use", "id": block.call, "name": block.name, "input": {}}
         return _sent("content_block_start", {"index": self._number, "content_block": content})
 
@@ -179,7 +180,8 @@ class MessagesStream:
         while self._blocks:
             out += self._flush() + self._close()
         self._ended = True
-        delta = {"stop_reason": stop_reason(self._reason, refused=self._refused), "stop_sequence": None}
+        reason = stop_reason(self._reason, refused=self._refused, called=self._called)
+        delta = {"stop_reason": reason, "stop_sequence": None}
         usage = delta_usage(openai_usage(self._usage, self._tier))
         return out + _sent("message_delta", {"delta": delta, "usage": usage}) + _sent("message_stop", {})
 

@@ -26,9 +26,13 @@ def finish_reason(stop_reason: str) -> str:
     return _TO_CHAT.get(stop_reason, "stop")
 
 
-def stop_reason(finish_reason: str, *, refused: bool) -> str:
-    """`refused`: the message holds a refusal, which OpenAI ends with `stop`.
+def stop_reason(finish_reason: str, *, refused: bool, called: bool) -> str:
+    """`refused`: the message holds a refusal, which OpenAI ends with `stop`; `called`: it holds a call, after which
+    `stop` stands too where the request named the function.
 
     Which stop sequence was met cannot be known: it is an `end_turn`.
     """
-    return "refusal" if refused else _TO_MESSAGES.get(finish_reason, "end_turn")
+    if refused:
+        return "refusal"
+    reason = _TO_MESSAGES.get(finish_reason, "end_turn")
+    return "tool_use" if called and reason == "end_turn" else reason

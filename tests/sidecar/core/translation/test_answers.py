@@ -132,6 +132,13 @@ def test_every_finish_reason_has_a_stop_reason_that_the_sdk_takes(reason: str, s
     assert read_message(body).stop_reason == stop
 
 
+def test_an_answer_with_a_call_ends_for_the_call_though_openai_says_stop_where_the_function_was_named() -> None:
+    _, body = told(to_messages(), completion(SAID, "stop"))
+    assert body["stop_reason"] == "tool_use"
+    _, body = told(to_messages(), completion(SAID, "length"))
+    assert body["stop_reason"] == "max_tokens"
+
+
 def test_a_refusal_is_told_with_its_words() -> None:
     refused = completion([])
     refused["choices"] = [{"index": 0, "message": {"refusal": "No."}, "finish_reason": "stop"}]

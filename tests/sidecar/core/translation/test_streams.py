@@ -195,6 +195,11 @@ def test_a_server_that_repeats_the_id_of_a_call_does_not_make_it_another_one() -
     ]
 
 
+def test_a_stream_with_a_call_ends_for_the_call_though_openai_says_stop_where_the_function_was_named() -> None:
+    message = accumulate_message(run(to_messages(), completion_stream([Call("weather", {})], "stop")))
+    assert message.stop_reason == "tool_use"
+
+
 def test_usage_with_the_last_choice_and_an_end_without_done_are_an_end() -> None:
     last = {**LAST_CHUNK, "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
     message = accumulate_message(run(to_messages(), openai_chunks(FIRST_CHUNK, last, done=False)))
