@@ -272,7 +272,10 @@ class Attempt:
         meter.finish()
         story = self._story
         answer = b"" if self._broken or size > PLAIN_BYTES_MAX else b"".join(kept)
+        said = status
         status, told = interpreter.answer(status, answer, int(self._means.unix()), story.request_id)
+        if said < 300 <= status:  # it was billed all the same: an SDK that tries again would pay again
+            headers = [*(field for field in headers if field[0] != b"x-should-retry"), (b"x-should-retry", b"false")]
         self._call.reply(status, headers, told)
         story.outcome = outcomes.TRUNCATED if self._broken else outcomes.OK if status < 400 else outcomes.UPSTREAM_ERROR
 

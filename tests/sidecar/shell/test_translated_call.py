@@ -169,12 +169,12 @@ async def test_a_broken_stream_ends_in_an_error_of_the_applications_api(
         assert here.purse.spent >= billed(provider) > 0
 
 
-async def test_an_answer_that_is_none_is_a_502_and_costs_its_bound(tmp_path: Path) -> None:
+async def test_an_answer_that_is_none_is_a_502_that_costs_its_bound_and_is_not_asked_for_again(tmp_path: Path) -> None:
     async with (
         FakeProvider(schedule=["malformed-json"]) as provider,
         world(config_of([provider.url]), tmp_path) as here,
     ):
         reply = await here.post(MESSAGES, {**ASK, "model": GPT})
-        assert reply.status == 502
+        assert (reply.status, reply.headers["x-should-retry"]) == (502, "false")
         assert error_of(reply)["type"] == "api_error"
         assert here.purse.spent == here.records[0].bound
