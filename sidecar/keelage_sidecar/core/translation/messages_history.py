@@ -144,12 +144,12 @@ def _identifier(name: str) -> str:
 
 
 def _parts(history: History, message: Fields) -> list[Block]:
-    """The content; empty texts, which Anthropic refuses, are left out."""
+    """The content; texts of nothing but blanks, which Anthropic refuses, are left out."""
     content = message.take("content")
     if content is None:
         return []
     if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
+        return [{"type": "text", "text": content}] if content.strip() else []
     if not isinstance(content, list):
         raise Untranslatable(message.at("content"), "a string or a list of parts is needed")
     blocks: list[Block] = []
@@ -167,7 +167,7 @@ def _parts(history: History, message: Fields) -> list[Block]:
             case other:
                 raise Untranslatable(part.path, f"a part of type {quoted(other)} has no counterpart at Anthropic")
         part.finish()
-        if block.get("text") == "":
+        if block["type"] == "text" and not str(block["text"]).strip():
             continue
         if mark is not None:
             _mark(history, block, mark)

@@ -31,8 +31,11 @@ def messages_request(body: Fields, model: str, output_cap: int) -> dict[str, obj
     if body.flag("stream"):
         sent["stream"] = True
     body.ignore("stream_options")
-    if stops := [text for text in _stops(body) if text.strip()]:
-        sent["stop_sequences"] = stops  # those of blanks alone are refused there
+    stops = _stops(body)
+    if taken := [text for text in stops if text.strip()]:
+        sent["stop_sequences"] = taken
+    if taken != stops:
+        body.losses.add("stop")  # those of blanks alone are refused there
     forced = _tools(body, traits, sent)
     _format(body, sent)
     _thinking(body, traits, history, forced, sent)

@@ -137,6 +137,29 @@ def test_consecutive_messages_of_a_role_are_one_turn_and_empty_ones_none() -> No
     assert said(*turns)["messages"] == [user(text("Hi"), text("there"), text("Hi"))]
 
 
+def test_texts_of_blanks_which_anthropic_refuses_are_left_out_wherever_they_stand() -> None:
+    call: Json = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    turns: tuple[Json, ...] = (
+        {"role": "system", "content": " "},
+        {"role": "user", "content": [text("Hi"), text("\n")]},
+        {"role": "assistant", "content": "\n\n", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": " "},
+    )
+    assert said(*turns) == {
+        "messages": [
+            USER,
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "weather", "input": {}}]},
+            user({"type": "tool_result", "tool_use_id": "c"}),
+        ]
+    }
+
+
+def test_blank_stop_sequences_which_anthropic_refuses_are_dropped_and_told() -> None:
+    translated = interpreted(chat(max_tokens=9, stop=["\n", "END"]), claude())
+    assert translated.dropped == ("stop",)
+    assert body_of(chat(max_tokens=9, stop=["\n", "END"]), claude())["stop_sequences"] == ["END"]
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

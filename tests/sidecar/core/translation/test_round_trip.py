@@ -11,9 +11,11 @@ from keelage_sidecar.core.endpoints import CHAT, MESSAGES
 from keelage_sidecar.core.request import Facts
 
 TEXT = st.text(st.sampled_from('ab"\\ \né\U0001f600'), min_size=1, max_size=8)
+SAID = TEXT.filter(lambda text: bool(text.strip()))
+"""Anthropic refuses a text of blanks."""
 NAMES = st.sampled_from(["weather", "time"])
 ARGUMENTS = st.dictionaries(TEXT, TEXT | st.integers(-5, 5) | st.booleans() | st.lists(TEXT, max_size=2), max_size=2)
-BLOCKS = st.builds(lambda text: {"type": "text", "text": text}, TEXT) | st.sampled_from(
+BLOCKS = st.builds(lambda text: {"type": "text", "text": text}, SAID) | st.sampled_from(
     [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}},
         {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}},
@@ -36,17 +38,17 @@ def requests(draw: st.DrawFn) -> Json:
             {"type": "tool_use", "id": f"toolu_{turn}_{at}", "name": draw(NAMES), "input": draw(ARGUMENTS)}
             for at in range(draw(st.integers(0, 2)))
         ]
-        said: list[Json] = [{"type": "text", "text": text} for text in draw(st.lists(TEXT, max_size=1))]
+        said: list[Json] = [{"type": "text", "text": text} for text in draw(st.lists(SAID, max_size=1))]
         said += calls
         if not said:
             continue
-        results = [{"type": "tool_result", "tool_use_id": call["id"], "content": draw(TEXT)} for call in calls]
+        results = [{"type": "tool_result", "tool_use_id": call["id"], "content": draw(SAID)} for call in calls]
         least = 0 if results else 1
         answer = [*results, *draw(st.lists(BLOCKS, min_size=least, max_size=2))]
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": answer}]
     request: Json = {"model": "claude-haiku-4-5", "max_tokens": draw(st.integers(1, 9000)), "messages": messages}
     if draw(st.booleans()):
-        request["system"] = [{"type": "text", "text": draw(TEXT)}]
+        request["system"] = [{"type": "text", "text": draw(SAID)}]
     if draw(st.booleans()):
         schema = {"type": "object", "properties": {"city": {"type": "string"}}}
         request["tools"] = [{"name": "weather", "description": draw(TEXT), "input_schema": schema}]
