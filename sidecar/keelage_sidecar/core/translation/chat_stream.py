@@ -9,6 +9,7 @@ import orjson
 from keelage_api.proxy_config import Dialect
 from keelage_sidecar.core.sse import SseEvent, SseScanner
 from keelage_sidecar.core.translation.chat_answer import refusal_of
+from keelage_sidecar.core.translation.counted_stream import CALL_COST, HELD_MAX, TOO_LARGE
 from keelage_sidecar.core.translation.error import error_event
 from keelage_sidecar.core.translation.json_read import index_of, object_of, parsed, text_of
 from keelage_sidecar.core.translation.manner import Manner
@@ -34,12 +35,14 @@ class ChatStream:
         """Number of the call by index of its block; blocks of other types take indexes too."""
         self._started: dict[int, bytes] = {}
         """What a call whose arguments have not begun has to say if none come."""
+        self._held = 0
+        """What all calls so far count for."""
         self._ended = False
 
     def feed(self, chunk: bytes) -> bytes:
         out = b"".join(map(self._event, self._scanner.feed(chunk)))
-        if self._scanner.lost and not self._ended:
-            out += self._fail({"error": {"message": "an event of the provider's stream is too large"}})
+        if not self._ended and (self._scanner.lost or self._held > HELD_MAX):
+            out += self._fail(TOO_LARGE)
         return out
 
     def finish(self) -> bytes:
@@ -91,9 +94,10 @@ class ChatStream:
             return b""
         number = self._calls[index] = len(self._calls)
         try:
-            self._started[index] = orjson.dumps(object_of(block, "input"))
+            whole = self._started[index] = orjson.dumps(object_of(block, "input"))
         except orjson.JSONEncodeError:  # it reads deeper nesting than it writes
             return self._fail({"error": {"message": "the provider's call of a tool is nested too deep"}})
+        self._held += CALL_COST + len(whole)
         function = {"name": text_of(block, "name"), "arguments": ""}
         if self._manner.legacy:
             return self._chunk({"function_call": function}) if number == 0 else b""

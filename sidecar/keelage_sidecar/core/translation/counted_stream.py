@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from keelage_sidecar.core.meter import Meter, Reading
+from keelage_sidecar.core.sse import EVENT_BYTES_MAX
+
+HELD_MAX = EVENT_BYTES_MAX
+"""Characters that a translator holds at a time; no answer has as many."""
+CALL_COST = 4096
+"""Characters that a call of a tool counts for besides its arguments, so that their number has an end too."""
+TOO_LARGE: dict[str, object] = {
+    "error": {"message": "the provider's stream has too large an event, or too many calls of tools"}
+}
 
 
 class StreamTranslator(Protocol):

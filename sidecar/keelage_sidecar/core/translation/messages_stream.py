@@ -13,7 +13,8 @@ import orjson
 
 from keelage_api.proxy_config import Dialect
 from keelage_api.usage import TokenUsage
-from keelage_sidecar.core.sse import EVENT_BYTES_MAX, SseEvent, SseScanner
+from keelage_sidecar.core.sse import SseEvent, SseScanner
+from keelage_sidecar.core.translation.counted_stream import CALL_COST, HELD_MAX, TOO_LARGE
 from keelage_sidecar.core.translation.error import error_event
 from keelage_sidecar.core.translation.json_read import index_of, object_of, objects_of, parsed, text_of
 from keelage_sidecar.core.translation.pending_block import PendingBlock
@@ -22,8 +23,6 @@ from keelage_sidecar.core.translation.tokens import delta_usage, messages_usage
 from keelage_sidecar.core.usage_fold import openai_usage
 
 _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-_HELD_MAX = EVENT_BYTES_MAX
-"""Characters of unfinished blocks; no answer has as many."""
 
 
 class MessagesStream:
@@ -41,14 +40,15 @@ class MessagesStream:
         self._closed: set[int | str | None] = set()
         """Calls that have ended, by number and by id."""
         self._held = 0
+        """Characters of unfinished blocks, and of what is remembered of every call."""
         self._usage: Mapping[str, object] = {}
         self._tier = self._reason = ""
         self._began = self._refused = self._called = self._ended = False
 
     def feed(self, chunk: bytes) -> bytes:
         out = b"".join(map(self._event, self._scanner.feed(chunk)))
-        if not self._ended and (self._scanner.lost or self._held > _HELD_MAX):
-            out += self._fail({"error": {"message": "an event of the provider's stream is too large"}})
+        if not self._ended and (self._scanner.lost or self._held > HELD_MAX):
+            out += self._fail(TOO_LARGE)
         return out
 
     def finish(self) -> bytes:
@@ -113,7 +113,9 @@ class MessagesStream:
         block = self._block_of(index_of(call), text_of(call, "id"))
         if block is None:
             return b""
-        block.name = block.name or text_of(function, "name")
+        if not block.name:
+            block.name = text_of(function, "name")
+            self._held += len(block.name)
         return self._add(block, text_of(function, "arguments"))
 
     def _block_of(self, index: int | None, name: str) -> PendingBlock | None:
@@ -128,6 +130,7 @@ class MessagesStream:
             return None
         block = PendingBlock(name or f"call_{self._number + len(self._blocks)}", index=index)
         self._blocks.append(block)
+        self._held += CALL_COST + len(name)
         return block
 
     def _add(self, block: PendingBlock, text: str) -> bytes:

@@ -241,6 +241,24 @@ def test_an_event_beyond_all_measure_ends_in_an_error() -> None:
     assert events(out)[0]["type"] == "error"
 
 
+def test_calls_without_end_end_in_an_error_before_they_fill_the_memory() -> None:
+    stream, calls = to_messages(), 0
+    out = stream.feed(openai_chunks(FIRST_CHUNK, done=False))
+    while b"event: error" not in out:
+        call = {"index": calls, "id": f"c{calls}", "function": {"name": "weather", "arguments": ""}}
+        out = stream.feed(openai_chunks({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}, done=False))
+        calls += 1
+    assert 1000 < calls < 3000
+
+    stream, calls = to_chat(), 0
+    out = stream.feed(anthropic_events(MESSAGE_START))
+    while b'"error"' not in out:
+        block = {"type": "tool_use", "id": "t", "name": "weather", "input": {}}
+        out = stream.feed(anthropic_events({"type": "content_block_start", "index": calls, "content_block": block}))
+        calls += 1
+    assert 1000 < calls < 3000
+
+
 def test_reasoning_is_shown_only_where_it_was_asked_for() -> None:
     delta = {"type": "thinking_delta", "thinking": "Hm"}
     thought = anthropic_events({"type": "content_block_delta", "index": 0, "delta": delta})
