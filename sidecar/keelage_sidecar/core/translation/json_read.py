@@ -33,6 +33,12 @@ def objects_of(holder: Mapping[str, object], name: str) -> list[dict[str, object
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
+def content_of(holder: Mapping[str, object]) -> str:
+    """The text of a chat message or delta; some servers, such as Mistral's that reason, send a list of parts."""
+    texts = (text_of(part, "text") for part in objects_of(holder, "content") if part.get("type") == "text")
+    return text_of(holder, "content") or "".join(texts)
+
+
 def index_of(holder: Mapping[str, object]) -> int | None:
     value = holder.get("index")
     return value if isinstance(value, int) and not isinstance(value, bool) else None

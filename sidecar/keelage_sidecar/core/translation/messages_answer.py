@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from keelage_sidecar.core.translation.json_read import object_of, objects_of, text_of
+from keelage_sidecar.core.translation.json_read import content_of, object_of, objects_of, text_of
 from keelage_sidecar.core.translation.stop_reason import stop_reason
 from keelage_sidecar.core.translation.tokens import messages_usage
 from keelage_sidecar.core.usage_fold import openai_usage
@@ -23,9 +23,7 @@ def messages_answer(completion: Mapping[str, object]) -> bytes | None:
         return None
     said = object_of(choices[0], "message")
     refusal = text_of(said, "refusal")
-    content: list[dict[str, object]] = [
-        {"type": "text", "text": text} for text in (text_of(said, "content"), refusal) if text
-    ]
+    content: list[dict[str, object]] = [{"type": "text", "text": text} for text in (content_of(said), refusal) if text]
     calls = objects_of(said, "tool_calls")
     for number, call in enumerate(calls):
         function = object_of(call, "function")

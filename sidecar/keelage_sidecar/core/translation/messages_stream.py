@@ -16,7 +16,7 @@ from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.sse import SseEvent, SseScanner
 from keelage_sidecar.core.translation.counted_stream import CALL_COST, HELD_MAX, TOO_LARGE
 from keelage_sidecar.core.translation.error import error_event
-from keelage_sidecar.core.translation.json_read import index_of, object_of, objects_of, parsed, text_of
+from keelage_sidecar.core.translation.json_read import content_of, index_of, object_of, objects_of, parsed, text_of
 from keelage_sidecar.core.translation.pending_block import PendingBlock
 from keelage_sidecar.core.translation.stop_reason import stop_reason
 from keelage_sidecar.core.translation.tokens import delta_usage, messages_usage
@@ -95,10 +95,11 @@ class MessagesStream:
 
     def _delta(self, delta: Mapping[str, object]) -> bytes:
         out = b""
-        for name in ("content", "refusal"):
-            if text := text_of(delta, name):
-                self._refused = self._refused or name == "refusal"
-                out += self._text(text)
+        if text := content_of(delta):
+            out += self._text(text)
+        if refusal := text_of(delta, "refusal"):
+            self._refused = True
+            out += self._text(refusal)
         for call in objects_of(delta, "tool_calls"):
             out += self._call(call)
         return out

@@ -206,6 +206,20 @@ def test_usage_with_the_last_choice_and_an_end_without_done_are_an_end() -> None
     assert (message.stop_reason, message.usage.input_tokens, message.usage.output_tokens) == ("end_turn", 7, 3)
 
 
+def test_content_in_parts_is_told_without_its_thinking_and_as_the_whole_answer_is() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
+    parts: Json = {"content": [thought, {"type": "text", "text": "Hello"}]}
+    message = accumulate_message(
+        run(
+            to_messages(), openai_chunks({"choices": [{"index": 0, "delta": parts, "finish_reason": None}]}, LAST_CHUNK)
+        )
+    )
+    whole = {**completion([]), "choices": [{"index": 0, "message": parts, "finish_reason": "stop"}]}
+    _, body = interpreted(messages(), gpt()).answer(200, orjson.dumps(whole), CREATED_S, "r1")
+    for content in (message.content, read_message(body).content):
+        assert [block.text for block in content if block.type == "text"] == ["Hello"]
+
+
 def test_a_refusal_is_one_in_both_words() -> None:
     refusal: Json = {"choices": [{"index": 0, "delta": {"refusal": "No."}, "finish_reason": None}]}
     message = accumulate_message(run(to_messages(), openai_chunks(refusal, LAST_CHUNK)))
