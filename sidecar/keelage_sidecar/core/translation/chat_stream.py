@@ -29,7 +29,8 @@ class ChatStream:
         self._created_s = created_s
         self._request_id = request_id
         self._scanner = SseScanner()
-        self._head = self._tail = b""
+        self._head = self._headed({})
+        self._tail = b',"usage":null}\n\n' if manner.usage else b"}\n\n"
         self._usage: dict[str, object] = {}
         self._calls: dict[int, int] = {}
         """Number of the call by index of its block; blocks of other types take indexes too."""
@@ -75,16 +76,19 @@ class ChatStream:
                 return b""
 
     def _start(self, message: Mapping[str, object]) -> bytes:
+        self._head = self._headed(message)
+        self._count(message)
+        return self._chunk({"role": "assistant", "content": "", "refusal": None})
+
+    def _headed(self, message: Mapping[str, object]) -> bytes:
+        """How every chunk begins; without a name where the upstream's answer has not begun in its API's order."""
         head = {
             "id": text_of(message, "id"),
             "object": "chat.completion.chunk",
             "created": self._created_s,
             "model": text_of(message, "model"),
         }
-        self._head = b"data: " + orjson.dumps(head)[:-1]
-        self._tail = b',"usage":null}\n\n' if self._manner.usage else b"}\n\n"
-        self._count(message)
-        return self._chunk({"role": "assistant", "content": "", "refusal": None})
+        return b"data: " + orjson.dumps(head)[:-1]
 
     def _block(self, said: Mapping[str, object], block: Mapping[str, object]) -> bytes:
         if block.get("type") == "text":

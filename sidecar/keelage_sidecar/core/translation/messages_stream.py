@@ -66,12 +66,12 @@ class MessagesStream:
         said = parsed(event.data)
         if said.get("error") is not None:
             return self._fail(said)
-        if not said:
-            return b""
+        choices = objects_of(said, "choices")
+        if not (choices or self._began or text_of(said, "id")):
+            return b""  # no JSON, or Azure's word on the prompt, which comes before the answer has a name
         out = b"" if self._began else self._start(said)
         self._tier = text_of(said, "service_tier") or self._tier
         self._usage = object_of(said, "usage") or self._usage
-        choices = objects_of(said, "choices")
         if choices:
             out += self._delta(object_of(choices[0], "delta"))
             self._reason = text_of(choices[0], "finish_reason") or self._reason

@@ -220,6 +220,19 @@ def test_content_in_parts_is_told_without_its_thinking_and_as_the_whole_answer_i
         assert [block.text for block in content if block.type == "text"] == ["Hello"]
 
 
+def test_what_a_server_says_before_the_answer_has_a_name_does_not_begin_it() -> None:
+    filtered: Json = {"id": "", "model": "", "choices": [], "prompt_filter_results": []}
+    assert run(to_messages(), openai_chunks(filtered, done=False)) == b""
+    message = accumulate_message(run(to_messages(), openai_chunks(filtered, done=False), completion_stream(["Hi"])))
+    assert (message.id, message.stop_reason) == ("chatcmpl-1", "end_turn")
+
+
+def test_an_answer_that_does_not_begin_as_its_api_says_is_told_in_whole_chunks() -> None:
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}}
+    (chunk,) = events(run(to_chat(), anthropic_events(delta)))
+    assert is_a(list, chunk["choices"])[0]["delta"] == {"content": "Hi"}
+
+
 def test_a_refusal_is_one_in_both_words() -> None:
     refusal: Json = {"choices": [{"index": 0, "delta": {"refusal": "No."}, "finish_reason": None}]}
     message = accumulate_message(run(to_messages(), openai_chunks(refusal, LAST_CHUNK)))
