@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import orjson
 
 _NOTHING: dict[str, object] = {}
+EMPTY = ("", "null")
+"""Arguments of a call without any, as some servers write them instead of `{}`."""
 
 
 def parsed(data: bytes) -> dict[str, object]:

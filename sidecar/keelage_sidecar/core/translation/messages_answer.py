@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from keelage_sidecar.core.translation.json_read import content_of, object_of, objects_of, text_of
+from keelage_sidecar.core.translation.json_read import EMPTY, content_of, object_of, objects_of, text_of
 from keelage_sidecar.core.translation.stop_reason import stop_reason
 from keelage_sidecar.core.translation.tokens import messages_usage
 from keelage_sidecar.core.usage_fold import openai_usage
@@ -49,9 +49,9 @@ def messages_answer(completion: Mapping[str, object]) -> bytes | None:
 
 
 def _arguments(text: str) -> dict[str, object] | None:
-    """None for anything but an object; no text at all is an empty one."""
+    """None for anything but an object; no text at all is an empty one, and so is `null`."""
     try:
-        value = orjson.loads(text) if text.strip() else {}
+        value = {} if text.strip() in EMPTY else orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None

@@ -10,6 +10,7 @@ import orjson
 
 from keelage_sidecar.core.refusal import quoted
 from keelage_sidecar.core.translation.fields import Fields, Untranslatable
+from keelage_sidecar.core.translation.json_read import EMPTY
 from keelage_sidecar.core.translation.picture import document_block, picture_block
 
 Block = dict[str, object]
@@ -121,7 +122,7 @@ def _call(name: str, function: Fields | None, holder: Fields) -> Block:
         raise Untranslatable(holder.at("function"), "an object is needed")
     text = function.text("arguments")
     try:
-        arguments = orjson.loads(text) if text.strip() else {}
+        arguments = {} if text.strip() in EMPTY else orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Untranslatable(function.at("arguments"), f"it is not JSON: {error.msg[:80]}") from error
     if not isinstance(arguments, dict):

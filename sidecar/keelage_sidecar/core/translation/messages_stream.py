@@ -16,7 +16,15 @@ from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.sse import SseEvent, SseScanner
 from keelage_sidecar.core.translation.counted_stream import CALL_COST, HELD_MAX, TOO_LARGE
 from keelage_sidecar.core.translation.error import error_event
-from keelage_sidecar.core.translation.json_read import content_of, index_of, object_of, objects_of, parsed, text_of
+from keelage_sidecar.core.translation.json_read import (
+    EMPTY,
+    content_of,
+    index_of,
+    object_of,
+    objects_of,
+    parsed,
+    text_of,
+)
 from keelage_sidecar.core.translation.pending_block import PendingBlock
 from keelage_sidecar.core.translation.stop_reason import stop_reason
 from keelage_sidecar.core.translation.tokens import delta_usage, messages_usage
@@ -117,7 +125,8 @@ class MessagesStream:
         if not block.name:
             block.name = text_of(function, "name")
             self._held += len(block.name)
-        return self._add(block, text_of(function, "arguments"))
+        arguments = text_of(function, "arguments")
+        return self._add(block, "" if arguments in EMPTY and not (block.sent or block.waiting) else arguments)
 
     def _block_of(self, index: int | None, name: str) -> PendingBlock | None:
         """The block that a fragment belongs to; None for one that is closed, as its arguments were whole.

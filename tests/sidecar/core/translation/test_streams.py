@@ -220,6 +220,16 @@ def test_content_in_parts_is_told_without_its_thinking_and_as_the_whole_answer_i
         assert [block.text for block in content if block.type == "text"] == ["Hello"]
 
 
+def test_null_as_the_arguments_of_a_call_is_no_arguments() -> None:
+    call: Json = {"index": 0, "id": "c", "type": "function", "function": {"name": "time", "arguments": "null"}}
+    chunk: Json = {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
+    message = accumulate_message(run(to_messages(), openai_chunks(chunk, LAST_CHUNK)))
+    whole = {**completion([]), "choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    _, body = interpreted(messages(), gpt()).answer(200, orjson.dumps(whole), CREATED_S, "r1")
+    for content in (message.content, read_message(body).content):
+        assert [block.input for block in content if block.type == "tool_use"] == [{}]
+
+
 def test_what_a_server_says_before_the_answer_has_a_name_does_not_begin_it() -> None:
     filtered: Json = {"id": "", "model": "", "choices": [], "prompt_filter_results": []}
     assert run(to_messages(), openai_chunks(filtered, done=False)) == b""
