@@ -62,8 +62,8 @@ def meter_for(facts: Facts, candidate: Candidate, streaming: bool | None = None)
     """A meter for the answer; `streaming` is whether it came as `text/event-stream`, None: as asked for."""
     if not (facts.stream if streaming is None else streaming):
         return _PLAIN.get(facts.endpoint.kind, _PlainMeter)(facts)
-    if facts.endpoint.kind is Kind.RESPONSES:
-        return _ResponsesStream()
+    if facts.endpoint.kind is Kind.RESPONSES or facts.endpoint.kind is Kind.STORED:
+        return _ResponsesStream(facts.endpoint.metered)
     if candidate.backend.dialect is Dialect.ANTHROPIC:
         return _AnthropicStream(facts)
     return _OpenAIStream(facts)
@@ -289,9 +289,13 @@ def _same(chunk: bytes) -> bool:
 
 
 class _ResponsesStream:
-    """The last event but for an `error` holds the whole Response, with its usage."""
+    """The last event but for an `error` holds the whole Response, with its usage.
 
-    def __init__(self) -> None:
+    One that is read again (`GET /v1/responses/ID?stream=true`) was paid by the call that made it: not metered.
+    """
+
+    def __init__(self, metered: bool) -> None:
+        self._metered = metered
         self._scanner = SseScanner()
         self._response: dict[str, object] = {}
         self._ended = False
@@ -311,7 +315,8 @@ class _ResponsesStream:
 
     def result(self, status: int, complete: bool) -> Reading:
         reading = _of_response(self._response, self._ended and not self._error)
-        return msgspec.structs.replace(reading, error=self._error or reading.error)
+        reading = msgspec.structs.replace(reading, error=self._error or reading.error)
+        return reading if self._metered else msgspec.structs.replace(reading, usage=None, final_usage=False)
 
     def _fold(self, raw: bytes) -> None:
         # It carries a Response or an error, or it says nothing but text.

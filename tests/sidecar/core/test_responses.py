@@ -13,7 +13,7 @@ from tests.sidecar.core.test_sse import cut
 
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
-from keelage_sidecar.core.endpoints import CHAT, RESPONSES, Kind
+from keelage_sidecar.core.endpoints import CHAT, RESPONSES, STORED, Kind
 from keelage_sidecar.core.meter import Reading, meter_for
 from keelage_sidecar.core.outgoing import outgoing
 from keelage_sidecar.core.refusal import Refusal
@@ -231,6 +231,17 @@ def test_an_error_event_ends_a_stream_that_is_not_complete(last: dict[str, objec
 def test_a_stream_without_its_end_is_not_complete() -> None:
     reading = read(anthropic_events(*BEGUN))
     assert (reading.complete, reading.usage, reading.response_model) == (False, None, MODEL)
+
+
+def test_a_stored_response_that_is_streamed_again_is_complete_with_its_last_event_and_counts_nothing() -> None:
+    def reading(stream: bytes) -> Reading:
+        meter = meter_for(facts_of(STORED, b""), gpt(), streaming=True)
+        assert meter.feed(stream) is stream
+        assert meter.finish() == b""
+        return meter.result(200, True)
+
+    assert reading(STREAM) == Reading(None, True, "completed", MODEL)
+    assert not reading(anthropic_events(*BEGUN)).complete
 
 
 def test_a_plain_answer_is_read_at_its_end() -> None:
