@@ -201,13 +201,15 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+            self._wait(self._limits.stalled_s)  # what is queued waits for a reader
 
     # the life of a connection
 
     def expired(self) -> None:
         """The deadline has passed: say so where somebody may listen, then close."""
         self.deadline_s = None
-        if self._call is None and not self._discarding and (self._in_head or self._in_body):
+        closing = self._transport is None or self._transport.is_closing()
+        if self._call is None and not (closing or self._discarding) and (self._in_head or self._in_body):
             self._doom(Refusal(408, "RequestTimeout", "the request did not arrive in time", should_retry=True))
             self._answer_doom()
         elif self._transport is not None:
@@ -244,13 +246,13 @@ class Connection(asyncio.Protocol):
     def _decline_upgrade(self, rest: bytes) -> None:
         """Read the request again as if it offered no upgrade: the JDK's client offers h2c with every call.
 
-        The parser takes what follows the head for another protocol, body included, hence the second reading.
+        Its `connection` stays: it names what is not for the provider. The parser takes the body for another protocol's.
         """
         method = self._parser.get_method()
         self._parser = httptools.HttpRequestParser(self)
         if self._doomed is None:
-            head = [b"%b %b HTTP/1.1\r\n" % (method, self._url)]
-            head += [b"%b: %b\r\n" % each for each in self._headers if each[0] not in (b"upgrade", b"connection")]
+            head = [b"%b %b HTTP/%b\r\n" % (method, self._url, self._version.encode())]
+            head += [b"%b: %b\r\n" % each for each in self._headers if each[0] != b"upgrade"]
             self._url = b""
             self._headers = []
             self._feed(b"".join((*head, b"\r\n", rest)))

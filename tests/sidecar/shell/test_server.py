@@ -222,6 +222,23 @@ async def test_an_offer_to_upgrade_is_answered_as_plain_http() -> None:
     await closed(server, talk)
 
 
+async def test_of_an_offer_to_upgrade_the_connections_own_words_still_count() -> None:
+    async def told(call: Call) -> None:
+        names = [value for name, value in call.headers if name == b"connection"]
+        call.reply(200, OK, b",".join(names))
+
+    server, connect = await started(told)
+    talk = await connect()
+    talk.writer.write(
+        b"GET /u HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+    )
+    head, body = await talk.reply()
+    assert body == b"Upgrade, HTTP2-Settings, close"
+    assert b"connection: close" in head
+    assert await talk.reader.read() == b""
+    await closed(server, talk)
+
+
 async def test_an_application_of_http_1_0_gets_a_stream_that_ends_with_the_connection() -> None:
     async def stream(call: Call) -> None:
         call.begin(200, OK, None)
@@ -373,7 +390,10 @@ class Pipe(asyncio.Transport):
         self.ended = self.ended or "closed"
 
     def abort(self) -> None:
-        self.ended = self.ended or "aborted"
+        self.ended = "aborted"
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
 
     def can_write_eof(self) -> bool:
         return False
@@ -465,6 +485,20 @@ async def test_a_long_call_is_not_cut_off_because_the_next_request_is_there_in_p
     assert pipe.written.endswith(b"GET /1 0")
     port.sweep(now + Limits().body_s + 1)
     assert b"HTTP/1.1 408" in pipe.written
+    connection.connection_lost(None)
+
+
+async def test_a_connection_that_is_closed_does_not_wait_for_its_reader_for_ever() -> None:
+    port, connection, pipe = await connected()
+    connection.data_received(b"GET /1 HTTP/1.1\r\nConnection: close\r\n\r\n")
+    await asyncio.wait(port.running)
+    await asyncio.sleep(0)
+    assert pipe.ended == "closed"
+    now = asyncio.get_running_loop().time()
+    port.sweep(now + Limits().stalled_s - 1)
+    assert pipe.ended == "closed"
+    port.sweep(now + Limits().stalled_s + 1)
+    assert pipe.ended == "aborted"
     connection.connection_lost(None)
 
 
