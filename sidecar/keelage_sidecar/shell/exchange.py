@@ -105,7 +105,6 @@ class Exchange:
         if len(plan.candidates) > 1:
             plan = self._means.health.ordered(plan, 0, facts.user, self._means.pick(), self._means.clock())
         story.plan = plan
-        call.survives = plan.rule.on_client_disconnect is OnClientDisconnect.DRAIN
 
         rates = await reserve_rates(self._means, table, plan, facts, story)
         if isinstance(rates, Refusal):
@@ -130,7 +129,7 @@ class Exchange:
                 story.lowered(step, plan)
             elif step.delay_ms:
                 await means.sleep(step.delay_ms / 1000)
-            if call.gone:  # it survives what is already being paid for, not what is yet to be bought
+            if call.gone:  # it survives what is being paid for (`survives`), not what is yet to be bought
                 story.outcome = outcomes.CLIENT_DISCONNECT
                 return None
             step = await self._attempt(call, table, facts, plan, step.candidate, story)
@@ -144,6 +143,7 @@ class Exchange:
         """Ask candidate `index`: None once the application has its answer, else what to do instead."""
         one = Attempt(self._means, call, table, facts, plan, index, story)
         attempts = [one]
+        call.survives = False
         try:
             kept = await one.reserve()
             if isinstance(kept, Unasked):
@@ -151,6 +151,7 @@ class Exchange:
                 return self._next(plan, story) or kept.refusal
             if kept is not None:
                 return kept
+            call.survives = plan.rule.on_client_disconnect is OnClientDisconnect.DRAIN
             late_s = one.late_s() if plan.rule.hedge is not None else None
             if late_s is None:
                 await one.ask()

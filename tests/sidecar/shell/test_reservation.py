@@ -374,6 +374,22 @@ async def test_who_leaves_while_waiting_gives_up_its_place(tmp_path: Path) -> No
         assert (await here.post(MESSAGES, message())).status == 200
 
 
+async def test_who_leaves_while_waiting_buys_nothing_even_where_the_route_drains(tmp_path: Path) -> None:
+    async with (
+        FakeProvider() as provider,
+        world(config_of([provider.url], drain=True), tmp_path) as here,
+    ):
+        here.purse.limit = 0
+        here.purse.patient = True
+        _, writer = await here.connect()
+        writer.write(request("POST", MESSAGES, orjson.dumps(message())))
+        await until(lambda: len(here.purse.waiting) == 1)
+        writer.close()
+        await until(lambda: len(here.records) == 1)
+        assert here.records[0].outcome == "client_disconnect"
+        assert provider.requests() == []
+
+
 async def test_a_limit_in_tokens_is_asked_for_what_is_likely_not_for_the_cap(tmp_path: Path) -> None:
     tokens = Quota("shop/limit:r/anthropic0:outputTokensPerMinute", Unit.OUTPUT_TOKENS, 8_000, 60_000, "r",
                    backend="r/anthropic0")  # fmt: skip
