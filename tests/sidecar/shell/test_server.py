@@ -230,7 +230,8 @@ async def test_of_an_offer_to_upgrade_the_connections_own_words_still_count() ->
     server, connect = await started(told)
     talk = await connect()
     talk.writer.write(
-        b"GET /u HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+        b"GET /u HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMAAABk\r\n\r\n"
     )
     head, body = await talk.reply()
     assert body == b"Upgrade, HTTP2-Settings, close"
