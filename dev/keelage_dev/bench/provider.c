@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNS = 4096, HEAD_MAX = 64 * 1024, BODY_MAX = 4 << 20, EVENTS_MAX = 100000 };
+enum { CONNS = 16384, HEAD_MAX = 64 * 1024, BODY_MAX = 4 << 20, EVENTS_MAX = 100000 };
 
 struct conn {
   int fd, waits;             /* waits: output is pending in `out` */
