@@ -82,9 +82,9 @@ def stream_error(refusal: Refusal, dialect: Dialect, request_id: str = "") -> by
 
 def _body(refusal: Refusal, dialect: Dialect, request_id: str) -> bytes:
     if dialect is Dialect.ANTHROPIC:
-        error: dict[str, object] = {"type": _anthropic_type(refusal), "message": refusal.message}
+        error: dict[str, object] = {"type": anthropic_type(refusal.status), "message": refusal.message}
         if refusal.budget and refusal.status == 429:
-            error["details"] = {"error_code": "enforced_spend_limit_reached"}
+            error["details"] = {"error_code": SPEND_LIMIT}
         return orjson.dumps({"type": "error", "error": error, "request_id": request_id})
     kind, code = _openai_type(refusal)
     return orjson.dumps(
@@ -92,29 +92,31 @@ def _body(refusal: Refusal, dialect: Dialect, request_id: str) -> bytes:
     )
 
 
+SPEND_LIMIT = "enforced_spend_limit_reached"
+QUOTA = "insufficient_quota"
+"""How each API's SDK knows that money is the reason."""
 _ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
-    405: "invalid_request_error",
+    409: "conflict_error",
     413: "request_too_large",
-    415: "invalid_request_error",
     429: "rate_limit_error",
     504: "timeout_error",
     529: "overloaded_error",
 }
 
 
-def _anthropic_type(refusal: Refusal) -> str:
-    return _ANTHROPIC_TYPES.get(refusal.status, "api_error" if refusal.status >= 500 else "invalid_request_error")
+def anthropic_type(status: int) -> str:
+    """What Anthropic calls an error of that status."""
+    return _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
 def _openai_type(refusal: Refusal) -> tuple[str, str | None]:
     if refusal.status == 429:
         if refusal.budget:
-            return "insufficient_quota", "insufficient_quota"
+            return QUOTA, QUOTA
         return "rate_limit_error", "rate_limit_exceeded"
     if refusal.status >= 500:
         return "server_error", None

@@ -8,24 +8,11 @@ from dataclasses import dataclass
 import orjson
 
 from keelage_api.proxy_config import Dialect
+from keelage_sidecar.core.refusal import QUOTA, SPEND_LIMIT, anthropic_type
 from keelage_sidecar.core.translation.json_read import object_of, parsed, text_of
 
-SPEND_LIMIT = "enforced_spend_limit_reached"
-QUOTA = "insufficient_quota"
 _TOO_LONG = ("prompt is too long", "exceed context limit", "context window")
 
-_ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 _OPENAI_TYPES = {
     "authentication_error": ("invalid_request_error", "invalid_api_key"),
     "permission_error": ("permission_error", "permission_denied"),
@@ -64,7 +51,7 @@ def error_answer(body: bytes, status: int, dialect: Dialect, request_id: str) ->
     said = _said(parsed(body), f"the provider answered with status {status} and no error in its API's form")
     if dialect is Dialect.OPENAI:
         return _openai(said, status)
-    kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    kind = anthropic_type(status)
     return _anthropic(said, kind, request_id)
 
 
@@ -99,8 +86,7 @@ def _anthropic(said: _Said, kind: str, request_id: str) -> bytes:
 
 
 def _openai(said: _Said, status: int) -> bytes:
-    fallback = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "")
-    kind, code = _OPENAI_TYPES.get(said.type or fallback, ("invalid_request_error", None))
+    kind, code = _OPENAI_TYPES.get(said.type or anthropic_type(status), ("invalid_request_error", None))
     if said.code == SPEND_LIMIT:
         kind = code = QUOTA
     elif kind == "invalid_request_error" and any(words in said.message for words in _TOO_LONG):
