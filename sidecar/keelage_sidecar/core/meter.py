@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar, Protocol
 
 import msgspec
 import orjson
@@ -14,7 +15,7 @@ from keelage_sidecar.core.endpoints import CHAT, MESSAGES, Kind
 from keelage_sidecar.core.plain_answer import Told, told_by_completion, told_by_message
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
-from keelage_sidecar.core.sse import SseScanner, event_of
+from keelage_sidecar.core.sse import SseEvent, SseScanner, event_of
 from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage, responses_usage, tells_output
 
 PLAIN_BYTES_MAX = 16 * 1024 * 1024
@@ -159,37 +160,52 @@ class _ResponsesMeter(_PlainMeter):
 _PLAIN: dict[Kind, type[_PlainMeter]] = {Kind.EMBEDDINGS: _EmbeddingsMeter, Kind.RESPONSES: _ResponsesMeter}
 
 
-class _AnthropicStream:
-    """`message_start` says what went in, `message_delta` replaces counts by their final values."""
+class _MarkedStream(ABC):
+    """A stream that passes as it is, of which only events with a mark in them say anything that counts."""
 
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+    _mark: ClassVar[bytes]
+
+    def __init__(self) -> None:
         self._scanner = SseScanner()
-        self._usage: dict[str, object] | None = None
-        self._final = self._ended = False
-        self._stop = self._model = self._error = ""
 
     def feed(self, chunk: bytes) -> bytes:
-        if b"message_" not in chunk and b"error" not in chunk and self._scanner.whole(chunk):
+        if self._mark not in chunk and b"error" not in chunk and self._scanner.whole(chunk):
             return chunk  # nearly every one of a stream
         for raw in self._scanner.split(chunk):
-            self._fold(raw)
+            self._look(raw)
         return chunk
 
     def finish(self) -> bytes:
         for raw in self._scanner.split_end():
-            self._fold(raw)
+            self._look(raw)
         return b""
+
+    def _look(self, raw: bytes) -> None:
+        if self._mark in raw or b"error" in raw:
+            self._fold(event_of(raw))
+
+    @abstractmethod
+    def _fold(self, event: SseEvent) -> None:
+        """Take in an event with the mark, or one that may be an error."""
+
+
+class _AnthropicStream(_MarkedStream):
+    """`message_start` says what went in, `message_delta` replaces counts by their final values."""
+
+    _mark = b"message_"
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        super().__init__()
+        self._usage: dict[str, object] | None = None
+        self._final = self._ended = False
+        self._stop = self._model = self._error = ""
 
     def result(self, status: int, complete: bool) -> Reading:
         usage = None if self._usage is None else anthropic_usage(self._usage, self._facts.weight.cached_long)
         return Reading(usage, self._ended and not self._error, self._stop, self._model, self._error, self._final)
 
-    def _fold(self, raw: bytes) -> None:
-        # Its type is `message_…` or `error`, or it says nothing but text.
-        if b"message_" not in raw and b"error" not in raw:
-            return
-        event = event_of(raw)
+    def _fold(self, event: SseEvent) -> None:
         if event.name in _CONTENT:
             return
         answer = _object(event.data)
@@ -288,41 +304,27 @@ def _same(chunk: bytes) -> bool:
     )
 
 
-class _ResponsesStream:
+class _ResponsesStream(_MarkedStream):
     """The last event but for an `error` holds the whole Response, with its usage.
 
     One that is read again (`GET /v1/responses/ID?stream=true`) was paid by the call that made it: not metered.
     """
 
+    _mark = b'"response"'
+
     def __init__(self, metered: bool) -> None:
+        super().__init__()
         self._metered = metered
-        self._scanner = SseScanner()
         self._response: dict[str, object] = {}
         self._ended = False
         self._error = ""
-
-    def feed(self, chunk: bytes) -> bytes:
-        if b'"response"' not in chunk and b"error" not in chunk and self._scanner.whole(chunk):
-            return chunk  # nearly every one of a stream
-        for raw in self._scanner.split(chunk):
-            self._fold(raw)
-        return chunk
-
-    def finish(self) -> bytes:
-        for raw in self._scanner.split_end():
-            self._fold(raw)
-        return b""
 
     def result(self, status: int, complete: bool) -> Reading:
         reading = _of_response(self._response, self._ended and not self._error)
         reading = msgspec.structs.replace(reading, error=self._error or reading.error)
         return reading if self._metered else msgspec.structs.replace(reading, usage=None, final_usage=False)
 
-    def _fold(self, raw: bytes) -> None:
-        # It carries a Response or an error, or it says nothing but text.
-        if b'"response"' not in raw and b"error" not in raw:
-            return
-        event = event_of(raw)
+    def _fold(self, event: SseEvent) -> None:
         if event.name not in _RESPONSE_EVENTS:
             return
         answer = _object(event.data)
