@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
+
 from keelage_api.errors import KeelageError
 from keelage_api.v1alpha1.schema import columns_of
-from keelage_operator import cli_explain, local_mode
+from keelage_operator import check, cli_explain, local_mode
 from keelage_operator.core.table import render
 from keelage_operator.local_folder import read_folder
 from keelage_sidecar.core.log_line import LEVELS, LogLevel
@@ -63,9 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--state", metavar="DIR", help="as given to keelage run")
     get.set_defaults(act=_get)
 
-    check = commands.add_parser("check", help="say what is wrong with the folder's manifests")
-    check.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR")
-    check.set_defaults(act=_check)
+    judge = commands.add_parser("check", help="say what is wrong with the folder's manifests, and in which line")
+    judge.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR", help="or one file")
+    judge.add_argument("-o", dest="output", choices=["json"], help="every finding with file, line, field and reason")
+    judge.set_defaults(act=_check)
 
     ask = commands.add_parser("doctor", help="ask each provider whether the folder's keys and models are good")
     ask.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR")
@@ -121,14 +124,12 @@ def _get(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    folder = read_folder(arguments.folder)
-    compiled = local_mode.compile_folder(folder, local_mode.Objects(Path(os.devnull)), "")
-    found = list(local_mode.problems(compiled))
-    for refuses, text in found:
-        print(f"{'error' if refuses else 'warning'}: {text}")
-    good = not any(refuses for refuses, _ in found)
-    print(f"{len(compiled.routes)} routes, {len(compiled.budgets)} budgets: {'good' if good else 'not accepted'}")
-    return 0 if good else 1
+    report = check.check(arguments.folder)
+    if arguments.output == "json":
+        print(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        print("\n".join((*map(str, report.findings), report.summary)))
+    return 0 if report.good else 1
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ def accept_route(
 ) -> AcceptedRoute | tuple[Problem, ...]:
     """The route as sidecars obey it, or why it cannot be obeyed (at least one problem)."""
     if isinstance(spec, Malformed):
-        return (Problem("Invalid", spec.message),)
+        return tuple(Problem("Invalid", text) for text in spec.problems)
     problems = []
     backends: dict[str, Backend] = {}
     credentials: set[MountedKey] = set()
@@ -170,7 +170,7 @@ def accept_budget(
 ) -> AcceptedBudget | tuple[Problem, ...]:
     """The budget as it is enforced, or why it cannot be."""
     if isinstance(spec, Malformed):
-        return (Problem("Invalid", spec.message),)
+        return tuple(Problem("Invalid", text) for text in spec.problems)
     try:
         ZoneInfo(spec.window.time_zone)
     except (OSError, ValueError, KeyError):  # a KeyError: not found; an OSError: a directory of zones

@@ -187,10 +187,8 @@ def test_bad_spec_leaves_the_last_accepted_one_in_force() -> None:
     found = namespace.routes["assistant"]
     assert not found.accepted
     assert found.problems == (
-        Problem(
-            "Invalid",
-            "spec.backends: Invalid value: should have at least 1 items; spec.rules: Required value",
-        ),
+        Problem("Invalid", "spec.backends: Invalid value: should have at least 1 items"),
+        Problem("Invalid", "spec.rules: Required value"),
     )
 
 

@@ -1,0 +1,59 @@
+"""Where a field of a manifest stands in its file, for people who are to mend it."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+_STEP = re.compile(r"[.]?([^.\[\]]+)|\[([^\]]*)\]")
+
+
+def line_of(document: yaml.Node, field: str) -> int:
+    """The line, from 1, of `spec.rules[0].name` or `spec.backends[openai].prices`: of as much of it as is there.
+
+    What is missing has no line of its own: then it is that of the object that should have it.
+    """
+    node, mark = document, document.start_mark
+    for name, item in _STEP.findall(field):
+        found = _entry(node, name) if name else _item(node, item)
+        if found is None:
+            break
+        node, mark = found
+    return int(mark.line) + 1
+
+
+def doubled_key(document: yaml.Node) -> tuple[str, int] | None:
+    """The first key that an object of the document has twice, with the line of the second; None: no object has."""
+    stack = [document]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                if key.value in seen and isinstance(key, yaml.ScalarNode):
+                    return str(key.value), int(key.start_mark.line) + 1
+                seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+                stack.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            stack.extend(node.value)
+    return None
+
+
+def _entry(node: yaml.Node, name: str) -> tuple[yaml.Node, yaml.Mark] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == name:
+                return value, key.start_mark
+    return None
+
+
+def _item(node: yaml.Node, which: str) -> tuple[yaml.Node, yaml.Mark] | None:
+    """By its index, or by its name."""
+    if not isinstance(node, yaml.SequenceNode):
+        return None
+    for index, item in enumerate(node.value):
+        named = _entry(item, "name")
+        if which == str(index) or (named is not None and named[0].value == which):
+            return item, item.start_mark
+    return None
