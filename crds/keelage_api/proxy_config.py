@@ -222,6 +222,6 @@ class ProxyConfig(msgspec.Struct, frozen=True):
     budgets: tuple[BudgetTerms, ...] = ()
     quotas: tuple[Quota, ...] = ()
     tiers: dict[str, tuple[ModelChoice, ...]] = {}
-    """By `<route>/<tier>`: all that a downgrade may name."""
+    """By `<route>/<tier>`: all that rules and downgrades may name."""
     prices: dict[Provider, dict[str, ModelPrice]] = {}
     """The price book by provider and model, for the providers that the backends use."""

@@ -122,12 +122,8 @@ class CompiledNamespace:
             prices: dict[Provider, dict[str, ModelPrice]] = {
                 provider: dict(models) for provider, models in self.book.items() if provider in used
             }
-            named = {downgrade.tier for budget in budgets for downgrade in budget.downgrades}
             tiers: dict[str, tuple[ModelChoice, ...]] = {
-                f"{route.name}/{tier}": choices
-                for route in routes
-                for tier, choices in route.tiers.items()
-                if tier in named
+                f"{route.name}/{tier}": choices for route in routes for tier, choices in route.tiers.items()
             }
             self._configs[key] = seal(
                 ProxyConfig(

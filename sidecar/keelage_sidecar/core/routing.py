@@ -76,7 +76,8 @@ class RoutingTable:
     """A rule asks who the user is."""
     downgrades: bool
     """A budget has a cheaper tier."""
-    _plans: dict[tuple[Endpoint, str, str, str, bool], Plan] = field(default_factory=dict, repr=False)
+    _rules: dict[tuple[Endpoint, str, str, str], Rule] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[str, str, str, Endpoint, str, str, bool], Plan] = field(default_factory=dict, repr=False)
     _budgets: dict[tuple[str, str, str], tuple[BudgetTerms, ...]] = field(default_factory=dict, repr=False)
     """What was found before: whatever the number of rules, the same question is answered once."""
 
@@ -99,53 +100,62 @@ class RoutingTable:
         return cls(config, dearest, rates, limits, by_user, downgrades)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
-        """The first rule that matches, or why there is nobody to ask.
+        """The first rule that matches, on its default tier."""
+        rule = self.rule(facts)
+        return rule if isinstance(rule, Refusal) else self.on_tier(rule, facts)
+
+    def rule(self, facts: Facts) -> Rule | Refusal:
+        """The first rule that matches; which of its tiers the call uses is another question.
 
         Calls without a model (lists of models, batches) take the first rule that has a
         backend of the dialect, whatever models it names.
         """
-        asked = (facts.endpoint, facts.model, facts.feature, facts.user if self.by_user else "", facts.capped)
+        asked = (facts.endpoint, facts.model, facts.feature, facts.user if self.by_user else "")
+        known = self._rules.get(asked)
+        if known is not None:
+            return known
+        rule = self._rule(facts)
+        if isinstance(rule, Rule):
+            _remember(self._rules, asked, rule)
+        return rule
+
+    def on_tier(self, rule: Rule, facts: Facts, tier: str | None = None) -> Plan | Refusal:
+        """Whom to ask in which order, on that tier of the rule's route (None: the rule's default), or why nobody can.
+
+        The plan's rule says the tier it is on.
+        """
+        tier = rule.tier if tier is None else tier
+        asked = (rule.route, rule.name, tier, facts.endpoint, facts.model, facts.feature, facts.capped)
         known = self._plans.get(asked)
         if known is not None:
             return known
-        plan = self._plan(facts)
-        if isinstance(plan, Plan):
-            _remember(self._plans, asked, plan)
+        if tier != rule.tier:
+            rule = msgspec.structs.replace(rule, tier=tier, choices=self.config.tiers.get(f"{rule.route}/{tier}", ()))
+        candidates = self._candidates(rule, facts)
+        if not candidates:
+            return _nobody(rule, facts)
+        plan = Plan(rule, candidates)
+        _remember(self._plans, asked, plan)
         return plan
 
-    def _plan(self, facts: Facts) -> Plan | Refusal:
-        dialect = facts.endpoint.dialect
+    def _rule(self, facts: Facts) -> Rule | Refusal:
         matched: Rule | None = None
         for rule in self.config.rules:
             if rule.matches and not any(_matches(match, facts) for match in rule.matches):
                 continue
+            if facts.endpoint.has_model or self._candidates(rule, facts):
+                return rule
             matched = matched or rule
-            candidates = self._candidates(rule, facts)
-            if candidates:
-                return Plan(rule, candidates)
-            if facts.endpoint.has_model:
-                break
-        if matched is None:
-            if not self.config.rules:
-                return Refusal(
-                    404, "NoMatchingRoute", "no LLMRoute selects this pod: apply one in its namespace", "model"
-                )
-            return Refusal(
-                404,
-                "NoMatchingRoute",
-                f"no rule of the LLMRoutes that select this pod matches model {facts.model[:120]!r}, "
-                f"feature {facts.feature!r} and user {facts.user!r}: add one to spec.rules",
-                "model",
-            )
-        where = f"LLMRoute {matched.route}, rule {matched.name}" + (f", tier {matched.tier}" if matched.tier else "")
-        wanted = "Anthropic" if dialect == "anthropic" else "OpenAI or OpenAICompatible"
-        if facts.endpoint.translates:
-            why = f"which calls of this API go to, and no other is known to have model {facts.model[:120]!r}"
-            remedy = "add one to the tier, or name a model in the tier's choice"
-        else:
-            why, remedy = "as this call has no counterpart in another API", "add one to the tier"
+        if matched is not None:
+            return matched
+        if not self.config.rules:
+            return Refusal(404, "NoMatchingRoute", "no LLMRoute selects this pod: apply one in its namespace", "model")
         return Refusal(
-            400, "NoBackendForDialect", f"{where}: no backend with provider {wanted}, {why}: {remedy}", "model"
+            404,
+            "NoMatchingRoute",
+            f"no rule of the LLMRoutes that select this pod matches model {facts.model[:120]!r}, "
+            f"feature {facts.feature!r} and user {facts.user!r}: add one to spec.rules",
+            "model",
         )
 
     def budgets(self, route: str, model: str, feature: str) -> tuple[BudgetTerms, ...]:
@@ -194,12 +204,10 @@ class RoutingTable:
         """
         if tier == plan.rule.tier or tier in plan.tried:
             return None
-        choices = self.config.tiers.get(f"{plan.rule.route}/{tier}", ())
-        rule = msgspec.structs.replace(plan.rule, tier=tier, choices=choices)
-        candidates = self._candidates(rule, facts)
-        if not candidates:
+        cheaper = self.on_tier(plan.rule, facts, tier)
+        if isinstance(cheaper, Refusal):
             return None
-        return Plan(rule, (*plan.candidates[:left], *candidates), (*plan.tried, plan.rule.tier))
+        return Plan(cheaper.rule, (*plan.candidates[:left], *cheaper.candidates), (*plan.tried, plan.rule.tier))
 
     def _candidates(self, rule: Rule, facts: Facts) -> tuple[Candidate, ...]:
         """Those of the call's own API first, as nothing is lost on the way to them; then the others.
@@ -245,6 +253,17 @@ class RoutingTable:
             not hard or Unit.PICODOLLARS in units,
             choice.weight,
         )
+
+
+def _nobody(rule: Rule, facts: Facts) -> Refusal:
+    where = f"LLMRoute {rule.route}, rule {rule.name}" + (f", tier {rule.tier}" if rule.tier else "")
+    wanted = "Anthropic" if facts.endpoint.dialect is Dialect.ANTHROPIC else "OpenAI or OpenAICompatible"
+    if facts.endpoint.translates:
+        why = f"which calls of this API go to, and no other is known to have model {facts.model[:120]!r}"
+        remedy = "add one to the tier, or name a model in the tier's choice"
+    else:
+        why, remedy = "as this call has no counterpart in another API", "add one to the tier"
+    return Refusal(400, "NoBackendForDialect", f"{where}: no backend with provider {wanted}, {why}: {remedy}", "model")
 
 
 def _remember(known: dict[_Asked, _Found], asked: _Asked, found: _Found) -> None:

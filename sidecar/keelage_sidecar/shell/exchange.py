@@ -99,7 +99,10 @@ class Exchange:
         if isinstance(facts, Refusal):
             return facts
         story.facts = facts
-        plan = table.plan(facts)
+        rule = table.rule(facts)
+        if isinstance(rule, Refusal):
+            return rule
+        plan = table.on_tier(rule, facts)
         if isinstance(plan, Refusal):
             return plan
         if len(plan.candidates) > 1:

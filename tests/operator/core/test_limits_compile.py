@@ -49,7 +49,7 @@ def test_a_limit_for_each_value_is_the_same_in_whatever_order_it_is_written() ->
     assert (one.valued, one.shards) == (True, SHARDS)
 
 
-def test_sidecars_learn_unit_values_and_downgrades_with_the_tiers_that_these_name() -> None:
+def test_sidecars_learn_unit_values_and_downgrades_with_the_tiers_of_the_route() -> None:
     tiers = [
         {"name": "fast", "models": [{"backend": "anthropic", "model": "claude-known"}]},
         {"name": "cheap", "models": [{"backend": "anthropic", "model": "claude-small"}, {"backend": "anthropic"}]},
@@ -81,6 +81,7 @@ def test_sidecars_learn_unit_values_and_downgrades_with_the_tiers_that_these_nam
             ModelChoice("assistant/anthropic", "claude-small"),
             ModelChoice("assistant/anthropic", ""),
         ),
+        "assistant/unused": (ModelChoice("assistant/anthropic", ""),),
     }
     assert decode_config(encode(config)) == config
     terms = namespace.budgets["month"].in_force

@@ -314,3 +314,20 @@ def test_a_call_is_lowered_to_a_tier_of_its_route_once() -> None:
         assert table.lowered(lowered, 3, tier, facts) is None
     for tier in ("gpt", "slow", "unknown"):
         assert table.lowered(plan, 0, tier, facts) is None
+
+
+def test_a_rule_can_be_asked_for_any_tier_of_its_route() -> None:
+    tiers: dict[str, tuple[ModelChoice, ...]] = {
+        "assistant/deep": (ModelChoice(ANTHROPIC.name, "claude-x"),),
+        "assistant/gpt": (ModelChoice(OPENAI.name),),
+    }
+    default = Rule("assistant", "all", (ModelChoice(ANTHROPIC.name, "claude-haiku-4-5"),), tier="fast")
+    table = RoutingTable.build(config(default, tiers=tiers))
+    facts = messages()
+    rule = is_a(Rule, table.rule(facts))
+    assert rule is default
+    assert table.on_tier(rule, facts) == table.plan(facts)
+    deep = is_a(Plan, table.on_tier(rule, facts, "deep"))
+    assert ([each.model for each in deep.candidates], deep.rule.tier, deep.tried) == (["claude-x"], "deep", ())
+    assert table.on_tier(deep.rule, facts) == deep
+    assert "tier gpt: no backend" in is_a(Refusal, table.on_tier(rule, facts, "gpt")).message
