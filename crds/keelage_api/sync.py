@@ -123,6 +123,27 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     """Cumulative since the sidecar's process began (`SyncRequest.run`); never falls."""
 
 
+class SavedBy(enum.StrEnum):
+    """What saves money against doing the same without it."""
+
+    CASCADE = "Cascade"
+    PROMPT_CACHE = "PromptCache"
+    RESPONSE_CACHE = "ResponseCache"
+
+
+class Saving(msgspec.Struct, frozen=True, array_like=True):
+    """What a route's calls saved in one way since that was told last. An estimate for people, not for rights."""
+
+    route: str
+    by: SavedBy
+    amount: int
+    """Pico-dollars; negative where it cost more than it saved."""
+    tries: int
+    """How often it could have helped: calls, or tokens of a prompt cache."""
+    hits: int
+    """How often it did."""
+
+
 class SyncRequest(msgspec.Struct, frozen=True):
     incarnation: str
     config_version: str = ""
@@ -138,6 +159,10 @@ class SyncRequest(msgspec.Struct, frozen=True):
     """Those that grew since they were told last; all of them when `SyncReply.tell_all` asked for it."""
     run: int = 0
     """Of the sidecar's process: rises with each start under one incarnation."""
+    savings: tuple[Saving, ...] = ()
+    """The same ones under the same number until an answer has come: they are added up once."""
+    savings_seq: int = 0
+    """Rises with each new set of `savings`; counts from 1 in each run."""
 
 
 class SyncReply(msgspec.Struct, frozen=True):

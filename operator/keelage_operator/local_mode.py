@@ -24,14 +24,15 @@ from keelage_api.mounted import CONFIG_MAP, SECRET, MountedKey
 from keelage_api.proxy_config import ProxyConfig
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_api.v1alpha1.llmbudget import LLMBudgetStatus
-from keelage_api.v1alpha1.llmroute import LLMRouteStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_operator.core.budget_status import budget_status, refuses
 from keelage_operator.core.compile import BudgetManifest, CompiledNamespace, RouteManifest, compile_namespace
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.price_book import price_book
+from keelage_operator.core.reconcile import status_of_route
 from keelage_operator.core.route_status import SelectedPod, route_status
+from keelage_operator.core.savings import SavingsBook
 from keelage_operator.core.speakers import Speaker
 from keelage_operator.core.threshold import message, passings
 from keelage_operator.local_folder import Folder, Manifest, read_folder
@@ -79,6 +80,7 @@ class LocalLedger:
         self._book = book
         self._pod = replace(POD, namespace=namespace)
         self.speaker: Speaker | None = None
+        self.savings = SavingsBook()
 
     async def sync(self, request: SyncRequest) -> SyncReply:
         self.speaker = Speaker(
@@ -94,6 +96,7 @@ class LocalLedger:
             rights = await self._book.sync(self._pod, request)
         except LedgerUnavailable as error:
             raise LedgerUnreachable(str(error)) from error
+        self.savings.hear(self._pod, request)
         return SyncReply(rights=rights, tell_all=self._book.attribute(self._pod, request))
 
 
@@ -294,10 +297,10 @@ class Local:
         config = self._compiled.config_for({})
         pod = SelectedPod(POD.name, config.version, self.ledger.speaker)
         for name, route in self._compiled.routes.items():
-            old = parse(LLMRouteStatus, self._objects.known[f"LLMRoute/{name}"].get("status") or {})
-            before = old.value if isinstance(old, Parsed) else LLMRouteStatus()
-            status_of_route = route_status(before, route, [pod], now, self.quotas.crowded())
-            self._objects.known[f"LLMRoute/{name}"]["status"] = status_of_route
+            known = self._objects.known[f"LLMRoute/{name}"]
+            before = status_of_route(known)
+            saved = self.ledger.savings.shown(self._compiled.namespace, name, route.uid, before)
+            known["status"] = route_status(before, route, [pod], now, self.quotas.crowded(), saved)
         for name, budget in self._compiled.budgets.items():
             full, key = f"{self._compiled.namespace}/{name}", f"LLMBudget/{name}"
             figures = self.book.figures(full)

@@ -73,6 +73,7 @@ class Sidecar:
             clock=loop.time,
             unix=time.time,
             pick=random.random,
+            savings=self._keeper.savings,
         )
         self._batches = BatchKeeper(means, self._tell)
         self._exchange = Exchange(
@@ -172,6 +173,7 @@ class Sidecar:
             open_batches=len(self._batches.open),
             figures=self._keeper.figures(),
             models=tuple(self._means.health.figures()),
+            savings=tuple(self._keeper.savings.totals()),
         )
 
 

@@ -13,6 +13,7 @@ from keelage_api.v1alpha1.constraint import Constraint, ListMap, ListSet, constr
 from keelage_api.v1alpha1.limit import AMOUNT_MAX, Limit, Overdraft
 from keelage_api.v1alpha1.metadata import (
     Condition,
+    Int64,
     LabelSelector,
     ModelPattern,
     Name,
@@ -21,6 +22,7 @@ from keelage_api.v1alpha1.metadata import (
     Observed,
     Opaque,
     Part,
+    Shown,
     Word,
 )
 from keelage_api.window import Every
@@ -184,9 +186,7 @@ class LLMBudgetSpec(Part):
     """What to do before the limit is reached."""
 
 
-Shown = Annotated[str, StringConstraints(max_length=64)]
 Label = Annotated[str, StringConstraints(max_length=LABEL_MAX)]
-Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 
 
 class WindowStatus(Observed):

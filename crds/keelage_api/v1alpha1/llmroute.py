@@ -27,6 +27,7 @@ from keelage_api.v1alpha1.metadata import (
 )
 from keelage_api.v1alpha1.rate import BackendLimits, RateLimits
 from keelage_api.v1alpha1.retry import Hedge, RetryPolicy
+from keelage_api.v1alpha1.saving import SavingStatus
 
 KIND = "LLMRoute"
 
@@ -370,6 +371,8 @@ class LLMRouteStatus(Observed):
     """Number of rules in force."""
     backends: int = 0
     """Number of backends in force."""
+    savings: Annotated[tuple[SavingStatus, ...], Field(max_length=8), ListMap("by")] = ()
+    """What cascades and caches have saved, as far as sidecars told."""
     last_accepted: Opaque = Field(default_factory=dict)
     """The last spec that was accepted; it stays in force while a newer one is not."""
 

@@ -50,6 +50,11 @@ class Observed(Part):
     model_config = ConfigDict(extra="ignore")
 
 
+Shown = Annotated[str, StringConstraints(max_length=64)]
+"""A figure as people read it."""
+
+Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=63),

@@ -15,6 +15,11 @@ AMOUNT_MAX = 9_000_000 * PICO_PER_USD
 
 SEQ_MAX = 2**62
 
+SAVINGS_MAX = 1024
+"""Three kinds for each of the routes of a pod, of which there are a few."""
+TIMES_MAX = 2**40
+"""Tokens of a prompt cache, in one message."""
+
 WAITED_MAX_S = 86_400.0
 """No call waits for money for longer than its caller's patience; rows keep since when."""
 
@@ -35,6 +40,19 @@ def fault(request: SyncRequest) -> str:
         wrong = _fault_of(statement)
         if wrong:
             return f"statements[{index}].{wrong}"
+    return _fault_of_savings(request)
+
+
+def _fault_of_savings(request: SyncRequest) -> str:
+    if not 0 <= request.savings_seq <= SEQ_MAX:
+        return f"savings_seq: {request.savings_seq} is not between 0 and {SEQ_MAX}"
+    if len(request.savings) > SAVINGS_MAX:
+        return f"savings: {len(request.savings)} are more than {SAVINGS_MAX}"
+    for index, saving in enumerate(request.savings):
+        if abs(saving.amount) > AMOUNT_MAX:
+            return f"savings[{index}].amount: {saving.amount} is beyond {AMOUNT_MAX}"
+        if not 0 <= saving.hits <= saving.tries <= TIMES_MAX:
+            return f"savings[{index}].hits: {saving.hits} is not between 0 and tries, {saving.tries}"
     return ""
 
 

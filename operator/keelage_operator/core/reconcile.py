@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from keelage_api.v1alpha1.llmbudget import KIND as BUDGET_KIND
@@ -19,6 +19,7 @@ from keelage_operator.core.budget_status import budget_status, refuses
 from keelage_operator.core.compile import CompiledNamespace
 from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.route_status import SelectedPod, route_status
+from keelage_operator.core.savings import NOTHING_SAVED, Sums
 from keelage_operator.core.speakers import Speaker
 from keelage_operator.core.threshold import Passing, message, passings
 
@@ -93,6 +94,8 @@ class Snapshot:
     """Budgets, without namespace, that could not serve a call in this window under this limit."""
     crowded: frozenset[str] = frozenset()
     """Names of quotas that have more values than are kept."""
+    saved: Mapping[str, Sums] = field(default_factory=dict)
+    """By route."""
 
 
 ANNOUNCED: Mapping[tuple[str, ConditionStatus], EventType] = {
@@ -119,10 +122,10 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
     obeyed = [{route.name for route in snapshot.compiled.routes_of(pod.labels)} for pod in snapshot.pods]
     for name, route in snapshot.compiled.routes.items():
         raw = snapshot.routes[name]
-        old = _old_route(raw)
+        old = status_of_route(raw)
         pods = [selected for names, selected in zip(obeyed, wanted, strict=True) if name in names]
         target = Target(ROUTE_KIND, snapshot.compiled.namespace, name, route.uid)
-        status = route_status(old, route, pods, snapshot.now, snapshot.crowded)
+        status = route_status(old, route, pods, snapshot.now, snapshot.crowded, snapshot.saved.get(name, NOTHING_SAVED))
         actions.extend(_written(target, raw, old.conditions, status))
     for name, budget in snapshot.compiled.budgets.items():
         raw = snapshot.budgets[name]
@@ -213,7 +216,7 @@ def _conditions(status: Mapping[str, object]) -> tuple[Condition, ...]:
     return parsed.value.conditions if isinstance(parsed, Parsed) else ()
 
 
-def _old_route(raw: Mapping[str, object]) -> LLMRouteStatus:
+def status_of_route(raw: Mapping[str, object]) -> LLMRouteStatus:
     """A status that cannot be read, written by another version, is as good as none."""
     parsed = parse(LLMRouteStatus, raw.get("status") or {})
     return parsed.value if isinstance(parsed, Parsed) else LLMRouteStatus()

@@ -10,6 +10,7 @@ from keelage_api.v1alpha1.manifest import dump
 from keelage_operator.core.compile import CompiledRoute
 from keelage_operator.core.conditions import Verdict, merge, verdict
 from keelage_operator.core.quotas import crowded_text
+from keelage_operator.core.savings import NOTHING_SAVED, Sums, savings_status
 from keelage_operator.core.speakers import Speaker
 
 NAMED_MAX = 3
@@ -37,10 +38,11 @@ def route_status(
     pods: Sequence[SelectedPod],
     now: str,
     crowded: Collection[str] = frozenset(),
+    saved: Sums = NOTHING_SAVED,
 ) -> dict[str, object]:
     """The whole status to write. `now` is RFC 3339 and used only where a condition turns.
 
-    `crowded`: names of quotas some of whose values are not kept.
+    `crowded`: names of quotas some of whose values are not kept; `saved`: since the route was created.
     """
     route = compiled.route
     conditions = merge(
@@ -55,6 +57,7 @@ def route_status(
         "sidecars": f"{sum(pod.obeys for pod in pods)}/{len(pods)}",
         "rules": 0 if route is None else len(route.rules),
         "backends": 0 if route is None else len(route.backends),
+        **({"savings": savings_status(saved)} if saved else {}),
         "lastAccepted": {} if route is None else dump(route.spec),
     }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keelage_operator.core.savings import SavingsBook
+
 SILENT_AFTER_S = 45.0
 """A sidecar speaks at least every few seconds; one that missed this long is not counted."""
 
@@ -41,6 +43,8 @@ class Speakers:
     """Register by pod uid; ordered by when they were heard, the longest silent first."""
 
     _by_uid: dict[str, Speaker] = field(default_factory=dict)
+    savings: SavingsBook = field(default_factory=SavingsBook)
+    """What they have saved, those that fell silent too."""
 
     def heard(self, speaker: Speaker) -> bool:
         """Note it; True if it says something else than last time (a reason to write status)."""

@@ -160,7 +160,8 @@ class SyncChannel:
         for statement in request.statements:
             if not statement.budget.startswith(f"{pod.namespace}/"):
                 raise Forbidden(f"budget {statement.budget} is not in namespace {pod.namespace} of the pod")
-        if self._register(pod, request):
+        news = self._register(pod, request)
+        if self._speakers.savings.hear(pod, request) or news:
             self._heard(pod.namespace)
         rights = await self._ledgers.sync(pod, request)
         return SyncReply(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from keelage_operator.core.budget_figures import instant
 from keelage_operator.core.ledger_figures import LedgerFigures
-from keelage_operator.core.reconcile import SidecarPod, Snapshot
+from keelage_operator.core.reconcile import SidecarPod, Snapshot, status_of_route
 from keelage_operator.core.speakers import Speakers
 from keelage_operator.shell.catalog import Catalog, Kind
 
@@ -61,9 +61,11 @@ class Gatherer:
             found = self._book.figures(f"{namespace}/{name}")
             if found is not None:
                 figures[name] = found
+        routes = self._catalog.objects(Kind.ROUTE, namespace)
+        savings = self._speakers.savings
         return Snapshot(
             compiled=compiled,
-            routes={seen.name: seen.raw for seen in self._catalog.objects(Kind.ROUTE, namespace)},
+            routes={seen.name: seen.raw for seen in routes},
             budgets={seen.name: seen.raw for seen in self._catalog.objects(Kind.BUDGET, namespace)},
             pods=tuple(
                 SidecarPod(seen.name, seen.uid, seen.labels)
@@ -79,4 +81,7 @@ class Gatherer:
                 if self._refusals.refused(f"{namespace}/{name}", found.window.id, found.cap)
             ),
             crowded=self._rates.crowded(),
+            saved={
+                seen.name: savings.shown(namespace, seen.name, seen.uid, status_of_route(seen.raw)) for seen in routes
+            },
         )

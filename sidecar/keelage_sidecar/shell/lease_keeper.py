@@ -15,6 +15,7 @@ from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.attribution import Attribution, Spender
 from keelage_sidecar.core.claim import NOTHING, Charge, Claim, Denied, Hold, Room
 from keelage_sidecar.core.holder import Holder
+from keelage_sidecar.core.savings import Savings
 
 EXCHANGE_S = 5.0
 """For one exchange with the ledger; after it the answer does not count any more."""
@@ -68,6 +69,7 @@ class LeaseKeeper:
         self._waiting: dict[int, asyncio.Future[Hold | Denied]] = {}
         self._interval_s = 2.0
         self._attribution = Attribution()
+        self.savings = Savings()
         self._exchanging = asyncio.Lock()
         self._tending: asyncio.TimerHandle | None = None
         self.report: Callable[[], SidecarReport] = SidecarReport
@@ -224,6 +226,7 @@ class LeaseKeeper:
             # the ledger heard is void.
             self._holder.declare()
             report = self.report()
+            savings_seq, savings = self.savings.tell()
             request = SyncRequest(
                 incarnation=self._holder.incarnation,
                 config_version=report.config_version,
@@ -233,6 +236,8 @@ class LeaseKeeper:
                 leaving=leaving and not self._holder.untold,
                 shares=self._attribution.tell(),
                 run=self._holder.run,
+                savings=savings,
+                savings_seq=savings_seq,
             )
             try:
                 async with asyncio.timeout(timeout_s):
@@ -245,6 +250,7 @@ class LeaseKeeper:
             self.reached = True
             self._interval_s = max(0.1, reply.next_s)
             self._attribution.heard(reply.tell_all)
+            self.savings.heard()
             if self._holder.will.take_key(reply.will_key):
                 self._holder.declare()
             self._holder.heard(reply.rights, self._clock())

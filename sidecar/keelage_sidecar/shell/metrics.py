@@ -20,9 +20,11 @@ from prometheus_client.registry import Collector
 
 from keelage_api.account import RATE_WINDOW
 from keelage_api.proxy_config import Dialect, Unit
+from keelage_api.sync import SavedBy
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.health import ModelHealth
 from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.savings import Saved
 
 MODELS_MAX = 100
 ERRORS_MAX = 50
@@ -75,6 +77,8 @@ class Standing:
     figures: tuple[Figures, ...]
     models: tuple[ModelHealth, ...]
     """Those that were asked last come last."""
+    savings: tuple[tuple[str, SavedBy, Saved], ...] = ()
+    """By route and kind."""
 
 
 class Histogram:
@@ -266,6 +270,7 @@ class Metrics(Collector):
         standing = self._standing()
         yield from _lease_gauges(standing.figures)
         yield from _model_figures(standing.models[-MODELS_MAX:])
+        yield _saved(standing.savings)
         info = GaugeMetricFamily("keelage_config_info", "The configuration in force", labels=("version",))
         info.add_metric([standing.config_version], 1)
         yield info
@@ -310,6 +315,14 @@ def _lease_gauges(figures: tuple[Figures, ...]) -> Iterator[Metric]:
             else:
                 tokens.add_metric([each.budget, each.window], amount)
         yield from (money, tokens, rates)
+
+
+def _saved(savings: tuple[tuple[str, SavedBy, Saved], ...]) -> Metric:
+    """A gauge: what costs more than it saves takes from the sum."""
+    family = GaugeMetricFamily("keelage_saved_usd", "Saved by cascades and caches, an estimate", labels=("route", "by"))
+    for route, by, saved in savings:
+        family.add_metric([route, by.value], saved.amount / PICO)
+    return family
 
 
 def _model_figures(models: tuple[ModelHealth, ...]) -> Iterator[Metric]:

@@ -11,9 +11,22 @@ from tests.operator.shell.border_fakes import POD, Clock, Ledgers, Pods, Routes,
 
 from keelage_api.codec import decode_config
 from keelage_api.errors import MessageError
-from keelage_api.sync import By, ConfigReply, ConfigRequest, Right, Share, Statement, SyncReply, SyncRequest
-from keelage_operator.core.hearsay import AMOUNT_MAX, STATEMENTS_MAX
+from keelage_api.sync import (
+    By,
+    ConfigReply,
+    ConfigRequest,
+    Right,
+    SavedBy,
+    Saving,
+    Share,
+    Statement,
+    SyncReply,
+    SyncRequest,
+)
+from keelage_api.v1alpha1.llmroute import LLMRouteStatus
+from keelage_operator.core.hearsay import AMOUNT_MAX, SAVINGS_MAX, STATEMENTS_MAX
 from keelage_operator.core.identity import PodIdentity
+from keelage_operator.core.savings import Sum
 from keelage_operator.core.speakers import Speakers
 from keelage_operator.shell.config_channel import ConfigChannel, Forbidden, Leadership, SyncChannel, Unavailable
 
@@ -87,6 +100,7 @@ async def test_nothing_is_served_from_an_empty_cache() -> None:
 
 
 LEADER = Leadership(leading=True, address="10.0.0.1:8443")
+SAVED = Saving("web", SavedBy.CASCADE, 5, 2, 1)
 ASK = SyncRequest("inc-1", "v1", statements=(Statement("shop/month", "", seq=1, want=5),))
 
 
@@ -150,6 +164,18 @@ async def test_leaving_sidecar_is_no_longer_counted() -> None:
     assert len(ledgers.heard) == 2, "its last word reaches the ledgers"
 
 
+async def test_what_a_sidecar_has_saved_is_shown_soon() -> None:
+    told = list[str]()
+    channel, speakers = syncing(Ledgers(), LEADER, told)
+    await channel.answer(POD, ASK)
+    told.clear()
+    await channel.answer(POD, ASK)
+    assert told == [], "nothing new"
+    await channel.answer(POD, replace(ASK, savings=(SAVED,), savings_seq=1))
+    assert told == ["shop"]
+    assert speakers.savings.shown("shop", "web", "uid", LLMRouteStatus()) == {SavedBy.CASCADE: Sum(5, 2, 1)}
+
+
 WORD = Statement("shop/month", "", seq=1)
 
 
@@ -174,6 +200,10 @@ WORD = Statement("shop/month", "", seq=1)
         (SyncRequest("i", statements=(replace(WORD, waited_s=-1.0),)), r"statements\[0\].waited_s: -1"),
         (SyncRequest("i", statements=(replace(WORD, waited_s=1e300),)), r"statements\[0\].waited_s"),
         (SyncRequest("i", statements=(replace(WORD, seq=2**63),)), r"statements\[0\].seq"),
+        (SyncRequest("i", savings=(SAVED,), savings_seq=-1), "savings_seq: -1"),
+        (SyncRequest("i", savings=(SAVED,) * (SAVINGS_MAX + 1)), "savings: 1025"),
+        (SyncRequest("i", savings=(SAVED, replace(SAVED, amount=-(2**63)))), r"savings\[1\].amount"),
+        (SyncRequest("i", savings=(replace(SAVED, hits=3),)), r"savings\[0\].hits: 3"),
     ],
 )
 async def test_what_would_spoil_a_ledger_never_reaches_it(request_: SyncRequest, field: str) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.simulation.virtual_time import run
 
 from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
-from keelage_api.sync import SyncReply, SyncRequest
+from keelage_api.sync import SavedBy, Saving, SyncReply, SyncRequest
 from keelage_operator.core.ledger import Heard, LedgerRecord, RowState, apply
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
 from keelage_sidecar.core.holder import Holder
@@ -314,5 +314,24 @@ def test_a_call_that_waits_for_a_rate_is_served_when_no_leader_was_there_for_a_w
             claim = Claim(quota.name, 1, hard=True, unit=Unit.REQUESTS, quota=True)
             assert isinstance(await keeper.reserve((claim,), 60.0), Hold)
             assert 10.0 <= now() < 13.0
+
+    on_virtual_time(scene())
+
+
+def test_what_was_saved_is_told_until_the_ledger_has_heard_it() -> None:
+    async def scene() -> None:
+        ledger = Ledger()
+        ledger.up = False
+        async with Pod(ledger) as keeper:
+            keeper.savings.count("assistant", SavedBy.CASCADE, 5, hits=1)
+            await asyncio.sleep(3)
+            ledger.up = True
+            await asyncio.sleep(10)
+        told = [request for request in ledger.requests if request.savings]
+        assert len(told) > 1
+        assert {(request.savings_seq, *request.savings) for request in told} == {
+            (1, Saving("assistant", SavedBy.CASCADE, 5, 1, 1))
+        }
+        assert not ledger.requests[-1].savings
 
     on_virtual_time(scene())
