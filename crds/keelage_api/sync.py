@@ -69,6 +69,9 @@ class Statement(msgspec.Struct, frozen=True):
     """The part of `spent` that nothing proves to have been billed: bounds of calls whose end nobody knows."""
     waited_s: float = 0.0
     """How long the request has waited that `min_want` is for: over all holders the first comes first."""
+    besides: tuple[str, ...] = ()
+    """Of a question: the windows in which the holder has an account. It is not heard there, where it would begin a
+    second row beside what the account tells: leaders' clocks may name a window that the holder gives up."""
 
 
 class Right(msgspec.Struct, frozen=True):

@@ -107,6 +107,13 @@ GUARDS = (
         OF_VALUES,
     ),
     Mutant(
+        "a question opens no account beside one that its holder has",
+        LEDGER,
+        "if statement.window in statement.besides:",
+        "if False:",
+        OF_VALUES + WORLDS,
+    ),
+    Mutant(
         "a goodbye that is said again is counted once",
         LEDGER,
         "            account = self._returned(account, heard)\n",

@@ -215,6 +215,20 @@ GUARDS = (
         OF_QUESTIONS,
     ),
     Mutant(
+        "a question names the windows in which there is an account",
+        DIALOGUE,
+        "besides=self._portfolio.windows(owner),",
+        "besides=(),",
+        OF_QUESTIONS,
+    ),
+    Mutant(
+        "a goodbye is said until it is answered",
+        DIALOGUE,
+        "if final and account.value:",
+        "if False:",
+        OF_QUESTIONS,
+    ),
+    Mutant(
         "a lease is a small part of its limit",
         ACCOUNT,
         "return min(wish, max(self.told_limit // LEASE_PARTS, int(self.rate * LEASE_MIN_S), 2 * largest))",

@@ -92,9 +92,6 @@ class Oracle:
         self._hard = {each.name for each in budgets if each.hard}
         self._deletes = deletes
         self._seen: dict[Place, Account] = {}
-        self._reopened: set[Place] = set()
-        """A holder came back to the account after its goodbye. Was the answer to that lost, its spending may be in both
-        its row and the sum: too much is counted then, and shown as certain."""
         self.caps = Caps()
         self.rates = Rates(())
         self.billed: Counter[Place] = Counter()
@@ -142,9 +139,7 @@ class Oracle:
                 self._broken(f"{place}: billed {self.billed[place]}, counted {counted}")
             proven = account.settled - account.settled_uncertain
             proven += sum(row.spent - row.uncertain for row in account.rows.values())
-            if any(holder in record.seen for holder in account.rows):
-                self._reopened.add(place)
-            if proven > self.billed[place] and place not in self._reopened and not self._deletes:
+            if proven > self.billed[place] and not self._deletes:
                 self._broken(f"{place}: billed {self.billed[place]}, shown as certain {proven}")
             for uid, holder in self.holders():
                 self._check(uid, holder, place)
@@ -192,9 +187,9 @@ class Oracle:
             return
         name = f"{uid}.{holder.incarnation}"
         row = record.account(place[2]).rows.get(name)
-        # A goodbye was heard and the row folded, but the answer was lost: what the holder has spent is in `settled`,
-        # beside a row that its question in another leader's window has opened since.
-        granted = max(row.granted if row is not None else 0, held.spent if name in record.seen else 0)
+        # Without a row after its goodbye, of which it has not heard the answer: what it has spent is in `settled`.
+        folded = held.spent if name in record.seen else 0
+        granted = row.granted if row is not None else folded
         if held.granted > granted:
             self._broken(f"{uid} counts on {held.granted} in {place}, the ledger holds {granted}")
 

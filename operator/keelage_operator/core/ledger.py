@@ -159,10 +159,14 @@ class _Hearing:
         self._urgent = self._urgent or answered.urgent
 
     def _void(self, account: Account, heard: Heard) -> bool:
-        """Whether it is a late word about a row that was folded, or of a pod that is gone."""
-        if heard.holder in account.rows:
+        """Whether it is a question of a holder that has an account here, a late word about a row that was folded, or
+        of a pod that is gone."""
+        holder, statement = heard.holder, heard.statement
+        if statement.window in statement.besides:
+            return True
+        if holder in account.rows:
             return False
-        return heard.statement.seq <= self._seen.get(heard.holder, 0) or pod_of(heard.holder) in self._record.buried
+        return statement.seq <= self._seen.get(holder, 0) or pod_of(holder) in self._record.buried
 
     def _returned(self, account: Account, heard: Heard) -> Account:
         """The holder speaks again of what was folded, since the answer to its goodbye was lost: it gets its row

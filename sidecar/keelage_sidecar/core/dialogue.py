@@ -121,6 +121,10 @@ class Dialogue:
             want = max(least, account.queued + account.spare(now) - account.free)
             want = max(0, min(want, AMOUNT_MAX - account.granted))
         final = self._gives_up(account, now)
+        if final and account.value:
+            self._rota.changed(
+                account
+            )  # said each time until it is answered: meanwhile its window has no other account
         seq = self._next_seq()
         account.told_s = now
         self._pending[seq] = Asked(account.owner, account, now, needed, final)
@@ -180,8 +184,17 @@ class Dialogue:
         if value and len(self._wanted) < ERRORS_MAX:
             # Asked until it is answered, though nobody waits any more: what was granted would else lie there unknown.
             self._wanted[owner] = None
-        waited_s = now - since_s
-        return Statement(name, "", seq, want=want, min_want=needed, value=value, queued=queued, waited_s=waited_s)
+        return Statement(
+            name,
+            "",
+            seq,
+            want=want,
+            min_want=needed,
+            value=value,
+            queued=queued,
+            waited_s=now - since_s,
+            besides=self._portfolio.windows(owner),
+        )
 
     def _first_in_need(self, account: Account, now: float) -> tuple[int, float]:
         """The longest waiting claim that does not fit, and since when; else what was refused lately; else 0."""

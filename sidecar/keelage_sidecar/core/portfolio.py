@@ -41,6 +41,13 @@ class Portfolio:
     def get(self, budget: str, window: str, value: str) -> Account | None:
         return self._accounts.get((budget, window, value))
 
+    def windows(self, owner: Owner) -> tuple[str, ...]:
+        """Those in which the owner has an account."""
+        if owner in self._siblings:
+            return tuple(account.window for account in self._siblings[owner])
+        current = self.current.get(owner)
+        return (current.window,) if current is not None else ()
+
     def obey(self, terms: Mapping[str, Terms]) -> None:
         """From now on these count."""
         self.terms = dict(terms)

@@ -130,6 +130,19 @@ def test_a_holder_that_forgot_an_account_opens_it_at_nothing() -> None:
     assert committed(applied.record) == 70
 
 
+def test_a_question_of_a_holder_that_has_an_account_here_opens_no_other() -> None:
+    """It was folded, the answer was lost, and a leader whose clock names this window hears a question for another."""
+    granted = hear(BLANK, says("a.1", "alice", 1, want=60)).record
+    folded = hear(granted, says("a.1", "alice", 2, granted=45, spent=45, final=True)).record
+    question = says("a.1", "alice", 3, want=30)
+    asked = hear(folded, Heard("a.1", replace(question.statement, besides=(WINDOW.id,))))
+    assert (asked.record, asked.rights) == (folded, ())
+    again = hear(asked.record, says("a.1", "alice", 4, granted=45, spent=45, final=True))
+    assert (again.record.account("alice").settled, only(again).spent) == (45, 45), "counted once"
+    elsewhere = hear(again.record, Heard("a.1", replace(question.statement, seq=5, besides=("2026-10.u",))))
+    assert only(elsewhere).granted == 30, "it has heard that the account is closed"
+
+
 def test_an_account_is_stored_before_its_holder_has_one() -> None:
     assert hear(BLANK, says("a.1", "alice", 1)).urgent
 
