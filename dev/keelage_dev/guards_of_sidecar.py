@@ -13,7 +13,7 @@ CLAMP = "sidecar/keelage_sidecar/core/clamp.py"
 SETTLEMENT = "sidecar/keelage_sidecar/core/settlement.py"
 RESERVATION = "sidecar/keelage_sidecar/shell/reservation.py"
 ATTEMPT = "sidecar/keelage_sidecar/shell/attempt.py"
-EXCHANGE = "sidecar/keelage_sidecar/shell/exchange.py"
+ATTEMPTS = "sidecar/keelage_sidecar/shell/attempts.py"
 
 OF_HOLDER = ("tests/sidecar/core/test_holder.py",)
 OF_JOURNAL = ("tests/sidecar/core/test_journal_format.py",)
@@ -160,7 +160,7 @@ GUARDS = (
     ),
     Mutant(
         "an attempt beside another one ends with its call",
-        EXCHANGE,
+        ATTEMPTS,
         "each.settle()",
         "attempts[0].settle()",
         ("tests/sidecar/shell/test_resilience.py",),

@@ -33,6 +33,14 @@ class LogLevel(enum.IntEnum):
 LEVELS = "debug, info, warning or error"
 
 
+class Purpose(enum.StrEnum):
+    """What the sidecar itself makes a call for."""
+
+    CLASSIFIER = "classifier"
+    EMBEDDING = "embedding"
+    SUMMARY = "summary"
+
+
 class Choice(msgspec.Struct, gc=False):
     """Whom the call could be sent to."""
 
@@ -71,7 +79,7 @@ class CallRecord(
     time: str = ""
     """RFC 3339, UTC, when the request was read."""
     request_id: str = ""
-    """Given by the sidecar."""
+    """Given by the sidecar; a call that it makes itself has the one that it is for, and its purpose behind a slash."""
     endpoint: str = ""
     outcome: str = ""
     """`ok`, `upstream_error`, `refused`, `client_disconnect`, `truncated`, `error`; `settled` for the line that tells,
@@ -131,6 +139,8 @@ class CallRecord(
     """Top-level fields that the sidecar put in."""
     dropped: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """Fields that the backend's API has no word for; where the call was translated."""
+    purpose: str | msgspec.UnsetType = msgspec.UNSET
+    """Where the sidecar made the call itself: what for (`Purpose`)."""
     level: str = LogLevel.INFO.name.lower()
     """From which level on the line is not left out; `judge` sets it."""
     candidates: tuple[Choice, ...] | msgspec.UnsetType = msgspec.UNSET

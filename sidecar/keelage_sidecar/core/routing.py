@@ -131,12 +131,15 @@ class RoutingTable:
             return known
         if tier != rule.tier:
             rule = msgspec.structs.replace(rule, tier=tier, choices=self.config.tiers.get(f"{rule.route}/{tier}", ()))
-        candidates = self._candidates(rule, facts)
-        if not candidates:
-            return _nobody(rule, facts)
-        plan = Plan(rule, candidates)
-        _remember(self._plans, asked, plan)
+        plan = self.among(rule, facts)
+        if isinstance(plan, Plan):
+            _remember(self._plans, asked, plan)
         return plan
+
+    def among(self, rule: Rule, facts: Facts) -> Plan | Refusal:
+        """The same among the rule's own choices, which need not be those of a tier."""
+        candidates = self._candidates(rule, facts)
+        return Plan(rule, candidates) if candidates else _nobody(rule, facts)
 
     def _rule(self, facts: Facts) -> Rule | Refusal:
         matched: Rule | None = None

@@ -1,6 +1,6 @@
 """The request path, top to bottom: read, find the rule, attempt until answered or refused, log.
 
-`Attempt` reserves, sends, relays and settles.
+`attempts` makes one attempt after the other; each reserves, sends, relays and settles.
 """
 
 from __future__ import annotations
@@ -10,26 +10,21 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from keelage_api.proxy_config import OnClientDisconnect
-from keelage_sidecar.core.downgrade import Downgraded, at_start
 from keelage_sidecar.core.endpoints import ANTHROPIC_BATCHES, NEW_BATCH, dialect_of, endpoint_of
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
-from keelage_sidecar.core.request import Facts, read_request
-from keelage_sidecar.core.retry import Again
-from keelage_sidecar.core.routing import Plan, RoutingTable
+from keelage_sidecar.core.request import read_request
+from keelage_sidecar.core.routing import RoutingTable
 from keelage_sidecar.shell import story as outcomes
-from keelage_sidecar.shell.attempt import Attempt, Unasked
+from keelage_sidecar.shell.attempts import attempt_all
 from keelage_sidecar.shell.batch_call import BatchCalls
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.hedge import ask_side_by_side
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
 from keelage_sidecar.shell.reservation import reserve_rates
 from keelage_sidecar.shell.story import Story
 
-_FIRST = Again(0, 0)
 CALLS_MAX = 1024
 """At a time; with a few hundred KiB each they fit the container's memory."""
 
@@ -113,79 +108,11 @@ class Exchange:
         if isinstance(rates, Refusal):
             return rates
         try:
-            return await self._attempts(call, table, facts, plan, story)
+            return await attempt_all(self._means, call, table, facts, plan, story)
         finally:
             if rates is not None:
                 used = story.used
                 self._means.purse.settle(rates, structs.replace(used, requests=min(1, used.requests)))
-
-    async def _attempts(
-        self, call: Call, table: RoutingTable, facts: Facts, plan: Plan, story: Story
-    ) -> Refusal | None:
-        """One after the other until the application has an answer; None: it has, or has left."""
-        means = self._means
-        step: Again | Downgraded | Refusal | None
-        step = at_start(table, plan, facts, means.purse.used_percent) or _FIRST
-        while isinstance(step, (Again, Downgraded)):
-            if isinstance(step, Downgraded):
-                plan = means.health.ordered(step.plan, step.candidate, facts.user, means.pick(), means.clock())
-                story.lowered(step, plan)
-            elif step.delay_ms:
-                await means.sleep(step.delay_ms / 1000)
-            if call.gone:  # it survives what is being paid for (`survives`), not what is yet to be bought
-                story.outcome = outcomes.CLIENT_DISCONNECT
-                return None
-            step = await self._attempt(call, table, facts, plan, step.candidate, story)
-        if call.gone:
-            story.outcome = outcomes.CLIENT_DISCONNECT
-        return step
-
-    async def _attempt(
-        self, call: Call, table: RoutingTable, facts: Facts, plan: Plan, index: int, story: Story
-    ) -> Again | Downgraded | Refusal | None:
-        """Ask candidate `index`: None once the application has its answer, else what to do instead."""
-        one = Attempt(self._means, call, table, facts, plan, index, story)
-        attempts = [one]
-        call.survives = False
-        try:
-            kept = await one.reserve()
-            if isinstance(kept, Unasked):
-                story.ends.append(kept.end)
-                return self._next(plan, story) or kept.refusal
-            if kept is not None:
-                return kept
-            call.survives = plan.rule.on_client_disconnect is OnClientDisconnect.DRAIN
-            late_s = one.late_s() if plan.rule.hedge is not None else None
-            if late_s is None:
-                await one.ask()
-            else:
-                await ask_side_by_side(attempts, late_s)
-            heard = next((each for each in attempts if each.answered), None)
-            if len(attempts) > 1 or heard is None:
-                story.ends += [each.end or each.outrun() for each in attempts if each is not heard]
-            if heard is not None:
-                if len(attempts) > 1:
-                    story.hedged(won=heard is not one)
-                await heard.relay()
-                return None
-            step = self._next(plan, story)
-            if isinstance(step, Again):
-                for each in attempts:
-                    await each.swallow()
-            elif step is None:
-                await attempts[-1].relay()
-            return step
-        finally:
-            for each in attempts:
-                each.settle()
-
-    def _next(self, plan: Plan, story: Story) -> Again | Refusal | None:
-        means = self._means
-        now_s = means.clock()
-        left_s = story.patience_left_s(now_s)
-        left_ms = None if left_s is None else int(left_s * 1000)
-        step = means.health.next_step(plan, tuple(story.ends), means.pick(), left_ms, now_s)
-        return step if isinstance(step, Again) else step.refusal
 
     def _refuse(self, call: Call, refusal: Refusal, story: Story) -> None:
         dialect = dialect_of(call.target, call.headers)

@@ -150,6 +150,7 @@ class Metrics(Collector):
         """By endpoint, model and error, as many as the labels allow."""
         self._cost: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._inner: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
         self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._hedges: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -166,7 +167,10 @@ class Metrics(Collector):
 
     def tell(self, record: CallRecord) -> None:
         """Count a call that has ended."""
-        self._calls[record.route, record.outcome] += 1
+        if isinstance(record.purpose, str):
+            self._inner[record.route, record.purpose, record.outcome] += 1
+        else:
+            self._calls[record.route, record.outcome] += 1
         if record.outcome == "refused":
             self._refusals[(record.reason,)] += 1
         if record.attempts > 1:
@@ -239,6 +243,12 @@ class Metrics(Collector):
             ((labels, pico / PICO) for labels, pico in self._cost.items()),
         )
         yield _counter("keelage_calls", "Calls by how they ended", ("route", "outcome"), self._calls.items())
+        yield _counter(
+            "keelage_inner_calls",
+            "Calls that the sidecar made itself, by purpose and how they ended",
+            ("route", "purpose", "outcome"),
+            self._inner.items(),
+        )
         yield _counter("keelage_refusals", "Calls that were refused", ("reason",), self._refusals.items())
         yield _counter("keelage_retries", "Attempts after the first", ("route", "backend"), self._retries.items())
         yield _counter(

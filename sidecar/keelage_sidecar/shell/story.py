@@ -8,7 +8,7 @@ from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.endpoints import Endpoint
-from keelage_sidecar.core.log_line import CallRecord, Choice, Failed, time_text
+from keelage_sidecar.core.log_line import CallRecord, Choice, Failed, Purpose, time_text
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -61,6 +61,8 @@ class Story(msgspec.Struct):
     unlimited: bool = False
     """Nobody could be asked about a rate."""
     hedge: str = ""
+    purpose: Purpose | None = None
+    """None: it is the application's call."""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -134,6 +136,8 @@ class Story(msgspec.Struct):
         """The call's line in the log; `traced`: with what was decided on the way."""
         record = CallRecord(time_text(self.unix_s), self.request_id)
         record.outcome, record.status = self.outcome, status
+        if self.purpose is not None:
+            record.purpose = self.purpose
         record.latency_ms = _ms(now_s - self.received_s)
         if self.endpoint is not None:
             record.endpoint = self.endpoint.kind

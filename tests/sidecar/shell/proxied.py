@@ -184,6 +184,7 @@ class World:
     upstream: Upstream
     table: RoutingTable | None
     batches: BatchKeeper
+    means: Means
     later_s: float = 0.0
     """How far the clock is ahead of the loop's."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -304,7 +305,7 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
         means, lambda: here.table, records.append, batches, user="pod-user", feature="pod-feature", pod="web-1"
     )
     server = Server(exchange.handle)
-    here = World(await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table, batches)
+    here = World(await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table, batches, means)
     try:
         yield here
     finally:

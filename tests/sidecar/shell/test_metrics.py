@@ -95,3 +95,13 @@ def test_models_that_applications_invent_do_not_grow_the_metrics_without_bound()
     models = tuple(ModelHealth("r/a", f"m{number}", State.CLOSED, 0, 0, ()) for number in range(3 * MODELS_MAX))
     text = Metrics(lambda: replace(standing(), models=models)).exposition()[1].decode()
     assert text.count("keelage_upstream_breaker_state{") == MODELS_MAX
+
+
+def test_calls_of_the_sidecar_itself_cost_money_and_are_counted_apart() -> None:
+    metrics = Metrics(standing)
+    metrics.tell(CallRecord("", "", "messages", "ok", 200, "r", backend="r/a", model="m", attempts=1, usage_known=True,
+                            cost=10**12, purpose="classifier"))  # fmt: skip
+    lines = metrics.exposition()[1].decode().splitlines()
+    assert 'keelage_inner_calls_total{outcome="ok",purpose="classifier",route="r"} 1.0' in lines
+    assert 'keelage_cost_usd_total{backend="r/a",gen_ai_request_model="m",route="r"} 1.0' in lines
+    assert not any(line.startswith("keelage_calls_total{") for line in lines)
