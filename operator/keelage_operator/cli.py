@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.set_defaults(act=_check)
 
     ask = commands.add_parser("doctor", help="ask each provider whether the folder's keys and models are good")
-    ask.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR")
+    ask.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR", help="manifests; Secrets too")
     ask.set_defaults(act=_doctor)
 
     cli_explain.add_to(
@@ -136,20 +136,23 @@ def _doctor(arguments: argparse.Namespace) -> int:
     # Imported here: the provider's SDK takes a second to load, and no other command needs it.
     from keelage_operator import doctor
 
+    report = check.check(arguments.folder)
+    if not report.good:
+        print("\n".join((*map(str, report.findings), report.summary)))
+        return 1
     folder = read_folder(arguments.folder)
     compiled = local_mode.compile_folder(folder, local_mode.Objects(Path(os.devnull)), "")
     config = compiled.config_for({})
+    asked: dict[str, set[str]] = {name: set() for name in config.backends}
+    for route in compiled.routes.values():
+        for choice in (each for tier in (route.route.tiers if route.route else {}).values() for each in tier):
+            asked[choice.backend].update([choice.model] if choice.model else [])
     good = True
-    for backend in config.backends.values():
-        models = frozenset(
-            choice.model
-            for rule in config.rules
-            for choice in rule.choices
-            if choice.backend == backend.name and choice.model
-        )
-        for finding in doctor.examine(backend, models, folder):
+    for name, backend in config.backends.items():
+        prices = {**config.prices.get(backend.provider, {}), **backend.prices}
+        for finding in doctor.examine(backend, frozenset(asked[name]), prices, folder, os.environ):
             good = good and finding.good
-            print(f"{'ok  ' if finding.good else 'FAIL'} {finding.backend}: {finding.text}")
+            print(finding, flush=True)
     return 0 if good else 1
 
 
