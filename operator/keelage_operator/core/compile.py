@@ -7,7 +7,7 @@ serve the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from keelage_api.codec import seal
@@ -33,7 +33,10 @@ __all__ = [
     "CompiledRoute",
     "Problem",
     "RouteManifest",
+    "combine",
+    "compile_budget",
     "compile_namespace",
+    "compile_route",
 ]
 
 
@@ -46,6 +49,8 @@ class CompiledRoute:
     name: str
     uid: str
     generation: int
+    created: str
+    """As in its manifest."""
     accepted: bool
     """Whether the newest spec is in force."""
     problems: tuple[Problem, ...]
@@ -151,16 +156,25 @@ class CompiledNamespace:
 def compile_namespace(
     namespace: str, routes: Sequence[RouteManifest], budgets: Sequence[BudgetManifest], book: Book
 ) -> CompiledNamespace:
-    """Everything that the namespace's sidecars obey.
+    """Everything that the namespace's sidecars obey."""
+    return combine(
+        namespace,
+        [compile_route(namespace, manifest, book) for manifest in routes],
+        [compile_budget(namespace, manifest) for manifest in budgets],
+        book,
+    )
+
+
+def combine(
+    namespace: str, routes: Iterable[CompiledRoute], budgets: Iterable[CompiledBudget], book: Book
+) -> CompiledNamespace:
+    """The same from objects that were compiled one by one; what they mean to each other is added here.
 
     Rules are asked route by route, in the order in which the routes were created (then
     by name): a route that is added later cannot take calls away from an older one.
     """
-    compiled_budgets = {
-        manifest.name: _budget(namespace, manifest) for manifest in sorted(budgets, key=lambda item: item.name)
-    }
-    ordered = sorted(routes, key=lambda manifest: (manifest.created, manifest.name))
-    compiled_routes = {manifest.name: _route(namespace, manifest, book) for manifest in ordered}
+    compiled_budgets = {budget.name: budget for budget in sorted(budgets, key=lambda item: item.name)}
+    compiled_routes = {route.name: route for route in sorted(routes, key=lambda item: (item.created, item.name))}
     in_force = [budget.in_force for budget in compiled_budgets.values() if budget.in_force is not None]
     earlier: list[AcceptedRoute] = []
     for name, compiled in compiled_routes.items():
@@ -185,19 +199,20 @@ def compile_namespace(
     return CompiledNamespace(namespace, compiled_routes, compiled_budgets, book)
 
 
-def _route(namespace: str, manifest: RouteManifest, book: Book) -> CompiledRoute:
+def compile_route(namespace: str, manifest: RouteManifest, book: Book) -> CompiledRoute:
     """The newest spec if it can be obeyed, else the last accepted one."""
     newest = accept_route(namespace, manifest.name, manifest.spec(), book)
     if isinstance(newest, AcceptedRoute):
-        return CompiledRoute(manifest.name, manifest.uid, manifest.generation, True, (), newest)
+        return CompiledRoute(manifest.name, manifest.uid, manifest.generation, manifest.created, True, (), newest)
     former = None
     if manifest.last_good is not None:
         accepted = accept_route(namespace, manifest.name, manifest.last_good, book)
         former = accepted if isinstance(accepted, AcceptedRoute) else None
-    return CompiledRoute(manifest.name, manifest.uid, manifest.generation, False, newest, former)
+    return CompiledRoute(manifest.name, manifest.uid, manifest.generation, manifest.created, False, newest, former)
 
 
-def _budget(namespace: str, manifest: BudgetManifest) -> CompiledBudget:
+def compile_budget(namespace: str, manifest: BudgetManifest) -> CompiledBudget:
+    """The newest spec if it can be obeyed, else the last accepted one."""
     newest = accept_budget(namespace, manifest.name, manifest.uid, manifest.spec())
     if isinstance(newest, AcceptedBudget):
         return CompiledBudget(manifest.name, manifest.uid, manifest.generation, True, (), newest.spec, newest.in_force)

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 
 from keelage_api.mounted import MountedKey
 from keelage_api.proxy_config import ProxyConfig, Quota
-from keelage_operator.core.compile import CompiledNamespace, compile_namespace
+from keelage_operator.core.compile import (
+    CompiledBudget,
+    CompiledNamespace,
+    CompiledRoute,
+    combine,
+    compile_budget,
+    compile_route,
+)
 from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book
@@ -81,8 +88,23 @@ class _Namespace:
     objects: dict[Kind, dict[str, Seen]] = field(default_factory=lambda: {kind: {} for kind in Kind})
     revision: int = 1
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    routes: dict[str, CompiledRoute] = field(default_factory=dict)
+    budgets: dict[str, CompiledBudget] = field(default_factory=dict)
+    """One by one, by name; those that changed since are not there. A namespace with hundreds of them changes with each
+    one that is accepted."""
     compiled: CompiledNamespace | None = None
-    """None: the routes or budgets changed since."""
+    """All together; None: one of them changed since."""
+
+    def changes(self, kind: Kind, name: str) -> None:
+        """Not to be told from what was compiled any more."""
+        match kind:
+            case Kind.ROUTE:
+                self.routes.pop(name, None)
+            case Kind.BUDGET:
+                self.budgets.pop(name, None)
+            case Kind.POD:
+                return
+        self.compiled = None
 
 
 def _ignore(_text: str) -> None:
@@ -122,7 +144,7 @@ class Catalog:
             self._keep(seen)
             self.on_pod_gone(seen.uid)
         if _matters(before, seen):
-            self._bump(home, seen.kind)
+            self._bump(home, seen)
         self.on_change(seen.namespace)
         return True
 
@@ -138,7 +160,7 @@ class Catalog:
             return False
         del home.objects[seen.kind][seen.name]
         self._buried(known)
-        self._bump(home, seen.kind)
+        self._bump(home, seen)
         if not any(home.objects.values()):
             # Namespaces come and go, in a cluster for tests by the thousand. Whoever waits was woken just now.
             del self._namespaces[seen.namespace]
@@ -200,14 +222,15 @@ class Catalog:
     def compiled(self, namespace: str) -> CompiledNamespace:
         home = self._namespaces.get(namespace)
         if home is None:
-            return compile_namespace(namespace, (), (), self._book)
+            return combine(namespace, (), (), self._book)
         if home.compiled is None:
-            home.compiled = compile_namespace(
-                namespace,
-                [RouteManifest.of(seen.raw) for seen in home.objects[Kind.ROUTE].values()],
-                [BudgetManifest.of(seen.raw) for seen in home.objects[Kind.BUDGET].values()],
-                self._book,
-            )
+            for name, seen in home.objects[Kind.ROUTE].items():
+                if name not in home.routes:
+                    home.routes[name] = compile_route(namespace, RouteManifest.of(seen.raw), self._book)
+            for name, seen in home.objects[Kind.BUDGET].items():
+                if name not in home.budgets:
+                    home.budgets[name] = compile_budget(namespace, BudgetManifest.of(seen.raw))
+            home.compiled = combine(namespace, home.routes.values(), home.budgets.values(), self._book)
         return home.compiled
 
     def budgets_in_force(self) -> dict[str, BudgetInForce]:
@@ -259,9 +282,8 @@ class Catalog:
         while home.revision == revision:
             await home.changed.wait()
 
-    def _bump(self, home: _Namespace, kind: Kind) -> None:
-        if kind is not Kind.POD:
-            home.compiled = None
+    def _bump(self, home: _Namespace, seen: Seen) -> None:
+        home.changes(seen.kind, seen.name)
         home.revision += 1
         home.changed.set()
         home.changed = asyncio.Event()

@@ -33,7 +33,9 @@ def route(*problems: Problem, in_force: bool = True) -> CompiledRoute:
     accepted = accept_route("shop", "assistant", SPEC.value, {})
     assert isinstance(accepted, AcceptedRoute)
     refused = any(problem.refuses for problem in problems)
-    return CompiledRoute("assistant", "uid", 4, not refused, problems, accepted if in_force else None)
+    return CompiledRoute(
+        "assistant", "uid", 4, "2026-11-21T12:00:00Z", not refused, problems, accepted if in_force else None
+    )
 
 
 def pod(name: str, version: str = "v2", error: str = "", missing: tuple[str, ...] = ()) -> SelectedPod:
