@@ -41,8 +41,10 @@ class Verdict(enum.Enum):
 
     OK = enum.auto()
     FAILED = enum.auto()
+    REFUSED = enum.auto()
+    """It lives, and no more than that: it said no to the application's own mistake, or for a limit of its own."""
     NONE = enum.auto()
-    """Nothing: the application's own mistake or impatience, or a limit of the provider."""
+    """Nothing: the application left, or was impatient."""
 
 
 TRANSITIONS = {
@@ -130,15 +132,17 @@ class Breaker:
 
     def ended(self, ticket: int, verdict: Verdict, now_s: float, pick: float) -> None:
         """A call that was admitted has ended."""
-        if ticket != self.ticket or (verdict is Verdict.NONE and self.state is State.CLOSED):
+        if ticket != self.ticket:
             return
         if self.state is State.HALF_OPEN:
-            if verdict is Verdict.OK:
+            if verdict in (Verdict.OK, Verdict.REFUSED):
                 self.answers(ticket, now_s)
                 return
             self._probing -= 1
             if verdict is Verdict.FAILED:
                 self._signal(Signal.FAILED, now_s, pick)
+            return
+        if verdict in (Verdict.REFUSED, Verdict.NONE):
             return
         failed = verdict is Verdict.FAILED
         self._failures = self._failures + 1 if failed else 0

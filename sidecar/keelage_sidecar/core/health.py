@@ -96,7 +96,7 @@ class Track:
         if end.retry_after_ms:
             self.put_aside(Cause.LIMITED, end.retry_after_ms / 1000, now_s)
         limited = end.status is not None and end.status < 500
-        self.breaker.ended(ticket, Verdict.NONE if limited else Verdict.FAILED, now_s, pick)
+        self.breaker.ended(ticket, Verdict.REFUSED if limited else Verdict.FAILED, now_s, pick)
 
     def failure_percent(self, now_s: float) -> float | None:
         """Of the last calls; None where they are too few."""

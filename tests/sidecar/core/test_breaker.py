@@ -12,7 +12,7 @@ from keelage_api.proxy_config import CircuitBreaker
 from keelage_sidecar.core.breaker import PROBE_S, TRANSITIONS, Breaker, Signal, State, Verdict, advance
 
 TERMS = CircuitBreaker(consecutive_failures=3, failure_percent=50, min_calls=10, open_base_ms=4_000, open_max_ms=16_000)
-OK, FAILED, NONE = Verdict.OK, Verdict.FAILED, Verdict.NONE
+OK, FAILED, REFUSED, NONE = Verdict.OK, Verdict.FAILED, Verdict.REFUSED, Verdict.NONE
 
 
 def call(breaker: Breaker, verdict: Verdict, now_s: float, pick: float = 0.0) -> bool:
@@ -49,6 +49,7 @@ def test_each_state_answers_each_signal_by_the_table_alone(state: State, signal:
         ([FAILED] * 3, State.OPEN),
         ([FAILED, FAILED, OK, FAILED, FAILED], State.CLOSED),
         ([FAILED, FAILED, NONE, FAILED], State.OPEN),
+        ([FAILED, FAILED, REFUSED, FAILED], State.OPEN),
         ([NONE] * 100, State.CLOSED),
         ([FAILED, OK, OK] * 4, State.CLOSED),
         ([FAILED, OK] * 4 + [OK, FAILED, FAILED], State.OPEN),
@@ -102,6 +103,13 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
         assert standing(breaker) is State.HALF_OPEN
     assert call(breaker, OK, 4.0)
     assert standing(breaker) is State.CLOSED
+
+
+def test_a_probe_that_is_refused_has_found_the_model_alive() -> None:
+    breaker = opened()
+    assert call(breaker, REFUSED, 4.0)
+    assert standing(breaker) is State.CLOSED
+    assert breaker.recent(4.0) == (0, 0)
 
 
 def test_as_many_successes_as_probes_are_wanted() -> None:
