@@ -181,6 +181,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._headers: list[tuple[bytes, bytes]] = []
         self._raw_bytes = 0
+        """Received since the request, or since the body's last piece: of the head, of what chunks are framed with, of
+        trailers."""
         self._head_done = False
         self._done = False
         self._keep = False
@@ -260,8 +262,7 @@ class Connection(asyncio.Protocol):
         if answer is None:
             self.abort()  # nobody asked
             return
-        if not self._head_done:
-            self._raw_bytes += len(data)
+        self._raw_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -273,11 +274,13 @@ class Connection(asyncio.Protocol):
                 del pieces[self._last_piece :]  # of a second reply to one request
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
+            self._raw_bytes = 0
             answer.got_body(data)
         if self._done:
             self._end(answer)
-        elif not self._head_done and self._raw_bytes > HEAD_BYTES:
-            self._fail(f"the reply's head has more than {HEAD_BYTES} bytes")
+        elif self._raw_bytes > HEAD_BYTES:
+            what = "beside its body" if self._head_done else "in its head"
+            self._fail(f"the reply has more than {HEAD_BYTES} bytes {what}")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
