@@ -43,7 +43,7 @@ class Trust:
         SSL_CERT_DIR. Raises TrustError."""
         if not authorities:
             if self._system is None:
-                self._system = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+                self._system = ResumingContext(self._clock)
                 self._system.load_default_certs()
             return self._system
         now_s = self._clock()
@@ -52,7 +52,7 @@ class Trust:
             return known.context
         stamp = tuple(self._stamp(path) for path in authorities)
         if known is None or known.stamp != stamp:
-            context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+            context = ResumingContext(self._clock)
             for path in authorities:
                 self._load(context, path)
             known = self._known[authorities] = _Known(now_s, stamp, context)

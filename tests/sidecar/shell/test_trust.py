@@ -20,6 +20,7 @@ from keelage_api.proxy_config import BackendTLS, ProxyConfig, Timeouts
 from keelage_sidecar.shell.answer import UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.credentials import Credentials
+from keelage_sidecar.shell.tls_session import RESUMED_S
 from keelage_sidecar.shell.trust import CHECK_S, Trust
 from keelage_sidecar.shell.upstream import Upstream
 
@@ -146,21 +147,30 @@ async def test_a_call_reaches_a_private_backend_and_a_missing_authority_is_told(
             assert here.purse.spent == 3 * 1_000_000 + 2 * 5_000_000
 
 
-async def test_the_next_connection_to_the_same_host_resumes_the_session_of_the_last(tmp_path: Path) -> None:
+async def hits(upstream: Upstream, trust: Trust, port: int) -> int:
+    """How many handshakes were short, after one more connection that was used."""
+    connection = await upstream.open(f"https://127.0.0.1:{port}", 5, PRIVATE)
+    reply = connection.send("GET", "/v1/models", [], b"", Timeouts())
+    await reply.head()
+    assert await reply.read()
+    connection.abort()
+    await asyncio.sleep(0)
+    return trust.context((CA,)).session_stats()["hits"]
+
+
+async def test_connections_to_the_same_host_resume_the_first_session_until_it_is_old(tmp_path: Path) -> None:
     pem, chain = authority(tmp_path / "own.pem")
     mount(tmp_path, pem)
-    trust = Trust(tmp_path, lambda: 0.0)
+    now_s = 0.0
+    trust = Trust(tmp_path, lambda: now_s)
     upstream = Upstream(trust.context)
     async with secured(answer, chain) as port:
-        for number in range(3):
-            assert trust.context((CA,)).session_stats()["hits"] == max(0, number - 1)
-            connection = await upstream.open(f"https://127.0.0.1:{port}", 5, PRIVATE)
-            reply = connection.send("GET", "/v1/models", [], b"", Timeouts())
-            await reply.head()
-            assert await reply.read()
-            connection.abort()
-            await asyncio.sleep(0)
-        assert upstream.connects == 3
+        assert [await hits(upstream, trust, port) for _ in range(3)] == [0, 1, 2]
+        now_s = RESUMED_S - 1
+        assert await hits(upstream, trust, port) == 3
+        now_s = RESUMED_S
+        assert await hits(upstream, trust, port) == 3, "the certificate is looked at again"
+        assert await hits(upstream, trust, port) == 4
     await upstream.close()
 
 
