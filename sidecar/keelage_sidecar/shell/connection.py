@@ -299,8 +299,11 @@ class Connection(asyncio.Protocol):
         call = Call(_Lingering(self), "", path, headers, b"", keeps_connection=False)
         call.reply(status, fields, body)
         self._wait(self._limits.discard_s)
-        if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
+        self._stash.clear()
+        if self._transport is not None:
+            self._transport.resume_reading()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
 
     def _start(self, call: Call) -> None:
         self._call = call

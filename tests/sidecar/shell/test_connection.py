@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.sidecar.shell.test_server import Pipe
 
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.connection import Connection
+from keelage_sidecar.shell.connection import STASH_BYTES, Connection
 from keelage_sidecar.shell.limits import Limits
 from keelage_sidecar.shell.port import Port
 
@@ -87,3 +87,24 @@ async def test_a_body_in_tiny_chunks_takes_little_more_memory_than_its_bytes() -
     tracemalloc.stop()
     connection.connection_lost(None)
     assert held < 2 * 400_000
+
+
+async def test_a_refused_request_behind_a_call_is_answered_and_what_follows_is_still_read_away() -> None:
+    go = asyncio.Event()
+
+    async def waits(call: Call) -> None:
+        await go.wait()
+        call.reply(200, [], b"ok")
+
+    port = Port(waits, Limits())
+    connection, pipe = Connection(port), Pipe()
+    connection.connection_made(pipe)
+    connection.data_received(b"GET /1 HTTP/1.1\r\n\r\nPOST /2 HTTP/1.1\r\nContent-Length: +3\r\n\r\n")
+    connection.data_received(b"x" * (STASH_BYTES + 1))
+    assert not pipe.reading
+    go.set()
+    await asyncio.wait(port.running)
+    await asyncio.sleep(0)
+    assert b"HTTP/1.1 400" in pipe.written
+    assert pipe.reading
+    connection.connection_lost(None)

@@ -383,6 +383,7 @@ class Pipe(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.ended = ""
+        self.reading = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
@@ -403,10 +404,10 @@ class Pipe(asyncio.Transport):
         return 0
 
     def pause_reading(self) -> None:
-        pass
+        self.reading = False
 
     def resume_reading(self) -> None:
-        pass
+        self.reading = True
 
 
 async def connected(handler: Handler = echo) -> tuple[Port, Connection, Pipe]:
