@@ -13,7 +13,7 @@ from keelage_sidecar.core.health import not_asked
 from keelage_sidecar.core.meter import PLAIN_BYTES_MAX, Meter, Reading, meter_for
 from keelage_sidecar.core.outgoing import Outgoing, outgoing
 from keelage_sidecar.core.provider_limits import left_of, remaining
-from keelage_sidecar.core.refusal import Refusal
+from keelage_sidecar.core.refusal import Refusal, render
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import UNASKED, AttemptEnd, Failure, answered, is_retryable
 from keelage_sidecar.core.routing import Plan, RoutingTable
@@ -139,6 +139,8 @@ class Attempt:
     def beside(self) -> Attempt | None:
         """Another attempt, at the next candidate, that has all it must hold; None: none is to be made."""
         means = self._means
+        if self._call.gone:  # what runs is paid for; nobody waits for it to be faster
+            return None
         second = means.health.hedge(self._plan, self.index, means.clock())
         if second is None:
             return None
@@ -236,6 +238,7 @@ class Attempt:
         interpreter = self._interpreter
         dropped = interpreter.dropped if interpreter is not None else ()
         story.hears(self.candidate, reserved.bound, self._injected, request_id(answer), dropped)
+        lost = not (self._first or body.at_end) and not await self._late_first(body)
         self._unfed = False
         story.first_token_s = self._means.clock()
         headers = reply_headers(
@@ -243,6 +246,9 @@ class Attempt:
         )
         if story.clamped or story.downgraded or story.ends or dropped:
             headers += story.marks()
+        if lost:
+            self._tell_lost(answer.status, headers)
+            return
         if interpreter is not None:
             headers = interpreter.headers_back(headers, streaming=body.streaming)
             if not body.streaming:
@@ -254,6 +260,25 @@ class Attempt:
         whole = await relay(self._call, body, meter, self._first, dialect, story.request_id)
         story.outcome = outcomes.OK if whole else outcomes.TRUNCATED
         self._broken = not whole
+
+    async def _late_first(self, body: Body) -> bool:
+        """Wait on for the text of an error that is handed on after all; whether it has come."""
+        try:
+            self._first = await body.read()
+        except UpstreamError:
+            return False
+        return True
+
+    def _tell_lost(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        text = (
+            f"backend {self.candidate.backend.name} answered with status {status}, and the text of the error was lost"
+        )
+        refusal = Refusal(status, "UpstreamTruncated", f"{text} on the way")
+        status, told, body = render(refusal, self._facts.endpoint.dialect, self._story.request_id)
+        named = {b"content-encoding", *(name for name, _ in told)}
+        self._call.reply(status, [*(each for each in headers if each[0] not in named), *told], body)
+        self._story.outcome = outcomes.UPSTREAM_ERROR
+        self._broken = True
 
     async def _tell(
         self, interpreter: Interpreter, body: Body, meter: Meter, status: int, headers: list[tuple[bytes, bytes]]
@@ -317,7 +342,9 @@ class Attempt:
         if story.outcome == outcomes.OK and (error or (answer is not None and answer.status >= 400)):
             story.outcome = outcomes.UPSTREAM_ERROR
         if self._ticket is not None:
-            if not self._first or answer is None or answer.status >= 400:
+            if answer is not None and answer.status >= 400:
+                self._track.breaker.ended(self._ticket, Verdict.REFUSED, means.clock(), 0.0)
+            elif not self._first or answer is None:
                 self._track.breaker.ended(self._ticket, Verdict.NONE, means.clock(), 0.0)
             elif self._broken or error:
                 self._track.breaker.ended(self._ticket, Verdict.FAILED, means.clock(), means.pick())

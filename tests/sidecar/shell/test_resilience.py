@@ -12,8 +12,16 @@ from tests.sidecar.shell.proxied import GPT, HAIKU, IMPATIENT, World, config_of,
 
 from keelage_api.codec import seal
 from keelage_api.money import PICO_PER_USD
-from keelage_api.proxy_config import CircuitBreaker, Hedge, ModelChoice, ProxyConfig, RetryBudget
+from keelage_api.proxy_config import (
+    CircuitBreaker,
+    Hedge,
+    ModelChoice,
+    OnClientDisconnect,
+    ProxyConfig,
+    RetryBudget,
+)
 from keelage_dev.provider import FakeProvider
+from keelage_sidecar.core.breaker import State
 from keelage_sidecar.core.log_line import CallRecord
 
 MESSAGES = "/v1/messages"
@@ -94,6 +102,18 @@ async def test_4xx_of_the_application_never_opens_a_circuit(tmp_path: Path) -> N
     ):
         assert 503 not in await statuses(here, MESSAGES, 18)
         assert len(provider.requests()) == 18
+
+
+@pytest.mark.parametrize("refusal", ["400", "401", "429"])
+async def test_a_probe_that_the_provider_refuses_in_good_order_closes_the_circuit(tmp_path: Path, refusal: str) -> None:
+    async with (
+        FakeProvider(schedule=["500", refusal]) as provider,
+        world(breaking(config_of([provider.url], attempts=1), CircuitBreaker(1, open_base_ms=4_000)), tmp_path) as here,
+    ):
+        assert await statuses(here, MESSAGES, 2) == [500, 503]
+        here.later_s += 4.5
+        assert await statuses(here, MESSAGES, 1) == [int(refusal)]
+        assert [each.state for each in here.means.health.figures()] == [State.CLOSED]
 
 
 async def test_streams_that_are_cut_open_the_circuit(tmp_path: Path) -> None:
@@ -290,3 +310,19 @@ async def test_an_application_that_leaves_stops_both_attempts(tmp_path: Path) ->
         await until(lambda: first.connections == second.connections == 0)
         await until(lambda: len(here.records) == 1)
         assert here.records[0].outcome == "client_disconnect"
+
+
+async def test_nobody_is_asked_beside_a_late_provider_for_an_application_that_has_left(tmp_path: Path) -> None:
+    async with (
+        FakeProvider(schedule=["slow-first-byte:0.3"]) as late,
+        FakeProvider() as prompt,
+        world(with_rule(hedging(late, prompt, 100), on_client_disconnect=OnClientDisconnect.DRAIN), tmp_path) as here,
+    ):
+        _, writer = await here.connect()
+        writer.write(request("POST", MESSAGES, orjson.dumps(body(MESSAGES))))
+        await until(lambda: len(late.requests()) == 1)
+        writer.close()
+        await until(lambda: len(here.records) == 1)
+        assert here.records[0].outcome == "client_disconnect"
+        assert here.purse.spent == billed(late)
+        assert prompt.requests() == []
