@@ -149,6 +149,13 @@ class Hedge(msgspec.Struct, frozen=True):
     """0: the 95th percentile of what it took lately."""
 
 
+class PromptCaching(msgspec.Struct, frozen=True):
+    """Prompt caches are asked for where the application does not."""
+
+    long: bool = False
+    """For one hour, not for five minutes."""
+
+
 class Rule(msgspec.Struct, frozen=True):
     route: str
     name: str
@@ -165,6 +172,9 @@ class Rule(msgspec.Struct, frozen=True):
     clamp_at_least: int = 0
     """Where the budget cannot pay for the whole output cap, it may be lowered to what fits, but not below this;
     0: it may not."""
+    stop_sequences: tuple[str, ...] = ()
+    """Put in after the application's own."""
+    prompt_cache: PromptCaching | None = None
 
 
 class Downgrade(msgspec.Struct, frozen=True):

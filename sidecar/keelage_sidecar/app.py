@@ -174,6 +174,7 @@ class Sidecar:
             figures=self._keeper.figures(),
             models=tuple(self._means.health.figures()),
             savings=tuple(self._keeper.savings.totals()),
+            prompt_caches=self._means.prompt_caches.states(),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 
 import orjson
@@ -163,6 +164,62 @@ def test_a_prefix_below_the_minimum_is_silently_not_cached() -> None:
     tokens, marks = prompt(body)
     assert len(marks) == 1
     assert PromptCache().usage(tokens, marks, min_tokens=1024) == Usage(input=tokens)
+
+
+@dataclass(slots=True)
+class Clock:
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def asked(cache: PromptCache, *said: str, ttl: str = "5m") -> Usage:
+    """A conversation with a breakpoint at its last message."""
+    last = {"type": "text", "text": said[-1], "cache_control": {"type": "ephemeral", "ttl": ttl}}
+    contents: list[object] = [*said[:-1], [last]]
+    turns = [{"role": ("user", "assistant")[at % 2], "content": each} for at, each in enumerate(contents)]
+    tokens, marks = prompt({"model": "m", "messages": turns})
+    return cache.usage(tokens, marks, min_tokens=1)
+
+
+def test_a_breakpoint_finds_entries_of_up_to_twenty_blocks_before() -> None:
+    first = [f"message {number}" for number in range(5)]
+    for more, found in ((20, True), (21, False)):
+        cache = PromptCache()
+        written = asked(cache, *first).cache_write_5m
+        usage = asked(cache, *first, *(f"later {number}" for number in range(more)))
+        assert usage.cache_read == (written if found else 0)
+        assert usage.input == 0
+
+
+@pytest.mark.parametrize(("ttl", "life_s"), [("5m", 300.0), ("1h", 3600.0)])
+def test_an_entry_lives_its_time_anew_from_each_read(ttl: str, life_s: float) -> None:
+    clock = Clock()
+    cache = PromptCache(clock)
+    asked(cache, "x" * 100, ttl=ttl)
+    for _ in range(3):
+        clock.now_s += life_s - 1
+        assert asked(cache, "x" * 100, ttl=ttl).cache_read > 0
+    clock.now_s += life_s
+    assert asked(cache, "x" * 100, ttl=ttl).cache_read == 0
+
+
+@pytest.mark.parametrize(
+    ("system", "wanted"),
+    [
+        ([("5m", "a"), ("1h", "b")], "a ttl='1h' cache_control block must not come after a ttl='5m'"),
+        ([("1h", "a"), ("5m", "b")], None),
+        ([("5m", " ")], "cache_control cannot be set for empty text blocks"),
+    ],
+)
+def test_breakpoints_that_anthropic_refuses_are_refused(system: list[tuple[str, str]], wanted: str | None) -> None:
+    blocks = [
+        {"type": "text", "text": said, "cache_control": {"type": "ephemeral", "ttl": ttl}} for ttl, said in system
+    ]
+    body: dict[str, object] = {"model": "m", "max_tokens": 1, "messages": [MESSAGE], "system": blocks}
+    said = messages.complaint(body, "2023-06-01")
+    assert said is None if wanted is None else said is not None and said.startswith(wanted)
 
 
 @pytest.mark.parametrize(

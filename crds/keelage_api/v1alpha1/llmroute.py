@@ -25,6 +25,8 @@ from keelage_api.v1alpha1.metadata import (
     Part,
     Word,
 )
+from keelage_api.v1alpha1.output import Output
+from keelage_api.v1alpha1.prompt_cache import PromptCache
 from keelage_api.v1alpha1.rate import BackendLimits, RateLimits
 from keelage_api.v1alpha1.retry import Hedge, RetryPolicy
 from keelage_api.v1alpha1.saving import SavingStatus
@@ -270,27 +272,6 @@ class Selection(Part):
     """One of `spec.tiers`."""
 
 
-@constrained(
-    Constraint["Output"](
-        cel="!has(self.clampAtLeast) || !has(self.maxTokens) || self.clampAtLeast <= self.maxTokens",
-        message="clampAtLeast must not be greater than maxTokens: it is the least that an answer's cap may be lowered"
-        " to",
-        holds=lambda part: (
-            part.clamp_at_least is None or part.max_tokens is None or part.clamp_at_least <= part.max_tokens
-        ),
-        field=".clampAtLeast",
-    )
-)
-class Output(Part):
-    """Bounds of the answer."""
-
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Cap put into requests that have none. A low cap makes reservations small."""
-    clamp_at_least: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Where a budget cannot pay for a call's whole cap, the cap is lowered to what it can pay for, but never below
-    this. Left out: such a call goes to the budget's Downgrade tier or is refused. A message batch is never clamped."""
-
-
 class RouteRule(Part):
     """Which calls, to which tier, and how."""
 
@@ -306,6 +287,8 @@ class RouteRule(Part):
     """When to ask the tier's next model as well, without waiting for the first one to fail; left out: never."""
     output: Output = Output()
     """Bounds of the answer."""
+    prompt_cache: PromptCache | None = None
+    """What keelage does for prompt caches at the providers; left out: nothing."""
     rate_limits: RateLimits = ()
     """Rates of calls; all that are given must allow a call. Message batches are not counted: nobody waits for them."""
     on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT

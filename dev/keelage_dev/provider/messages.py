@@ -66,7 +66,22 @@ def complaint(body: Mapping[str, object], version: str, *, counting: bool = Fals
     found = len(marks)
     if found > BREAKPOINTS_MAX:
         return f"A maximum of {BREAKPOINTS_MAX} blocks with cache_control may be provided. Found {found}."
+    lives = [mark.ttl for mark in marks]
+    if lives != sorted(lives):  # "1h" sorts before "5m"
+        return "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block"
+    if any(_marks_an_empty_text(each) for each in _texts(body)):
+        return "cache_control cannot be set for empty text blocks"
     return None
+
+
+def _texts(body: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    yield from mappings(body.get("system"))
+    for message in mappings(body.get("messages")):
+        yield from mappings(message.get("content"))
+
+
+def _marks_an_empty_text(block: Mapping[str, object]) -> bool:
+    return block.get("type") == "text" and bool(block.get("cache_control")) and not text(block.get("text")).strip()
 
 
 def count(body: Mapping[str, object]) -> bytes:

@@ -61,7 +61,7 @@ class Service:
     record: deque[Record] = field(default_factory=deque)
     clock: Callable[[], float] = time.monotonic
     _first_settings: Settings = field(init=False)
-    _cache: PromptCache = field(default_factory=PromptCache)
+    _cache: PromptCache = field(init=False)
     _batches: Batches = field(default_factory=Batches)
     _stored: responses.Stored = field(default_factory=responses.Stored)
     _schedule: deque[Fault] = field(default_factory=deque)
@@ -69,7 +69,7 @@ class Service:
     _made: int = 0
 
     def __post_init__(self) -> None:
-        self._first_settings = self.settings
+        self._first_settings, self._cache = self.settings, PromptCache(self.clock)
         self.configure({})
 
     def configure(self, changes: Mapping[str, object]) -> None:
@@ -85,7 +85,8 @@ class Service:
     def reset(self) -> None:
         """Back to the start: settings, bill, record, prompt cache, batches. Ids go on."""
         self.settings = self._first_settings
-        self.bill, self._cache, self._batches, self._stored = Bill(), PromptCache(), Batches(), responses.Stored()
+        self.bill, self._cache = Bill(), PromptCache(self.clock)
+        self._batches, self._stored = Batches(), responses.Stored()
         self.record.clear()
         self.configure({})
 

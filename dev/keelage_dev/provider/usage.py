@@ -6,7 +6,8 @@ A token is four bytes of canonical JSON of what the model reads (tools, system, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from keelage_dev.provider.body import mapping, mappings, packed, text
@@ -35,35 +36,68 @@ class Usage:
         return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
 
+LOOK_BACK_BLOCKS = 20
+"""Before a breakpoint, in which an earlier entry is found."""
+LIVES_S = {"5m": 300.0, "1h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The prompt up to the end of a block."""
+
+    digest: bytes
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class Breakpoint:
-    """The prompt up to a `cache_control`: its digest, its tokens, `5m` or `1h`."""
+    """The prompt up to a `cache_control`, which is for `5m` or `1h`."""
 
     digest: bytes
     tokens: int
     ttl: str
+    earlier: tuple[Prefix, ...] = ()
+    """Up to the LOOK_BACK_BLOCKS blocks before; the nearest last."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    life_s: float
+    until_s: float
 
 
 @dataclass(slots=True)
 class PromptCache:
-    """The prefixes written so far. Entries do not age: tests would need a clock for that."""
+    """The prefixes written so far. Reading one makes it live anew."""
 
-    _seen: dict[bytes, None] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    _seen: dict[bytes, _Entry] = field(default_factory=dict)
 
     def usage(self, tokens: int, marks: list[Breakpoint], *, min_tokens: int) -> Usage:
         """Split a prompt of `tokens` into read, written and plain tokens, and remember what was written."""
         marks = [mark for mark in marks if mark.tokens >= min_tokens]
-        read = max((mark.tokens for mark in marks if mark.digest in self._seen), default=0)
+        read = max((self._read(mark, min_tokens) for mark in marks), default=0)
         written = {"5m": 0, "1h": 0}
         at = read
         for mark in marks:
             if mark.tokens > at:
                 written[mark.ttl] += mark.tokens - at
                 at = mark.tokens
-            self._seen[mark.digest] = None
+            life_s = LIVES_S[mark.ttl]
+            self._seen[mark.digest] = _Entry(life_s, self.clock() + life_s)
         while len(self._seen) > CACHED_PREFIXES_MAX:
             del self._seen[next(iter(self._seen))]
         return Usage(input=tokens - at, cache_read=read, cache_write_5m=written["5m"], cache_write_1h=written["1h"])
+
+    def _read(self, mark: Breakpoint, min_tokens: int) -> int:
+        """Tokens of the longest living entry that the breakpoint finds; 0: none."""
+        now_s = self.clock()
+        for prefix in (Prefix(mark.digest, mark.tokens), *reversed(mark.earlier)):
+            entry = self._seen.get(prefix.digest)
+            if entry is not None and now_s < entry.until_s and prefix.tokens >= min_tokens:
+                entry.until_s = now_s + entry.life_s
+                return prefix.tokens
+        return 0
 
 
 def tokens_of(raw: bytes) -> int:
@@ -79,6 +113,7 @@ def prompt(body: Mapping[str, object]) -> tuple[int, list[Breakpoint]]:
     read = hashlib.sha256(text(body.get("model")).encode())
     length = 0
     marks: list[Breakpoint] = []
+    prefixes: list[Prefix] = []
     blocks = _blocks(body)
     automatic = mapping(body.get("cache_control"))
     for at, block in enumerate(blocks, start=1):
@@ -88,7 +123,9 @@ def prompt(body: Mapping[str, object]) -> tuple[int, list[Breakpoint]]:
         control = mapping(block.get("cache_control")) or (automatic if at == len(blocks) else {})
         if control:
             ttl = "1h" if control.get("ttl") == "1h" else "5m"
-            marks.append(Breakpoint(read.digest(), _tokens(length), ttl))
+            earlier = tuple(prefixes[-LOOK_BACK_BLOCKS:])
+            marks.append(Breakpoint(read.digest(), _tokens(length), ttl, earlier))
+        prefixes.append(Prefix(read.digest(), _tokens(length)))
     return _tokens(length), marks
 
 

@@ -16,13 +16,14 @@ from keelage_api.proxy_config import (
     Hedge,
     Match,
     ModelChoice,
+    PromptCaching,
     Quota,
     Retry,
     RetryBudget,
     Rule,
     Timeouts,
 )
-from keelage_api.v1alpha1 import circuit_breaker, llmroute, retry
+from keelage_api.v1alpha1 import circuit_breaker, llmroute, prompt_cache, retry
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_api.v1alpha1.manifest import Malformed
@@ -144,6 +145,8 @@ def _rule(route: str, rule: llmroute.RouteRule, tiers: Mapping[str, tuple[ModelC
         max_output_tokens=rule.output.max_tokens or 0,
         on_client_disconnect=rule.on_client_disconnect,
         clamp_at_least=rule.output.clamp_at_least or 0,
+        stop_sequences=tuple(rule.output.stop_sequences),
+        prompt_cache=_prompt_cache(rule.prompt_cache),
     )
 
 
@@ -163,6 +166,12 @@ def _hedge(spec: retry.Hedge | None) -> Hedge | None:
     if spec is None:
         return None
     return Hedge(0 if spec.after == retry.HEDGE_AT_P95 else duration_ms(spec.after))
+
+
+def _prompt_cache(spec: prompt_cache.PromptCache | None) -> PromptCaching | None:
+    if spec is None or spec.insert is prompt_cache.CacheInsertion.NEVER:
+        return None
+    return PromptCaching(long=spec.ttl is prompt_cache.PromptCacheTTL.HOUR)
 
 
 def accept_budget(

@@ -21,6 +21,8 @@ _ESCAPED_QUOTE = re.compile(rb'\\"[ \t\r\n]*+:')
 _KEY = re.compile(rb'[ \t\r\n,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
 _END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
 _RAW_VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_BETWEEN = re.compile(rb"[ \t\r\n,]*+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def splice(body: bytes, changes: Mapping[str, bytes]) -> bytes:
     """The same bytes with those top-level members set to the given JSON; new ones go to the end."""
     if not changes:
         return body
-    members, close = _located(body)
+    members, close = located(body)
     edits: list[tuple[int, int, bytes]] = []
     added: list[bytes] = []
     for name, value in changes.items():
@@ -139,8 +141,8 @@ def raw_members(body: bytes) -> dict[str, bytes]:
     return {name: body[member.start : member.end] for name, member in located[0].items()}
 
 
-def _located(body: bytes) -> tuple[dict[str, Member], int]:
-    """Members and closing brace, at the speed of a decoder written in C: 4 MB in 2 ms, where a scan takes 40.
+def located(body: bytes) -> tuple[dict[str, Member], int]:
+    """Top-level members and closing brace, at the speed of a decoder written in C: 4 MB in 2 ms, where a scan takes 40.
 
     The decoder hands out the values' bytes without their offsets; these follow from the order.
     It gives up on deep nesting, and on repeated keys the order is not the bytes': then the scan decides.
@@ -153,6 +155,43 @@ def _located(body: bytes) -> tuple[dict[str, Member], int]:
         layout = layout_of(body)
         return layout.members, layout.close
     return located[0], body.rindex(b"}")
+
+
+def elements(body: bytes, array: Member) -> list[Member] | None:
+    """Where the elements of an array in `body` lie; None where it is nested too deep for the decoder."""
+    values = _items(body, array)
+    if values is None:
+        return None
+    found: list[Member] = []
+    at = array.start + 1
+    for value in values:
+        gap = _BETWEEN.match(body, at)
+        assert gap is not None  # it matches nothing, too
+        at = gap.end() + len(memoryview(value))
+        found.append(Member(gap.end(), at))
+    return found
+
+
+def outermost(body: bytes, array: Member) -> tuple[Member, Member, int] | None:
+    """The first and the last of `elements`, and how many there are, in a time that does not grow with them; None also
+    where there is none."""
+    values = _items(body, array)
+    if not values:
+        return None
+    gap = _BETWEEN.match(body, array.start + 1)
+    assert gap is not None  # it matches nothing, too
+    end = array.end - 1
+    while body[end - 1] in _BLANK:
+        end -= 1
+    first, last = len(memoryview(values[0])), len(memoryview(values[-1]))
+    return Member(gap.end(), gap.end() + first), Member(end - last, end), len(values)
+
+
+def _items(body: bytes, array: Member) -> list[msgspec.Raw] | None:
+    try:
+        return _RAW_ITEMS.decode(memoryview(body)[array.start : array.end])
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _followed(body: bytes, values: Mapping[str, msgspec.Raw]) -> tuple[dict[str, Member], int] | None:

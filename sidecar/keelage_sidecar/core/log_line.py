@@ -72,6 +72,7 @@ class CallRecord(
         "cache_write_1h_tokens": "cache_creation_1h_input_tokens",
         "cost": "cost_picodollars",
         "bound": "bound_picodollars",
+        "prompt_cache_saved": "prompt_cache_saved_picodollars",
     },
 ):
     """Its fields are the line's, in its order; whoever tells of a call sets those that have something to say."""
@@ -134,6 +135,10 @@ class CallRecord(
     """The cheaper tier that it was given for a budget's sake."""
     hedge: str = ""
     """`won`: a second attempt beside the first one answered first; `lost`: it did not."""
+    prompt_cache: str = ""
+    """How far breakpoints were put into the prompt: `fixed`, `turns`; `off`: they do not pay now."""
+    prompt_cache_saved: int = 0
+    """Pico-dollars that those have saved; below zero where what was written cost more than what was read saved."""
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()
     """Top-level fields that the sidecar put in."""

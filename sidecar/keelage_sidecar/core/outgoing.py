@@ -14,6 +14,7 @@ from keelage_sidecar.core.json_span import appended, splice
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate
+from keelage_sidecar.core.translation.model_traits import chat_traits
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +102,8 @@ def _changes(facts: Facts, candidate: Candidate, output_cap: int) -> dict[str, b
         # Reasoning models of OpenAI refuse the older name of a chat's cap, most compatible servers know no other.
         names = CAP_FIELDS[facts.endpoint.kind]
         changes[names[0 if candidate.backend.provider is Provider.OPENAI else -1]] = str(output_cap).encode()
+    if candidate.stop_sequences and (stops := _stops(facts, candidate)) is not None:
+        changes[_STOP_FIELDS[facts.endpoint.kind]] = stops
     if facts.endpoint.kind is Kind.CHAT and facts.stream and not facts.asked_usage:
         options = facts.parsed.get("stream_options")
         given = options if isinstance(options, dict) else {}
@@ -111,6 +114,31 @@ def _changes(facts: Facts, candidate: Candidate, output_cap: int) -> dict[str, b
         # Unset, the provider's project or workspace decides, and may choose a dearer one.
         changes["service_tier"] = b'"standard_only"' if provider is Provider.ANTHROPIC else b'"default"'
     return changes
+
+
+_STOP_FIELDS = {Kind.MESSAGES: "stop_sequences", Kind.CHAT: "stop"}
+"""A Responses call has no such field."""
+_STOPS_OF_CHAT = 4
+"""OpenAI takes no more; Anthropic documents no limit."""
+
+
+def _stops(facts: Facts, candidate: Candidate) -> bytes | None:
+    """The request's stop sequences with the rule's behind them; None: they stay as they are.
+
+    What a provider would refuse for them is left out: a call that works without them must not fail with them.
+    """
+    kind = facts.endpoint.kind
+    if kind not in _STOP_FIELDS:
+        return None
+    said = facts.parsed.get(_STOP_FIELDS[kind])
+    own = [said] if isinstance(said, str) else [] if said is None else said
+    if not isinstance(own, list):
+        return None
+    more = [each for each in candidate.stop_sequences if each not in own]
+    if kind is Kind.CHAT:
+        takes = chat_traits(candidate.model, candidate.backend.provider).stop
+        more = more[: max(0, _STOPS_OF_CHAT - len(own))] if takes else []
+    return orjson.dumps(own + more) if more else None
 
 
 def _headers(

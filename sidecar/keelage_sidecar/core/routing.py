@@ -51,6 +51,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """False: the hard budgets that pay for it count tokens only, so a model without a price has a bound too."""
     weight: int | None = None
     """Its share of the calls; None: the order says it all."""
+    stop_sequences: tuple[str, ...] = ()
+    """To put in after the request's own."""
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
@@ -255,6 +257,7 @@ class RoutingTable:
             self.dearest[backend.name],
             not hard or Unit.PICODOLLARS in units,
             choice.weight,
+            rule.stop_sequences,
         )
 
 

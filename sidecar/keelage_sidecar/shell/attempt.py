@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import dataclass
 
 from keelage_api.proxy_config import Timeouts
+from keelage_api.sync import SavedBy
 from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.breaker import Verdict
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.health import not_asked
 from keelage_sidecar.core.meter import PLAIN_BYTES_MAX, Meter, Reading, meter_for
 from keelage_sidecar.core.outgoing import Outgoing, outgoing
+from keelage_sidecar.core.prompt_cache_book import Marked
 from keelage_sidecar.core.provider_limits import left_of, remaining
 from keelage_sidecar.core.refusal import Refusal, render
 from keelage_sidecar.core.request import Facts
@@ -57,6 +59,7 @@ class Attempt:
         "_first",
         "_injected",
         "_interpreter",
+        "_marked",
         "_means",
         "_meter",
         "_plan",
@@ -88,6 +91,7 @@ class Attempt:
         """As the candidate gets it, in its API."""
         self._interpreter: Interpreter | None = None
         """Where that is not the application's."""
+        self._marked: Marked | None = None
         self.index = index
         self.candidate = plan.candidates[index]
         self._track = means.health.track(self.candidate, means.clock())
@@ -114,7 +118,7 @@ class Attempt:
         means = self._means
         if not self._has_secret():
             return credential_missing(self.candidate.backend)
-        if (mute := self._translate()) is not None:
+        if (mute := self._word()) is not None:
             return Unasked(AttemptEnd(self.index, failure=Failure.UNTRANSLATABLE), mute)
         now_s = means.clock()
         self._ticket = self._track.breaker.admit(now_s)
@@ -152,7 +156,7 @@ class Attempt:
 
     def _reserve_at_once(self) -> bool:
         """`reserve` without waiting for anything; whether it has all."""
-        if not self._has_secret() or self._translate() is not None:
+        if not self._has_secret() or self._word() is not None:
             return False
         self._ticket = self._track.breaker.admit(self._means.clock())
         if self._ticket is not None:
@@ -165,13 +169,19 @@ class Attempt:
         self._secret = self._means.credentials.get(credential) if credential else None
         return self._secret is not None or not credential
 
-    def _translate(self) -> Refusal | None:
-        """Say it in the candidate's API, if that is another; a refusal where it has no words for it."""
+    def _word(self) -> Refusal | None:
+        """Say it as the candidate should get it, in its API; a refusal where that has no words for it."""
         if self.candidate.backend.dialect is not self._facts.endpoint.dialect:
             interpreter = interpret(self._facts, self.candidate, self._call.headers)
             if isinstance(interpreter, Refusal):
                 return interpreter
             self._interpreter, self._said = interpreter, interpreter.facts
+        rule = self._plan.rule
+        if rule.prompt_cache is not None:
+            means = self._means
+            marked = self._marked = means.prompt_caches.marked(self._said, self.candidate, rule, means.clock())
+            if marked is not None:
+                self._said = marked.facts
         return None
 
     async def ask(self) -> None:
@@ -338,6 +348,8 @@ class Attempt:
             if self._table.config.quotas and reading.final_usage and reading.usage is not None:
                 means.expectations.learn(self.candidate.model, len(self._said.body), reading.usage)
             story.attempt_settled(reading, settlement)
+            if self._marked is not None:
+                self._learn_caching(self._marked, reading)
             error = reading.error
         if story.outcome == outcomes.OK and (error or (answer is not None and answer.status >= 400)):
             story.outcome = outcomes.UPSTREAM_ERROR
@@ -351,6 +363,19 @@ class Attempt:
             else:
                 self._track.breaker.ended(self._ticket, Verdict.OK, means.clock(), 0.0)
         self._reserved = self._ticket = None
+
+    def _learn_caching(self, marked: Marked, reading: Reading) -> None:
+        """What came of keelage's breakpoints, or of there being none."""
+        means, story, usage = self._means, self._story, reading.usage
+        story.prompt_cache = marked.extent or outcomes.OFF
+        if usage is None or not reading.final_usage:
+            return
+        saved = marked.learn(usage, self.candidate, means.clock())
+        if saved is not None:
+            story.prompt_cache_saved += saved
+            read = usage.cache_read_tokens
+            cached = read + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+            means.savings.count(self._plan.rule.route, SavedBy.PROMPT_CACHE, saved, tries=cached, hits=read)
 
     def outrun(self) -> AttemptEnd:
         """Another attempt has answered first: this one ends, and its slowness is remembered."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from keelage_sidecar.core.expectation import Expectations
 from keelage_sidecar.core.health import HealthBook
+from keelage_sidecar.core.prompt_cache_book import PromptCacheBook
 from keelage_sidecar.core.savings import Savings
 from keelage_sidecar.shell.credentials import Credentials
 from keelage_sidecar.shell.purse import Purse
@@ -31,5 +32,6 @@ class Means:
     """Of the models at each backend."""
     expectations: Expectations = field(default_factory=Expectations)
     savings: Savings = field(default_factory=Savings)
+    prompt_caches: PromptCacheBook = field(default_factory=PromptCacheBook)
     queues: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     """By backend: attempts that wait for room in the provider's limits."""

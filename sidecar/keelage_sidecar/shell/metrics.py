@@ -24,7 +24,9 @@ from keelage_api.sync import SavedBy
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.health import ModelHealth
 from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.prompt_cache_book import Key, State
 from keelage_sidecar.core.savings import Saved
+from keelage_sidecar.shell.caching_metrics import CachingMetrics
 
 MODELS_MAX = 100
 ERRORS_MAX = 50
@@ -79,6 +81,7 @@ class Standing:
     """Those that were asked last come last."""
     savings: tuple[tuple[str, SavedBy, Saved], ...] = ()
     """By route and kind."""
+    prompt_caches: tuple[tuple[Key, State], ...] = ()
 
 
 class Histogram:
@@ -159,6 +162,7 @@ class Metrics(Collector):
         self._limited: defaultdict[tuple[str], int] = defaultdict(int)
         self._queued: defaultdict[tuple[str], int] = defaultdict(int)
         self._queue_s: defaultdict[tuple[str], float] = defaultdict(float)
+        self._caching = CachingMetrics()
         self._violations = 0
         self._uncertain = 0
         self._unlimited = 0
@@ -203,6 +207,9 @@ class Metrics(Collector):
         if record.usage_known:
             series.input.observe(record.prompt_tokens)
             series.output.observe(record.output_tokens)
+
+        if record.cache_read_tokens or record.cache_write_5m_tokens or record.cache_write_1h_tokens:
+            self._caching.tell(record, model)
 
     def _new_series(self, endpoint: str, model: str, error: str) -> Series:
         provider = Dialect.ANTHROPIC if endpoint == Kind.MESSAGES else Dialect.OPENAI
@@ -281,6 +288,7 @@ class Metrics(Collector):
         yield from _lease_gauges(standing.figures)
         yield from _model_figures(standing.models[-MODELS_MAX:])
         yield _saved(standing.savings)
+        yield from self._caching.families(standing.prompt_caches[-MODELS_MAX:])
         info = GaugeMetricFamily("keelage_config_info", "The configuration in force", labels=("version",))
         info.add_metric([standing.config_version], 1)
         yield info

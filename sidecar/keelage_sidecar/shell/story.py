@@ -23,6 +23,8 @@ CLIENT_DISCONNECT = "client_disconnect"
 TRUNCATED = "truncated"
 ERROR = "error"
 SETTLED = "settled"
+OFF = "off"
+"""Of what keelage could do to a call, but does not now."""
 
 
 class Story(msgspec.Struct):
@@ -63,6 +65,8 @@ class Story(msgspec.Struct):
     hedge: str = ""
     purpose: Purpose | None = None
     """None: it is the application's call."""
+    prompt_cache: str = ""
+    prompt_cache_saved: int = 0
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -167,6 +171,8 @@ class Story(msgspec.Struct):
         record.reason = self.reason or record.reason
         record.budget, record.limit = self.budget, self.limit
         record.clamped, record.downgraded = self.clamped, self.downgraded
+        if self.prompt_cache:
+            record.prompt_cache, record.prompt_cache_saved = self.prompt_cache, self.prompt_cache_saved
         if traced and self.plan is not None:
             record.candidates = tuple(_choice(each) for each in self.plan.candidates)
         if self.ends and self.plan is not None:

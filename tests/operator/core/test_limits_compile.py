@@ -6,7 +6,7 @@ import pytest
 from tests.operator.core.manifest_fields import Fields, budget, compiled, route
 
 from keelage_api.codec import decode_config, encode
-from keelage_api.proxy_config import BudgetTerms, Downgrade, ModelChoice, Per, Quota, Unit
+from keelage_api.proxy_config import BudgetTerms, Downgrade, ModelChoice, Per, PromptCaching, Quota, Unit
 from keelage_operator.core.shard import SHARDS
 from keelage_operator.core.terms import BudgetInForce
 
@@ -167,6 +167,20 @@ def test_rates_of_rules_and_limits_of_providers_are_quotas_of_the_pods_that_foll
     assert config.rules[0].clamp_at_least == 256
     assert namespace.quotas() == config.quotas
     assert namespace.config_for({"app": "other"}).quotas == ()
+    assert decode_config(encode(config)) == config
+
+
+def test_what_a_rule_adds_to_calls_reaches_the_sidecars() -> None:
+    rule = {"name": "chat", "select": [{"tier": "fast"}]}
+    added = {"promptCache": {"ttl": "1h"}, "output": {"stopSequences": ["END"]}}
+    rules = [
+        {**rule, **added, "matches": [{"models": ["a"]}]},
+        {**rule, "name": "rest", "promptCache": {"insert": "Never"}},
+    ]
+    config = compiled([route(rules=rules)]).config_for({"app": "assistant"})
+    first, rest = config.rules
+    assert (first.prompt_cache, first.stop_sequences) == (PromptCaching(long=True), ("END",))
+    assert (rest.prompt_cache, rest.stop_sequences) == (None, ())
     assert decode_config(encode(config)) == config
 
 

@@ -8,7 +8,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keelage_sidecar.core.endpoints import CHAT
-from keelage_sidecar.core.json_span import appended, layout_of, raw_members, repeats_a_key, splice
+from keelage_sidecar.core.json_span import (
+    appended,
+    elements,
+    layout_of,
+    located,
+    outermost,
+    raw_members,
+    repeats_a_key,
+    splice,
+)
 from keelage_sidecar.core.weight import weigh
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -100,6 +109,22 @@ def test_members_are_found_with_their_bytes(original: dict[str, object], spread:
     assert list(members) == list(original)
     assert {name: orjson.loads(value) for name, value in members.items()} == orjson.loads(body)
     assert all(value in body for value in members.values())
+
+
+@given(st.lists(VALUES, max_size=6), st.booleans())
+def test_elements_of_an_array_are_found_where_they_lie(values: list[object], spread: bool) -> None:
+    body = orjson.dumps({"before": "[1,", "it": values, "after": 1}, option=orjson.OPT_INDENT_2 if spread else None)
+    array = located(body)[0]["it"]
+    found = elements(body, array)
+    assert found is not None
+    assert [orjson.loads(body[each.start : each.end]) for each in found] == orjson.loads(body)["it"]
+    assert outermost(body, array) == ((found[0], found[-1], len(found)) if found else None)
+
+
+def test_an_array_nested_too_deep_for_the_decoder_has_no_elements() -> None:
+    body = b'{"it":[' + b"[" * 1020 + b"]" * 1020 + b"]}"
+    array = located(body)[0]["it"]
+    assert (elements(body, array), outermost(body, array)) == (None, None)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b'{"a":1', b'{"a":1}x', b"\xff", b'{"a":1}{"b":2}'])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 from msgspec.structs import replace
-from tests.sidecar.core.calls import LOCAL, chat, claude, config, embeddings, facts_of, gpt, is_a, messages
+from tests.sidecar.core.calls import LOCAL, chat, claude, config, embeddings, facts_of, gpt, is_a, messages, responses
 
 from keelage_api.proxy_config import Backend, Provider
 from keelage_sidecar.core.endpoints import CHAT, MESSAGES, OPENAI_MODELS
@@ -45,6 +45,46 @@ def test_only_the_models_span_changes() -> None:
     sent = outgoing(facts_of(MESSAGES, BODY), replace(claude(hard=False), model='a"b'), 0, None, (), "/v1/messages")
     assert sent.body == BODY.replace(b'"claude-haiku-4-5"', b'"a\\"b"')
     assert sent.changed == ("model",)
+
+
+STOPPED = ("END", "\n\nHuman:")
+
+
+@pytest.mark.parametrize(
+    ("own", "sent"),
+    [
+        ({}, ["END", "\n\nHuman:"]),
+        ({"stop_sequences": None}, ["END", "\n\nHuman:"]),
+        ({"stop_sequences": ["a", "END", "b", "c"]}, ["a", "END", "b", "c", "\n\nHuman:"]),
+        ({"stop_sequences": [*STOPPED]}, [*STOPPED]),
+        ({"stop_sequences": "a"}, ["a", *STOPPED]),
+        ({"stop_sequences": 5}, 5),
+    ],
+)
+def test_stop_sequences_of_the_rule_come_after_the_applications(own: dict[str, object], sent: object) -> None:
+    facts = messages(**own, service_tier="standard_only")
+    assert body_of(facts, replace(claude(), stop_sequences=STOPPED)) == {**given(facts), "stop_sequences": sent}
+
+
+@pytest.mark.parametrize(
+    ("own", "model", "sent"),
+    [
+        ({}, "gpt-4o", ["END", "\n\nHuman:"]),
+        ({"stop": "a"}, "gpt-4o", ["a", *STOPPED]),
+        ({"stop": ["a", "b", "c"]}, "gpt-4o", ["a", "b", "c", "END"]),
+        ({"stop": ["a", "b", "c", "d"]}, "gpt-4o", ["a", "b", "c", "d"]),
+        ({"stop": ["a"]}, "gpt-5-mini", ["a"]),
+    ],
+)
+def test_openai_gets_no_more_stop_sequences_than_it_takes(own: dict[str, object], model: str, sent: object) -> None:
+    facts = chat(model=model, **own, service_tier="default")
+    told = body_of(facts, replace(gpt(), model=model, stop_sequences=STOPPED))
+    assert told == {**given(facts), "stop": sent}
+
+
+def test_a_responses_call_gets_no_stop_sequences_as_it_has_no_field_for_them() -> None:
+    facts = responses(service_tier="default")
+    assert body_of(facts, replace(gpt(), stop_sequences=STOPPED)) == given(facts)
 
 
 def test_keys_and_hop_by_hop_headers_of_the_application_stay_behind() -> None:

@@ -9,6 +9,9 @@ from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.breaker import State
 from keelage_sidecar.core.health import Cause, ModelHealth
 from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.prompt_cache import Extent
+from keelage_sidecar.core.prompt_cache_book import Key
+from keelage_sidecar.core.prompt_cache_book import State as Caching
 from keelage_sidecar.shell.metrics import ERRORS_MAX, LIMITS_MAX, MODELS_MAX, Metrics, Standing
 
 
@@ -39,6 +42,32 @@ def test_error_types_of_providers_do_not_grow_the_metrics_without_bound() -> Non
     assert len(counts) == ERRORS_MAX + 1
     [other] = [line for line in counts if 'error_type="other"' in line]
     assert other.endswith(f" {float(2 * ERRORS_MAX + 1)}")
+
+
+def test_prompt_caches_are_counted_by_who_asked_for_them() -> None:
+    key = Key("r", "all", "r/anthropic", "m", Extent.TURNS, long=False)
+    metrics = Metrics(lambda: replace(standing(), prompt_caches=((key, Caching.TRYING),)))
+    call = CallRecord("", "", "messages", "ok", 200, "r", model="m", attempts=1, usage_known=True)
+    for extent, read, written, saved in (
+        ("turns", 0, 100, -25),
+        ("fixed", 70, 0, 10**12),
+        ("off", 5, 1, 0),
+        ("", 5, 1, 0),
+    ):
+        call.prompt_cache, call.prompt_cache_saved = extent, saved
+        call.cache_read_tokens, call.cache_write_5m_tokens, call.cache_write_1h_tokens = (
+            read,
+            written // 2,
+            written - written // 2,
+        )
+        metrics.tell(call)
+    lines = metrics.exposition()[1].decode().splitlines()
+    for by, read, written in (("keelage", 70, 100), ("application", 10, 2)):
+        labels = f'{{by="{by}",gen_ai_request_model="m",route="r"}}'
+        assert f"keelage_prompt_cache_read_tokens_total{labels} {float(read)}" in lines
+        assert f"keelage_prompt_cache_written_tokens_total{labels} {float(written)}" in lines
+    labels = '{backend="r/anthropic",extent="turns",gen_ai_request_model="m",route="r",rule="all"}'
+    assert f"keelage_prompt_cache_state{labels} 1.0" in lines
 
 
 def test_what_budgets_and_rates_did_to_calls_is_counted() -> None:
