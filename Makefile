@@ -32,8 +32,8 @@ check: .venv/READY ## format, lint, types, import contracts, generated files, un
 
 test: check worlds test-sdk test-cluster ## everything, unit to cluster; brings up what it needs, takes it down again
 
-simulate: .venv/READY ## the money in worlds where everything goes wrong: WORLDS=1000 SEED=0 KIND=faulty|calm|node lost|rates
-	@$(PY) -m tests.simulation $(or $(WORLDS),1000) $(or $(SEED),0) $(if $(KIND),"$(KIND)")
+simulate: .venv/READY ## the money in worlds where everything goes wrong: WORLDS=1000 SEED=0 KIND=faulty|calm|node lost|rates, TO=FILE to go on from
+	@$(PY) -m tests.simulation $(or $(WORLDS),1000) $(or $(SEED),0) $(if $(KIND),--kind "$(KIND)") $(if $(TO),--to "$(TO)")
 
 worlds: .venv/READY ## 2,000 such worlds, in three minutes
 	@$(PY) -m tests.simulation 2000 10000
