@@ -11,6 +11,7 @@ import enum
 import msgspec
 
 from keelage_api.pricing import ModelPrice
+from keelage_api.response_cache import ResponseCache
 
 FORMAT = 1
 """Raised when an older sidecar must not obey what is written here."""
@@ -175,6 +176,7 @@ class Rule(msgspec.Struct, frozen=True):
     stop_sequences: tuple[str, ...] = ()
     """Put in after the application's own."""
     prompt_cache: PromptCaching | None = None
+    response_cache: ResponseCache | None = None
 
 
 class Downgrade(msgspec.Struct, frozen=True):

@@ -135,6 +135,8 @@ class Sidecar:
         self._ending.set()
 
     def _obey(self, config: ProxyConfig) -> None:
+        kept = [rule.response_cache.bytes_max for rule in config.rules if rule.response_cache is not None]
+        self._means.responses.resize(max(kept, default=0))
         self._keeper.obey(config.budgets, config.quotas)
 
     def _tell(self, record: CallRecord) -> None:
@@ -173,6 +175,7 @@ class Sidecar:
             open_batches=len(self._batches.open),
             figures=self._keeper.figures(),
             models=tuple(self._means.health.figures()),
+            cache=self._means.responses,
             savings=tuple(self._keeper.savings.totals()),
             prompt_caches=self._means.prompt_caches.states(),
         )

@@ -28,6 +28,7 @@ from keelage_api.v1alpha1.metadata import (
 from keelage_api.v1alpha1.output import Output
 from keelage_api.v1alpha1.prompt_cache import PromptCache
 from keelage_api.v1alpha1.rate import BackendLimits, RateLimits
+from keelage_api.v1alpha1.response_cache import ResponseCache
 from keelage_api.v1alpha1.retry import Hedge, RetryPolicy
 from keelage_api.v1alpha1.saving import SavingStatus
 
@@ -289,6 +290,8 @@ class RouteRule(Part):
     """Bounds of the answer."""
     prompt_cache: PromptCache | None = None
     """What keelage does for prompt caches at the providers; left out: nothing."""
+    response_cache: ResponseCache | None = None
+    """Answers that are kept and given again; left out: none."""
     rate_limits: RateLimits = ()
     """Rates of calls; all that are given must allow a call. Message batches are not counted: nobody waits for them."""
     on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT

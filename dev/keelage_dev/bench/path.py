@@ -186,7 +186,7 @@ class DecisionPath:
         means = Means(self.keeper, upstream, Credentials(directory, clock), clock, time.time, lambda: 0.5)
         table = RoutingTable.build(config)
         self._log = CallLog(os.open(os.devnull, os.O_WRONLY))
-        self._metrics = Metrics(lambda: Standing("bench", False, 0, 0, 0, 0, (), ()))
+        self._metrics = Metrics(lambda: Standing("bench", False, 0, 0, 0, 0, (), (), means.responses))
         self._exchange = Exchange(means, lambda: table, self._tell, BatchKeeper(means, self._tell))
         self._wire = Sink()
 

@@ -23,7 +23,8 @@ from keelage_api.proxy_config import (
     Rule,
     Timeouts,
 )
-from keelage_api.v1alpha1 import circuit_breaker, llmroute, prompt_cache, retry
+from keelage_api.response_cache import ResponseCache
+from keelage_api.v1alpha1 import circuit_breaker, llmroute, prompt_cache, response_cache, retry
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_api.v1alpha1.manifest import Malformed
@@ -147,6 +148,19 @@ def _rule(route: str, rule: llmroute.RouteRule, tiers: Mapping[str, tuple[ModelC
         clamp_at_least=rule.output.clamp_at_least or 0,
         stop_sequences=tuple(rule.output.stop_sequences),
         prompt_cache=_prompt_cache(rule.prompt_cache),
+        response_cache=_response_cache(rule.response_cache),
+    )
+
+
+def _response_cache(spec: response_cache.ResponseCache | None) -> ResponseCache | None:
+    if spec is None:
+        return None
+    return ResponseCache(
+        ttl_ms=duration_ms(spec.exact.ttl),
+        stale_ms=duration_ms(spec.stale_on_error) if spec.stale_on_error else 0,
+        scope=spec.scope,
+        sampled=spec.sampled is response_cache.SampledAnswers.ALLOW,
+        bytes_max=response_cache.memory_bytes(spec.memory),
     )
 
 

@@ -73,6 +73,7 @@ class CallRecord(
         "cost": "cost_picodollars",
         "bound": "bound_picodollars",
         "prompt_cache_saved": "prompt_cache_saved_picodollars",
+        "saved": "saved_picodollars",
     },
 ):
     """Its fields are the line's, in its order; whoever tells of a call sets those that have something to say."""
@@ -139,6 +140,12 @@ class CallRecord(
     """How far breakpoints were put into the prompt: `fixed`, `turns`; `off`: they do not pay now."""
     prompt_cache_saved: int = 0
     """Pico-dollars that those have saved; below zero where what was written cost more than what was read saved."""
+    cache: str = ""
+    """`hit`, `miss`, `stale` or `bypass`, where the rule has a response cache."""
+    cache_age_s: float = 0.0
+    """How old the kept answer was."""
+    saved: int = 0
+    """Pico-dollars that the kept answer would have cost."""
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()
     """Top-level fields that the sidecar put in."""

@@ -26,6 +26,7 @@ from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.endpoints import Endpoint
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.response_key import salt_of
 
 KNOWN_MAX = 1024
 """Answers that a table remembers, of each kind: far more than pods have models, features and users that matter."""
@@ -78,6 +79,8 @@ class RoutingTable:
     """A rule asks who the user is."""
     downgrades: bool
     """A budget has a cheaper tier."""
+    salts: dict[tuple[str, str], bytes]
+    """By route and rule, of those that keep answers."""
     _rules: dict[tuple[Endpoint, str, str, str], Rule] = field(default_factory=dict, repr=False)
     _plans: dict[tuple[str, str, str, Endpoint, str, str, bool], Plan] = field(default_factory=dict, repr=False)
     _budgets: dict[tuple[str, str, str], tuple[BudgetTerms, ...]] = field(default_factory=dict, repr=False)
@@ -99,7 +102,8 @@ class RoutingTable:
                 rates[key] = (*rates.get(key, ()), quota)
         by_user = any(match.users for rule in config.rules for match in rule.matches)
         downgrades = any(terms.downgrades for terms in config.budgets)
-        return cls(config, dearest, rates, limits, by_user, downgrades)
+        salts = {(rule.route, rule.name): salt_of(config, rule) for rule in config.rules if rule.response_cache}
+        return cls(config, dearest, rates, limits, by_user, downgrades, salts)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
         """The first rule that matches, on its default tier."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from keelage_api.proxy_config import Timeouts
 from keelage_api.sync import SavedBy
+from keelage_sidecar.core.answer_copy import CopiedAnswer
 from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.breaker import Verdict
 from keelage_sidecar.core.downgrade import Downgraded
@@ -254,7 +255,7 @@ class Attempt:
         headers = reply_headers(
             answer.headers, decoded=body.decoded, final=self.end is not None, request_id=story.request_id
         )
-        if story.clamped or story.downgraded or story.ends or dropped:
+        if story.clamped or story.downgraded or story.ends or dropped or story.cache:
             headers += story.marks()
         if lost:
             self._tell_lost(answer.status, headers)
@@ -265,6 +266,9 @@ class Attempt:
                 await self._tell(interpreter, body, meter, answer.status, headers)
                 return
             meter = CountedStream(meter, interpreter.stream(int(self._means.unix()), story.request_id))
+        if story.copy is not None:
+            story.copy.begin(answer.status, headers)
+            meter = CopiedAnswer(meter, story.copy)
         self._call.begin(answer.status, headers, body.length)
         dialect = self._facts.endpoint.dialect
         whole = await relay(self._call, body, meter, self._first, dialect, story.request_id)
@@ -312,6 +316,9 @@ class Attempt:
         if said < 300 <= status:  # it was billed all the same: an SDK that tries again would pay again
             headers = [*(field for field in headers if field[0] != b"x-should-retry"), (b"x-should-retry", b"false")]
         self._call.reply(status, headers, told)
+        if story.copy is not None:
+            story.copy.begin(status, headers)
+            story.copy.add(told)
         story.outcome = outcomes.TRUNCATED if self._broken else outcomes.OK if status < 400 else outcomes.UPSTREAM_ERROR
 
     async def swallow(self) -> None:

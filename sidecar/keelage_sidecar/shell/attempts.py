@@ -68,7 +68,7 @@ async def _attempt(
             await heard.relay()
             return None
         step = _next(means, plan, story)
-        if isinstance(step, Again):
+        if isinstance(step, Again) or (step is None and story.spare):
             for each in attempts:
                 await each.swallow()
         elif step is None:

@@ -10,15 +10,17 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from keelage_api.proxy_config import Rule
 from keelage_sidecar.core.endpoints import ANTHROPIC_BATCHES, NEW_BATCH, dialect_of, endpoint_of
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
-from keelage_sidecar.core.request import read_request
+from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.routing import RoutingTable
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.attempts import attempt_all
 from keelage_sidecar.shell.batch_call import BatchCalls
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
+from keelage_sidecar.shell.cached_call import CachedCalls
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
@@ -48,6 +50,7 @@ class Exchange:
         """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod `pod`;
         `traced` whether lines tell what was decided on the way."""
         self._batches = BatchCalls(means, batches, user, feature, pod)
+        self._cached = CachedCalls(means, means.responses)
         self._means = means
         self._table = table
         self._tell = tell
@@ -97,6 +100,16 @@ class Exchange:
         rule = table.rule(facts)
         if isinstance(rule, Refusal):
             return rule
+        if rule.response_cache is None:
+            return await self._ask(call, table, facts, rule, story)
+        story.rule = rule
+        salt = table.salts[rule.route, rule.name]
+        return await self._cached.serve(
+            call, facts, rule, rule.response_cache, salt, story, lambda: self._ask(call, table, facts, rule, story)
+        )
+
+    async def _ask(self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story) -> Refusal | None:
+        """A provider; None: the application has its answer, or has left."""
         plan = table.on_tier(rule, facts)
         if isinstance(plan, Refusal):
             return plan

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from keelage_sidecar.core.expectation import Expectations
 from keelage_sidecar.core.health import HealthBook
 from keelage_sidecar.core.prompt_cache_book import PromptCacheBook
+from keelage_sidecar.core.response_cache import ResponseCache
 from keelage_sidecar.core.savings import Savings
 from keelage_sidecar.shell.credentials import Credentials
 from keelage_sidecar.shell.purse import Purse
@@ -31,6 +32,8 @@ class Means:
     health: HealthBook = field(default_factory=HealthBook)
     """Of the models at each backend."""
     expectations: Expectations = field(default_factory=Expectations)
+    responses: ResponseCache = field(default_factory=ResponseCache)
+    """Answers that are kept, of the rules that keep any."""
     savings: Savings = field(default_factory=Savings)
     prompt_caches: PromptCacheBook = field(default_factory=PromptCacheBook)
     queues: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))

@@ -25,8 +25,10 @@ from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.health import ModelHealth
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.prompt_cache_book import Key, State
+from keelage_sidecar.core.response_cache import ResponseCache
 from keelage_sidecar.core.savings import Saved
 from keelage_sidecar.shell.caching_metrics import CachingMetrics
+from keelage_sidecar.shell.response_cache_metrics import ResponseCacheMetrics
 
 MODELS_MAX = 100
 ERRORS_MAX = 50
@@ -79,6 +81,7 @@ class Standing:
     figures: tuple[Figures, ...]
     models: tuple[ModelHealth, ...]
     """Those that were asked last come last."""
+    cache: ResponseCache
     savings: tuple[tuple[str, SavedBy, Saved], ...] = ()
     """By route and kind."""
     prompt_caches: tuple[tuple[Key, State], ...] = ()
@@ -159,6 +162,7 @@ class Metrics(Collector):
         self._hedges: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._clamped: defaultdict[tuple[str], int] = defaultdict(int)
         self._downgraded: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._answers = ResponseCacheMetrics()
         self._limited: defaultdict[tuple[str], int] = defaultdict(int)
         self._queued: defaultdict[tuple[str], int] = defaultdict(int)
         self._queue_s: defaultdict[tuple[str], float] = defaultdict(float)
@@ -181,6 +185,8 @@ class Metrics(Collector):
             self._retries[record.route, record.backend] += record.attempts - 1
         if record.hedge:
             self._hedges[record.route, record.hedge] += 1
+        if record.cache:
+            self._answers.tell(record)
         self._violations += record.bound_violated
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
@@ -285,6 +291,7 @@ class Metrics(Collector):
             [((), self._unlimited)],
         )
         standing = self._standing()
+        yield from self._answers.families(standing.cache)
         yield from _lease_gauges(standing.figures)
         yield from _model_figures(standing.models[-MODELS_MAX:])
         yield _saved(standing.savings)

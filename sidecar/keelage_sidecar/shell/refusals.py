@@ -54,6 +54,13 @@ def credential_missing(backend: Backend) -> Refusal:
     )
 
 
+def not_cached(why: str) -> Refusal:
+    """The call is to be answered from the cache or not at all."""
+    return Refusal(
+        504, "NotCached", f"the call says `Cache-Control: only-if-cached`, and {why}: leave that out to ask a provider"
+    )
+
+
 def denied(denial: Denied, unix_s: float) -> Refusal:
     """A budget does not pay: final where the money is gone, worth another try where nobody could be asked.
 

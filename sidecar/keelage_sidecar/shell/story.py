@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
+from keelage_api.proxy_config import Rule
+from keelage_sidecar.core.answer_copy import AnswerCopy
 from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.downgrade import Downgraded
@@ -12,6 +16,7 @@ from keelage_sidecar.core.log_line import CallRecord, Choice, Failed, Purpose, t
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.response_cache import KeptAnswer
 from keelage_sidecar.core.retry import AttemptEnd, told
 from keelage_sidecar.core.routing import Candidate, Plan
 from keelage_sidecar.core.settlement import Settlement
@@ -27,6 +32,19 @@ OFF = "off"
 """Of what keelage could do to a call, but does not now."""
 
 
+class CacheUse(enum.StrEnum):
+    """What the response cache did for a call."""
+
+    NONE = ""
+    """Its rule has none."""
+    HIT = "hit"
+    MISS = "miss"
+    STALE = "stale"
+    """It gave an answer that was too old, as there was no other."""
+    BYPASS = "bypass"
+    """It was not asked, since the call is not of that kind or does not want it."""
+
+
 class Story(msgspec.Struct):
     """`*_s` are on the loop's clock but `unix_s`."""
 
@@ -35,6 +53,8 @@ class Story(msgspec.Struct):
     received_s: float
     endpoint: Endpoint | None = None
     facts: Facts | None = None
+    rule: Rule | None = None
+    """Where its cache may answer before there is a plan."""
     plan: Plan | None = None
     candidate: Candidate | None = None
     ends: list[AttemptEnd] = []
@@ -67,6 +87,14 @@ class Story(msgspec.Struct):
     """None: it is the application's call."""
     prompt_cache: str = ""
     prompt_cache_saved: int = 0
+    cache: CacheUse = CacheUse.NONE
+    cache_age_s: float = 0.0
+    saved: int = 0
+    """Pico-dollars that a kept answer would have cost."""
+    spare: bool = False
+    """There is a kept answer to give where no provider has one: theirs are not passed on then, if they are errors."""
+    copy: AnswerCopy | None = None
+    """Made of the answer while it is passed on."""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -110,6 +138,12 @@ class Story(msgspec.Struct):
         """Two were asked side by side; `won`: the second one answered first."""
         self.hedge = "won" if won else "lost"
 
+    def given(self, kept: KeptAnswer, how: CacheUse, age_s: float, now_s: float) -> None:
+        """A kept answer goes to the application."""
+        self.cache, self.cache_age_s, self.saved = how, age_s, kept.cost
+        self.reading = Reading(None, True, kept.stop_reason, kept.model)
+        self.outcome, self.first_token_s = OK, now_s
+
     @property
     def tried(self) -> str:
         """Who was asked before, and what became of it; empty where nobody was."""
@@ -128,6 +162,10 @@ class Story(msgspec.Struct):
             marks.append((b"x-keelage-budget", self.budget.encode()))
         if self.dropped:
             marks.append((b"x-keelage-dropped", ", ".join(self.dropped).encode()))
+        if self.cache:
+            marks.append((b"x-keelage-cache", self.cache.encode()))
+            if self.cache is CacheUse.HIT or self.cache is CacheUse.STALE:
+                marks.append((b"age", b"%d" % self.cache_age_s))
         return marks
 
     def patience_left_s(self, now_s: float) -> float | None:
@@ -148,8 +186,8 @@ class Story(msgspec.Struct):
         if (facts := self.facts) is not None:
             record.request_model, record.stream = facts.model, facts.stream
             record.user, record.feature, record.sdk_retries = facts.user, facts.feature, facts.retry_count
-        if self.plan is not None:
-            record.route, record.rule = self.plan.rule.route, self.plan.rule.name
+        if (rule := self.rule if self.plan is None else self.plan.rule) is not None:
+            record.route, record.rule = rule.route, rule.name
         if (candidate := self.candidate) is not None:
             record.backend, record.model = candidate.backend.name, candidate.model
             record.attempts, record.bound, record.injected = self.attempts, self.bound, self.injected
@@ -175,6 +213,9 @@ class Story(msgspec.Struct):
             record.prompt_cache, record.prompt_cache_saved = self.prompt_cache, self.prompt_cache_saved
         if traced and self.plan is not None:
             record.candidates = tuple(_choice(each) for each in self.plan.candidates)
+        if self.cache:
+            record.cache, record.cache_age_s = self.cache, round(self.cache_age_s, 3)
+            record.saved = self.saved
         if self.ends and self.plan is not None:
             record.hedge = self.hedge
             record.failed = tuple(_failed(end, self.plan.candidates[end.candidate]) for end in self.ends)

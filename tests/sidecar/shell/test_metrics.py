@@ -12,6 +12,7 @@ from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.prompt_cache import Extent
 from keelage_sidecar.core.prompt_cache_book import Key
 from keelage_sidecar.core.prompt_cache_book import State as Caching
+from keelage_sidecar.core.response_cache import KeptAnswer, ResponseCache
 from keelage_sidecar.shell.metrics import ERRORS_MAX, LIMITS_MAX, MODELS_MAX, Metrics, Standing
 
 
@@ -25,6 +26,7 @@ def standing() -> Standing:
         open_batches=0,
         figures=(),
         models=(),
+        cache=ResponseCache(),
     )
 
 
@@ -68,6 +70,23 @@ def test_prompt_caches_are_counted_by_who_asked_for_them() -> None:
         assert f"keelage_prompt_cache_written_tokens_total{labels} {float(written)}" in lines
     labels = '{backend="r/anthropic",extent="turns",gen_ai_request_model="m",route="r",rule="all"}'
     assert f"keelage_prompt_cache_state{labels} 1.0" in lines
+
+
+def test_what_the_response_cache_did_and_what_it_holds_is_shown() -> None:
+    cache = ResponseCache()
+    cache.keep(b"key", KeptAnswer((), b"{}", 0.0, 5, "m", "stop"))
+    metrics = Metrics(lambda: replace(standing(), cache=cache))
+    for result in ("miss", "hit", "hit"):
+        metrics.tell(CallRecord(outcome="ok", route="r", rule="all", cache=result))
+    lines = metrics.exposition()[1].decode().splitlines()
+    for line in (
+        'keelage_response_cache_calls_total{result="hit",route="r",rule="all"} 2.0',
+        'keelage_response_cache_calls_total{result="miss",route="r",rule="all"} 1.0',
+        "keelage_response_cache_answers 1.0",
+        f"keelage_response_cache_bytes {float(cache.bytes)}",
+        "keelage_response_cache_evictions_total 0.0",
+    ):
+        assert line in lines
 
 
 def test_what_budgets_and_rates_did_to_calls_is_counted() -> None:

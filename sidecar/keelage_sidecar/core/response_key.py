@@ -1,0 +1,89 @@
+"""Which calls may be answered with a kept answer, and which of them are the same call."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from keelage_api.proxy_config import ProxyConfig, Rule
+from keelage_api.response_cache import CacheScope, ResponseCache
+from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.refusal import Headers
+from keelage_sidecar.core.request import Facts
+
+_CACHED = (Kind.MESSAGES, Kind.CHAT, Kind.RESPONSES, Kind.EMBEDDINGS)
+_ELSEWHERE = frozenset(
+    {
+        "mcp_servers", "container", "thread", "web_search_options", "search_parameters", "plugins", "audio",
+        "previous_response_id", "conversation", "prompt", "background",
+    }
+)  # fmt: skip
+"""With these the answer depends on what is not in the request, or the call does more than answer."""
+_PROVIDERS_HEADERS = (b"anthropic-", b"openai-")
+"""Versions, betas, organisations: what headers of the APIs themselves begin with."""
+_SAYS_WHO: dict[Kind, tuple[str, ...]] = {
+    Kind.CHAT: ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
+    Kind.EMBEDDINGS: ("user",),
+}
+"""Fields that change nothing about the answer. A Response repeats its request's, so there all of them count."""
+
+# Numbers stay as they were written: two that a float cannot tell apart are two calls.
+_DECODER = msgspec.json.Decoder(dict[str, object], float_hook=msgspec.Raw)
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
+def salt_of(config: ProxyConfig, rule: Rule) -> bytes:
+    """Of all that a rule's answers depend on in the configuration: when it changes, every call is a new one."""
+    tiers = {name: choices for name, choices in config.tiers.items() if name.startswith(f"{rule.route}/")}
+    endpoints = {
+        name: (backend.provider, backend.endpoint)
+        for name, backend in config.backends.items()
+        if name.startswith(f"{rule.route}/")
+    }
+    return hashlib.sha256(_ENCODER.encode((rule, tiers, endpoints))).digest()
+
+
+def never_cached(facts: Facts, terms: ResponseCache) -> str:
+    """Why the call is not answered from the cache, for people; empty: it may be."""
+    if facts.endpoint.kind not in _CACHED:
+        return "answers of this endpoint are not kept"
+    if terms.scope is CacheScope.USER and not facts.user:
+        return "the rule's cache is kept for each user, and the call names none: set x-keelage-user"
+    body = facts.parsed
+    if facts.weight.unbounded is not None or facts.weight.unread or not _ELSEWHERE.isdisjoint(body):
+        return "its answer depends on more than the request: on tools or contents at the provider"
+    if body.get("store", facts.endpoint.kind is Kind.RESPONSES):
+        return "it leaves a copy at the provider: send `store: false`"
+    if not terms.sampled and facts.endpoint.generates and not _is_zero(body.get("temperature")):
+        return "its answer is drawn at random: send `temperature: 0`, or set responseCache.sampled: Allow"
+    return ""
+
+
+def key_of(salt: bytes, terms: ResponseCache, facts: Facts, target: str, headers: Headers) -> bytes | None:
+    """32 bytes that two calls share if, and only if, the answer to one is an answer to the other.
+
+    The body counts as JSON: blanks and the order of keys do not matter, every other difference does. None: it cannot
+    be told (it nests too deep).
+    """
+    try:
+        body = _DECODER.decode(facts.body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    kind = facts.endpoint.kind
+    for name in _SAYS_WHO.get(kind, ()):
+        body.pop(name, None)
+    if kind is Kind.MESSAGES and isinstance(who := body.get("metadata"), dict):
+        who.pop("user_id", None)
+        if not who:
+            del body["metadata"]
+    # None of these holds the end of a line, so that no two lists of them read the same.
+    lines = [target.encode(), facts.feature.encode()]
+    lines.append(facts.user.encode() if terms.scope is CacheScope.USER else b"")
+    lines += [b"%b: %b" % field for field in headers if field[0].startswith(_PROVIDERS_HEADERS)]
+    lines.append(b"")
+    return hashlib.sha256(b"\n".join((salt + b"\n".join(lines), _ENCODER.encode(body)))).digest()
+
+
+def _is_zero(value: object) -> bool:
+    return value == 0 and not isinstance(value, bool)

@@ -1,0 +1,37 @@
+"""Counters of what kept answers did, for the scrape."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.response_cache import ResponseCache
+
+
+class ResponseCacheMetrics:
+    """By what became of the calls of rules that keep answers."""
+
+    def __init__(self) -> None:
+        self._calls: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+
+    def tell(self, record: CallRecord) -> None:
+        self._calls[record.route, record.rule, record.cache] += 1
+
+    def families(self, cache: ResponseCache) -> Iterator[Metric]:
+        """`cache`: as it is now."""
+        calls = CounterMetricFamily(
+            "keelage_response_cache_calls",
+            "Calls of rules that keep answers, by what became of them",
+            labels=("route", "rule", "result"),
+        )
+        for labels, count in self._calls.items():
+            calls.add_metric(list(labels), count)
+        yield calls
+        yield GaugeMetricFamily("keelage_response_cache_bytes", "Memory of kept answers", value=cache.bytes)
+        yield GaugeMetricFamily("keelage_response_cache_answers", "Answers kept", value=len(cache))
+        yield CounterMetricFamily(
+            "keelage_response_cache_evictions", "Answers that made room for others", value=cache.evicted
+        )
