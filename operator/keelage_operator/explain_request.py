@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keelage_api.money import format_usd
-from keelage_api.proxy_config import Dialect, ProxyConfig
+from keelage_api.proxy_config import Dialect, ProxyConfig, Rule
+from keelage_api.response_cache import CacheScope
+from keelage_operator.core.quotas import duration_text
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.explain_limits import Limits, most
 from keelage_operator.local_folder import Folder
@@ -22,6 +24,7 @@ from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
 from keelage_sidecar.core.health import HealthBook
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.core.request import Facts, read_request
+from keelage_sidecar.core.response_key import never_cached
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
 from keelage_sidecar.core.translation.interpreter import UNTRANSLATABLE, interpret
 from keelage_sidecar.shell.refusals import credential_missing
@@ -84,7 +87,7 @@ def _explained(known: _Known, headers: Headers, body: bytes, path: str, guessed:
     limits = Limits(table, known.budgets)
     if facts.user:
         plan = HealthBook().ordered(plan, 0, facts.user, 0.0, 0.0)
-    lines += [*_rule(known.config, plan), *_care(plan, facts), *limits.of_rule(plan, facts)]
+    lines += [*_rule(known.config, plan), *_cache(plan.rule, facts), *_care(plan, facts), *limits.of_rule(plan, facts)]
     served: bool | None = None
     for number in range(1, len(plan.candidates) + 1):
         told, refusal = _candidate(known, limits, plan, number - 1, facts, headers)
@@ -130,6 +133,19 @@ def _rule(config: ProxyConfig, plan: Plan) -> list[str]:
     if left_out:
         lines.append(f"{left_out} of the tier left out: they speak the other API, and are not known to have the model")
     return lines
+
+
+def _cache(rule: Rule, facts: Facts) -> list[str]:
+    """Whether an answer that was kept may serve the call."""
+    terms = rule.response_cache
+    if terms is None:
+        return []
+    why = never_cached(facts, terms)
+    if why:
+        return [f"response cache: passed by: {why}"]
+    whom = f"user {facts.user!r}" if terms.scope is CacheScope.USER else "the pod"
+    later = f"; for {duration_text(terms.stale_ms)} more where there is no other" if terms.stale_ms else ""
+    return [f"response cache: the same call of {whom} gets the same answer for {duration_text(terms.ttl_ms)}{later}"]
 
 
 def _care(plan: Plan, facts: Facts) -> list[str]:

@@ -1,0 +1,30 @@
+"""Response caches: from manifests to what sidecars obey."""
+
+from __future__ import annotations
+
+import pytest
+from tests.operator.core.manifest_fields import compiled, route
+
+from keelage_api.codec import decode_config, encode
+from keelage_api.response_cache import CacheScope, ResponseCache
+
+
+def cache_of(spec: dict[str, object] | None) -> ResponseCache | None:
+    fields = {} if spec is None else {"responseCache": spec}
+    config = compiled([route(rules=[{"name": "all", "select": [{"tier": "fast"}], **fields}])]).config_for({})
+    assert decode_config(encode(config)) == config
+    return config.rules[0].response_cache
+
+
+def test_without_the_field_nothing_is_kept() -> None:
+    assert cache_of(None) is None
+
+
+def test_an_empty_field_has_the_defaults_of_a_sidecar() -> None:
+    assert cache_of({}) == ResponseCache()
+
+
+@pytest.mark.parametrize(("memory", "amount"), [("64Ki", 65_536), ("1Mi", 1_048_576), ("1024Mi", 1_073_741_824)])
+def test_all_that_is_written_reaches_the_sidecars(memory: str, amount: int) -> None:
+    spec = {"exact": {"ttl": "90m"}, "scope": "User", "sampled": "Allow", "staleOnError": "2h", "memory": memory}
+    assert cache_of(spec) == ResponseCache(5_400_000, 7_200_000, CacheScope.USER, True, amount)
