@@ -53,9 +53,9 @@ class Story(msgspec.Struct):
     received_s: float
     endpoint: Endpoint | None = None
     facts: Facts | None = None
+    plan: Plan | None = None
     rule: Rule | None = None
     """Where its cache may answer before there is a plan."""
-    plan: Plan | None = None
     candidate: Candidate | None = None
     ends: list[AttemptEnd] = []
     attempts: int = 0

@@ -26,5 +26,11 @@ def test_an_empty_field_has_the_defaults_of_a_sidecar() -> None:
 
 @pytest.mark.parametrize(("memory", "amount"), [("64Ki", 65_536), ("1Mi", 1_048_576), ("1024Mi", 1_073_741_824)])
 def test_all_that_is_written_reaches_the_sidecars(memory: str, amount: int) -> None:
-    spec = {"exact": {"ttl": "90m"}, "scope": "User", "sampled": "Allow", "staleOnError": "2h", "memory": memory}
+    spec: dict[str, object] = {
+        "exact": {"ttl": "90m"},
+        "scope": "User",
+        "sampled": "Allow",
+        "staleOnError": "2h",
+        "memory": memory,
+    }
     assert cache_of(spec) == ResponseCache(5_400_000, 7_200_000, CacheScope.USER, True, amount)
