@@ -16,7 +16,7 @@ from keelage_sidecar.core.plain_answer import Told, told_by_completion, told_by_
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate
 from keelage_sidecar.core.sse import SseEvent, SseScanner, event_of
-from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage, responses_usage, tells_output
+from keelage_sidecar.core.usage_fold import anthropic_usage, openai_usage, replaced, responses_usage, tells_output
 
 PLAIN_BYTES_MAX = 16 * 1024 * 1024
 """A plain answer beyond this is passed on but not read, and charged at its bound; 128,000 tokens are about 1 MiB."""
@@ -226,10 +226,8 @@ class _AnthropicStream(_MarkedStream):
                 self._error = _error_type(answer) or "error"
 
     def _replace(self, counts: object) -> None:
-        """Running totals replace what they name; null says nothing."""
         if isinstance(counts, dict):
-            named = {name: value for name, value in counts.items() if value is not None}
-            self._usage = named if self._usage is None else {**self._usage, **named}
+            self._usage = replaced(self._usage or {}, counts)
 
 
 class _OpenAIStream:

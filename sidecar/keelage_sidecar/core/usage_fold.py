@@ -11,6 +11,12 @@ FAST_TIERS = ("priority", "fast", "ultrafast", "scale")
 _EXTRA_ITERATIONS = ("compaction", "advisor_message")
 """Billed beside the top-level totals; the other kinds are parts of them."""
 
+_RUNNING = (
+    "input_tokens", "output_tokens", "output_tokens_details", "cache_read_input_tokens", "cache_creation_input_tokens",
+    "cache_creation", "server_tool_use", "speed", "inference_geo", "service_tier", "iterations",
+)  # fmt: skip
+"""What `anthropic_usage` reads."""
+
 
 def anthropic_usage(raw: Mapping[str, object], long_cache: bool) -> TokenUsage:
     """Counts of a Messages answer. `long_cache`: writes whose life is not told were for 1h."""
@@ -91,6 +97,15 @@ _CHAT_NAMES = {
 def responses_usage(raw: Mapping[str, object], service_tier: str) -> TokenUsage:
     """Counts of a Responses answer: those of a chat under other names."""
     return openai_usage({_CHAT_NAMES.get(name, name): value for name, value in raw.items()}, service_tier)
+
+
+def replaced(totals: Mapping[str, object], counts: Mapping[str, object]) -> dict[str, object]:
+    """The running totals of an Anthropic stream, with what an event names anew; null says nothing.
+
+    Only names that are read: a stream may bring others without end.
+    """
+    named = {name: value for name in _RUNNING if (value := counts.get(name)) is not None}
+    return {**totals, **named}
 
 
 def tells_output(raw: Mapping[str, object]) -> bool:

@@ -112,9 +112,10 @@ def _assistant(message: Fields) -> list[Message]:
                 raise Untranslatable(block.path, _AT_ANTHROPIC)
             case other:
                 raise Untranslatable(block.path, f"a block of type {quoted(other)} has no counterpart in OpenAI's API")
-    if not texts and not calls:
+    spoken = "".join(texts)
+    if not spoken and not calls:
         return []
-    said: Message = {"role": "assistant", "content": "".join(texts) or None}
+    said: Message = {"role": "assistant", "content": spoken or None}
     if calls:
         said["tool_calls"] = calls
     return [said]

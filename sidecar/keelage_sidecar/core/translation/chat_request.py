@@ -9,12 +9,15 @@ from keelage_sidecar.core.refusal import quoted
 from keelage_sidecar.core.translation.chat_history import chat_messages
 from keelage_sidecar.core.translation.fields import Fields, Untranslatable
 from keelage_sidecar.core.translation.model_traits import ChatTraits, chat_traits
+from keelage_sidecar.core.translation.schema import is_strict
 
 STOPS_MAX = 4
 """Stop sequences that OpenAI takes."""
 _USER_MAX = 64
 """Characters of `safety_identifier`."""
 _SCHEMA_NAME = "answer"
+_BEYOND_HIGH = ("xhigh", "max")
+"""Efforts that not every model of OpenAI's knows."""
 _ONLY_THERE = "it has no counterpart in OpenAI's API: leave it out, or choose an Anthropic backend"
 
 
@@ -72,8 +75,11 @@ def _tools(body: Fields, sent: dict[str, object]) -> None:
         if description := tool.text("description"):
             function["description"] = description
         function["parameters"] = tool.take("input_schema") or {"type": "object", "properties": {}}
-        if (strict := tool.take("strict")) is not None:
-            function["strict"] = strict
+        if tool.flag("strict"):
+            if is_strict(function["parameters"]):
+                function["strict"] = True
+            else:
+                tool.losses.add(tool.at("strict"))
         tool.drop("cache_control", "defer_loading", "eager_input_streaming", "input_examples", "allowed_callers")
         tool.finish()
         tools.append({"type": "function", "function": function})
@@ -111,7 +117,11 @@ def _output(body: Fields, traits: ChatTraits, sent: dict[str, object]) -> None:
         if form is not None:
             if (kind := form.text("type")) != "json_schema":
                 raise Untranslatable(form.at("type"), f"{quoted(kind)} is not known: json_schema")
-            schema = {"name": _SCHEMA_NAME, "strict": True, "schema": form.take("schema")}
+            wanted_form = form.take("schema")
+            strict = is_strict(wanted_form)
+            if not strict:
+                body.losses.add(form.path)
+            schema = {"name": _SCHEMA_NAME, "strict": strict, "schema": wanted_form}
             form.finish()
             sent["response_format"] = {"type": "json_schema", "json_schema": schema}
     thinking = body.inner("thinking")
@@ -120,15 +130,17 @@ def _output(body: Fields, traits: ChatTraits, sent: dict[str, object]) -> None:
         return
     if traits.least_effort:
         sent["reasoning_effort"] = traits.least_effort if wanted == "none" else wanted
+        if effort in _BEYOND_HIGH:
+            body.losses.add("output_config.effort")
     elif wanted != "none":
         body.losses.add("thinking" if thinking is not None else "output_config.effort")
 
 
 def _effort(effort: str, thinking: Fields | None) -> str:
     """As `reasoning_effort`; empty where the request says nothing."""
-    if effort not in ("", "low", "medium", "high", "xhigh", "max"):
+    if effort not in ("", "low", "medium", "high", *_BEYOND_HIGH):
         raise Untranslatable("output_config.effort", f"{quoted(effort)} is not known: low, medium or high")
-    wanted = "high" if effort in ("xhigh", "max") else effort
+    wanted = "high" if effort in _BEYOND_HIGH else effort
     if thinking is None:
         return wanted
     kind, budget = thinking.text("type"), thinking.whole("budget_tokens")

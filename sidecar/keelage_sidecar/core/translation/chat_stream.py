@@ -15,7 +15,7 @@ from keelage_sidecar.core.translation.json_read import index_of, object_of, pars
 from keelage_sidecar.core.translation.manner import Manner
 from keelage_sidecar.core.translation.stop_reason import finish_reason
 from keelage_sidecar.core.translation.tokens import chat_usage
-from keelage_sidecar.core.usage_fold import anthropic_usage
+from keelage_sidecar.core.usage_fold import anthropic_usage, replaced
 
 _DONE = b"data: [DONE]\n\n"
 _PING = b": ping\n\n"
@@ -158,9 +158,7 @@ class ChatStream:
         return b'%b,"choices":[%b]%b' % (self._head, choice, self._tail)
 
     def _count(self, holder: Mapping[str, object]) -> None:
-        """Running totals replace what they name; null says nothing."""
-        counts = object_of(holder, "usage")
-        self._usage = {**self._usage, **{name: value for name, value in counts.items() if value is not None}}
+        self._usage = replaced(self._usage, object_of(holder, "usage"))
 
     def _fail(self, said: Mapping[str, object]) -> bytes:
         """No `[DONE]` follows: an SDK would take what came so far for the whole."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import orjson
 
 from keelage_sidecar.core.translation.json_read import EMPTY, content_of, object_of, objects_of, text_of
-from keelage_sidecar.core.translation.stop_reason import stop_reason
+from keelage_sidecar.core.translation.stop_reason import CUT_BY_CAP, stop_reason
 from keelage_sidecar.core.translation.tokens import messages_usage
 from keelage_sidecar.core.usage_fold import openai_usage
 
@@ -28,7 +28,7 @@ def messages_answer(completion: Mapping[str, object]) -> bytes | None:
     for number, call in enumerate(calls):
         function = object_of(call, "function")
         given = _arguments(text_of(function, "arguments"))
-        if given is None and text_of(choices[0], "finish_reason") != "length":
+        if given is None and text_of(choices[0], "finish_reason") != CUT_BY_CAP:
             return None
         name = text_of(call, "id") or f"call_{number}"
         content.append({"type": "tool_use", "id": name, "name": text_of(function, "name"), "input": given or {}})

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import orjson
 
 from keelage_sidecar.core.refusal import quoted
-from keelage_sidecar.core.translation.fields import Fields, Untranslatable
+from keelage_sidecar.core.translation.fields import Fields, Losses, Untranslatable
 from keelage_sidecar.core.translation.json_read import EMPTY
 from keelage_sidecar.core.translation.picture import document_block, picture_block
 
 Block = dict[str, object]
 CACHE_MARKS_MAX = 4
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_SYSTEM = ("system", "developer")
 
 
 @dataclass(slots=True)
@@ -39,6 +38,20 @@ class History:
         else:
             self.turns.append((role, blocks))
 
+    def place_instructions(self, losses: Losses) -> None:
+        """Those in the middle may only stand between a user's turn and an answer, or at the end: others go to `system`.
+
+        Known when all turns are there, as empty ones are none.
+        """
+        turns, self.turns = self.turns, []
+        for at, (role, blocks) in enumerate(turns):
+            following = turns[at + 1][0] if at + 1 < len(turns) else "assistant"
+            if role == "system" and (self.turns[-1][0] != "user" or following != "assistant"):
+                self.system += blocks
+                losses.add("messages.role")
+            else:
+                self.add(role, blocks)
+
     @property
     def messages(self) -> list[dict[str, object]]:
         return [{"role": role, "content": _content(blocks)} for role, blocks in self.turns]
@@ -52,22 +65,17 @@ class History:
 def history_of(request: Fields, *, late_system: bool) -> History:
     """`messages`, which is taken from the request."""
     history = History(late_system)
-    messages = request.objects("messages")
-    roles = [message.text("role") for message in messages]
-    called = ""
-    for number, (message, role) in enumerate(zip(messages, roles, strict=True)):
+    called = spoken = ""
+    for number, message in enumerate(request.objects("messages")):
+        role = message.text("role")
         message.drop("name") if role != "function" else None
         match role:
             case "system" | "developer":
-                _instruct(history, message, [each for each in roles[number + 1 :] if each not in _SYSTEM])
+                _instruct(history, message)
             case "user":
                 history.add("user", _parts(history, message))
-            case "assistant" if not any(each not in _SYSTEM for each in roles[number + 1 :]):
-                raise Untranslatable(
-                    message.path, "Anthropic would go on with this answer as if it were its own: end with a user turn"
-                )
             case "assistant":
-                called = f"call_{number}"
+                called, spoken = f"call_{number}", message.path
                 history.add("assistant", _assistant(history, message, called))
             case "tool":
                 name = _identifier(message.text("tool_call_id"))
@@ -78,19 +86,24 @@ def history_of(request: Fields, *, late_system: bool) -> History:
             case other:
                 raise Untranslatable(message.at("role"), f"{quoted(other)} is no role of the chat API")
         message.finish()
+    history.place_instructions(request.losses)
+    if history.turns and history.turns[-1][0] == "assistant":
+        raise Untranslatable(
+            spoken, "Anthropic would go on with this answer as if it were its own: end with a user turn"
+        )
     if not history.turns:
         raise Untranslatable("messages", "Anthropic needs at least one message with content beside the instructions")
     return history
 
 
-def _instruct(history: History, message: Fields, following: list[str]) -> None:
+def _instruct(history: History, message: Fields) -> None:
     """At the start to `system`; later in place where the model takes that, else to `system` too, which is told."""
     blocks = _parts(history, message)
     if any(block["type"] != "text" for block in blocks):
         raise Untranslatable(message.at("content"), "only text can be an instruction")
     if not history.turns:
         history.system += blocks
-    elif history.late_system and history.turns[-1][0] in ("user", "system") and following[:1] in ([], ["assistant"]):
+    elif history.late_system:
         history.add("system", blocks)
     else:
         history.system += blocks

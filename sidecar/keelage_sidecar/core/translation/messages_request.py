@@ -132,7 +132,10 @@ def _choice(
                 if (function := each.inner("function")) is not None
             }
             required = allowed.text("mode") == "required"
-            return {"type": "any" if required else "auto"}, [tool for tool in tools if tool["name"] in names]
+            left = [tool for tool in tools if tool["name"] in names]
+            if not left:
+                raise Untranslatable(allowed.at("tools"), "it names none of `tools`: name one, or use tool_choice none")
+            return {"type": "any" if required else "auto"}, left
         case other:
             raise Untranslatable(
                 "tool_choice.type", f"{quoted(other)} has no counterpart at Anthropic: name a function"
@@ -185,6 +188,8 @@ def _thinking(body: Fields, traits: ClaudeTraits, history: History, forced: bool
             body.losses.add("reasoning_effort")
         else:
             sent["thinking"] = {"type": "enabled", "budget_tokens": budget}
+            if effort in ("xhigh", "max"):
+                body.losses.add("reasoning_effort")  # as for high
 
 
 def _sampling(body: Fields, traits: ClaudeTraits, sent: dict[str, object]) -> None:
@@ -194,6 +199,8 @@ def _sampling(body: Fields, traits: ClaudeTraits, sent: dict[str, object]) -> No
         return
     if (temperature := body.number("temperature")) is not None:
         sent["temperature"] = min(1.0, temperature)
+        if temperature > 1:
+            body.losses.add("temperature")
         body.drop("top_p")
     elif (top_p := body.number("top_p")) is not None:
         sent["top_p"] = top_p

@@ -26,10 +26,13 @@ from keelage_sidecar.core.translation.json_read import (
     text_of,
 )
 from keelage_sidecar.core.translation.pending_block import PendingBlock
-from keelage_sidecar.core.translation.stop_reason import stop_reason
+from keelage_sidecar.core.translation.stop_reason import CUT_BY_CAP, stop_reason
 from keelage_sidecar.core.translation.tokens import delta_usage, messages_usage
 from keelage_sidecar.core.usage_fold import openai_usage
 
+NO_JSON: dict[str, object] = {
+    "error": {"message": "the provider's call of a tool has arguments that are no JSON object"}
+}
 _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
@@ -126,7 +129,7 @@ class MessagesStream:
             block.name = text_of(function, "name")
             self._held += len(block.name)
         arguments = text_of(function, "arguments")
-        return self._add(block, "" if arguments in EMPTY and not (block.sent or block.waiting) else arguments)
+        return self._add(block, "" if arguments in EMPTY and not block.begun else arguments)
 
     def _block_of(self, index: int | None, name: str) -> PendingBlock | None:
         """The block that a fragment belongs to; None for one that is closed, as its arguments were whole.
@@ -145,14 +148,15 @@ class MessagesStream:
 
     def _add(self, block: PendingBlock, text: str) -> bytes:
         if text:
-            block.waiting.append(text)
+            block.add(text)
             self._held += len(text)
         out = b""
-        while True:
+        while not self._ended:
             out += self._flush()
             if len(self._blocks) < 2 or not self._blocks[0].whole:
-                return out
+                break
             out += self._close()
+        return out
 
     def _flush(self) -> bytes:
         """What the first block has to say."""
@@ -184,6 +188,8 @@ class MessagesStream:
         if block.call is not None:
             self._closed |= {block.index, block.call}
             self._held -= sum(map(len, block.sent))
+            if self._reason != CUT_BY_CAP and not block.proper:
+                return self._fail(NO_JSON)
         self._number += self._open
         self._open = False
         return out
@@ -192,6 +198,8 @@ class MessagesStream:
         out = b""
         while self._blocks:
             out += self._flush() + self._close()
+            if self._ended:
+                return out
         self._ended = True
         reason = stop_reason(self._reason, refused=self._refused, called=self._called)
         delta = {"stop_reason": reason, "stop_sequence": None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+CUT_BY_CAP = "length"
+"""The `finish_reason` of an answer that reached its cap: the arguments of its last call may not be whole."""
 _TO_CHAT = {
     "end_turn": "stop",
     "stop_sequence": "stop",

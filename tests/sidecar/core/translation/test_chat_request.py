@@ -111,9 +111,11 @@ def test_calls_and_results_keep_their_ids_and_results_come_first() -> None:
 
 
 def test_tools_become_functions_and_lose_what_only_anthropic_reads() -> None:
+    schema: Json = {"type": "object", "properties": {}, "additionalProperties": False}
     tool: Json = {
         **TOOL,
         "type": "custom",
+        "input_schema": schema,
         "strict": True,
         "cache_control": {"type": "ephemeral"},
         "defer_loading": True,
@@ -125,7 +127,7 @@ def test_tools_become_functions_and_lose_what_only_anthropic_reads() -> None:
             "function": {
                 "name": "weather",
                 "description": "Now",
-                "parameters": {"type": "object", "properties": {}},
+                "parameters": schema,
                 "strict": True,
             },
         }
@@ -170,12 +172,53 @@ def test_thinking_becomes_an_effort_where_the_model_reasons(fields: Json, effort
 
 
 def test_a_schema_for_the_answer_is_asked_for_strictly() -> None:
-    schema: Json = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
+    schema: Json = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
     body = body_of(messages(output_config={"format": {"type": "json_schema", "schema": schema}}), gpt())
     assert body["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "strict": True, "schema": schema},
     }
+
+
+CLOSED: Json = {"type": "object", "properties": {}, "additionalProperties": False}
+OPTIONAL: Json = {**CLOSED, "properties": {"a": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        OPTIONAL,
+        {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
+        {**CLOSED, "properties": {"a": {"type": "array", "items": OPTIONAL}}, "required": ["a"]},
+        {**CLOSED, "properties": {"a": {"anyOf": [{"type": "null"}, OPTIONAL]}}, "required": ["a"]},
+        {**CLOSED, "$defs": {"o": OPTIONAL}},
+        {"allOf": [CLOSED]},
+    ],
+)
+def test_what_openai_does_not_take_strictly_is_asked_for_as_well_as_it_can_and_told(schema: Json) -> None:
+    answer = messages(output_config={"format": {"type": "json_schema", "schema": schema}})
+    form = body_of(answer, gpt())["response_format"]
+    assert form == {"type": "json_schema", "json_schema": {"name": "answer", "strict": False, "schema": schema}}
+    assert interpreted(answer, gpt()).dropped == ("output_config.format",)
+    tool = messages(tools=[{**TOOL, "input_schema": schema, "strict": True}])
+    function = {"name": "weather", "description": "Now", "parameters": schema}
+    assert body_of(tool, gpt())["tools"] == [{"type": "function", "function": function}]
+    assert interpreted(tool, gpt()).dropped == ("tools.strict",)
+
+
+def test_an_effort_beyond_high_is_told() -> None:
+    for effort, dropped in (("high", ()), ("xhigh", ("output_config.effort",)), ("max", ("output_config.effort",))):
+        assert interpreted(messages(output_config={"effort": effort}), gpt()).dropped == dropped
+
+
+def test_an_assistant_turn_that_says_nothing_is_left_out() -> None:
+    for content in ("", [], [{"type": "text", "text": ""}]):
+        assert said(USER, {"role": "assistant", "content": content}, USER) == [USER, USER]
 
 
 def test_the_account_is_named_and_the_price_stays_the_usual_one() -> None:

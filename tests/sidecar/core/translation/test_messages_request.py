@@ -62,6 +62,11 @@ def test_later_instructions_stay_in_place_only_where_the_model_takes_them_there(
     old = interpreted(chat(max_tokens=9, messages=[*turns]), claude())
     assert old.dropped == ("messages.role",)
     assert said(*turns) == {"system": [text("A")], "messages": [USER, turns[2], USER]}
+    empty: Json = {"role": "assistant", "content": " "}
+    assert said(USER, turns[1], empty, USER, model=NEWEST) == {
+        "system": [text("A")], "messages": [user(text("Hi"), text("Hi"))],
+    }  # fmt: skip
+    assert said(USER, turns[1], model=NEWEST)["messages"] == [USER, turns[1]]
     between = said({"role": "user", "content": "1"}, {"role": "system", "content": "A"}, USER, model=NEWEST)
     assert between == {"system": [text("A")], "messages": [user(text("1"), text("Hi"))]}
 
@@ -192,12 +197,20 @@ def test_allowed_tools_leave_the_others_out() -> None:
     ]  # fmt: skip
 
 
+def test_allowed_tools_that_are_none_of_the_tools_are_refused() -> None:
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"function": {"name": "other"}}]}}
+    refusal = refused(chat(max_tokens=9, tools=[TOOL], tool_choice=choice), claude())
+    assert refusal.field == "tool_choice.allowed_tools.tools"
+    assert "name one, or use tool_choice none" in refusal.message
+
+
 def test_sampling_goes_with_the_api_version_that_still_has_it_and_only_to_models_that_have_it() -> None:
     warm = chat(max_tokens=9, temperature=1.5, top_p=0.5)
     old = interpreted(warm, claude())
     assert (b"anthropic-version", b"2023-06-01") in old.headers
     assert body_of(warm, claude())["temperature"] == 1.0
-    assert old.dropped == ("top_p",)
+    assert old.dropped == ("temperature", "top_p"), "1.5 is sent as 1"
+    assert interpreted(chat(max_tokens=9, temperature=1), claude()).dropped == ()
     newest = interpreted(warm, claude_as(NEWEST))
     assert (b"anthropic-version", b"2026-10-21") in newest.headers
     assert newest.dropped == ("temperature", "top_p")
@@ -216,6 +229,12 @@ def test_sampling_goes_with_the_api_version_that_still_has_it_and_only_to_models
             (),
         ),
         ("claude-haiku-4-5", {"reasoning_effort": "high", "max_tokens": 1024}, {}, ("reasoning_effort",)),
+        (
+            "claude-haiku-4-5",
+            {"reasoning_effort": "xhigh", "max_tokens": 9000},
+            {"thinking": {"type": "enabled", "budget_tokens": 4096}},
+            ("reasoning_effort",),
+        ),
         (
             "claude-haiku-4-5",
             {"reasoning_effort": "high", "max_tokens": 2000},
@@ -265,41 +284,6 @@ def test_a_model_that_thinks_by_budget_does_not_begin_between_a_call_and_its_res
     facts = chat(max_tokens=9000, messages=turns, reasoning_effort="low")
     assert interpreted(facts, claude()).dropped == ("reasoning_effort",)
     assert "thinking" in body_of(facts, claude_as("claude-sonnet-4-6"))
-
-
-def test_a_schema_for_the_answer_is_closed_and_keeps_what_it_cannot_say_as_words() -> None:
-    schema: Json = {
-        "type": "object",
-        "properties": {
-            "n": {"type": "integer", "minimum": 1, "description": "Count"},
-            "kind": {"oneOf": [{"const": "a"}, {"$ref": "#/$defs/K"}]},
-            "all": {"type": "array", "items": {"type": "string", "format": "uuid"}, "minItems": 3},
-        },
-        "required": ["n"],
-        "additionalProperties": True,
-        "$defs": {"K": {"type": "string", "pattern": "x"}},
-    }
-    form = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
-    assert body_of(chat(max_tokens=9, response_format=form), claude())["output_config"] == {
-        "format": {
-            "type": "json_schema",
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "n": {"type": "integer", "description": "Count\n\n{minimum: 1}"},
-                    "kind": {"anyOf": [{"const": "a"}, {"$ref": "#/$defs/K"}]},
-                    "all": {
-                        "type": "array",
-                        "items": {"type": "string", "format": "uuid"},
-                        "description": "{minItems: 3}",
-                    },
-                },
-                "required": ["n"],
-                "additionalProperties": False,
-                "$defs": {"K": {"type": "string", "description": '{pattern: "x"}'}},
-            },
-        }
-    }
 
 
 def test_the_user_is_named_by_a_digest_and_the_price_stays_the_usual_one() -> None:

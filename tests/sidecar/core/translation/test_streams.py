@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import openai
 import orjson
 import pytest
@@ -27,6 +29,7 @@ from tests.sidecar.core.translation.upstream_answers import (
 
 from keelage_sidecar.core.sse import SseScanner
 from keelage_sidecar.core.translation.counted_stream import StreamTranslator
+from keelage_sidecar.core.translation.pending_block import PendingBlock
 
 WORDS = st.text(st.sampled_from('aé{}"\\ \n'), min_size=1, max_size=12)
 CALLS = st.builds(Call, st.sampled_from(["weather", "time"]), st.dictionaries(WORDS, WORDS, max_size=2))
@@ -170,6 +173,43 @@ def test_a_call_is_closed_as_soon_as_its_arguments_are_whole_and_another_begins(
     after = stream.feed(full[second : full.index(b"\n\n", second) + 2])
     assert b"content_block_stop" not in before
     assert [event["type"] for event in events(after)] == ["content_block_stop", "content_block_start"]
+
+
+def called(index: int, arguments: str, name: str = "weather") -> Json:
+    call = {"index": index, "id": f"c{index}", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
+
+
+ENDED: Json = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+CUT: Json = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+
+
+@pytest.mark.parametrize("arguments", ['{"a": ', '{"a": x}', "[1]", '{"a": 1}}', "no"])
+def test_a_call_whose_arguments_are_no_object_ends_the_stream_in_an_error(arguments: str) -> None:
+    for chunks in ([called(0, arguments), ENDED], [called(0, arguments), called(1, "{}"), ENDED]):
+        out = run(to_messages(), openai_chunks(*chunks))
+        assert events(out)[-1]["type"] == "error"
+        assert [each["type"] for each in events(out)].count("error") == 1
+        assert b"message_stop" not in out
+
+
+def test_a_call_that_the_cap_cut_off_is_told_as_far_as_it_came() -> None:
+    out = run(to_messages(), openai_chunks(called(0, '{"a": '), CUT))
+    assert events(out)[-2]["delta"] == {"stop_reason": "max_tokens", "stop_sequence": None}
+    assert events(out)[-1]["type"] == "message_stop"
+
+
+@given(st.recursive(WORDS, lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner)), CUTS)
+def test_arguments_are_whole_with_their_last_brace_and_not_before(value: object, cuts: list[int]) -> None:
+    text = orjson.dumps({"a": value}).decode()
+    edges = [0, *sorted({each for each in cuts if each < len(text)}), len(text)]
+    block = PendingBlock("c")
+    for start, end in pairwise(edges):
+        assert not block.whole
+        block.add(text[start:end])
+    assert block.whole
+    block.take()
+    assert block.proper
 
 
 def test_servers_that_number_all_calls_alike_are_told_apart_by_id() -> None:
