@@ -222,9 +222,9 @@ GUARDS = (
         OF_QUESTIONS,
     ),
     Mutant(
-        "a goodbye is said until it is answered",
+        "what was told of a value is said again until it is answered",
         DIALOGUE,
-        "if final and account.value:",
+        "if asked.account is not None and asked.account.value:",
         "if False:",
         OF_QUESTIONS,
     ),

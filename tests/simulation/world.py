@@ -294,9 +294,7 @@ class World:
             least = min(claim.amount for claim in claims)
             never_billed = Charge(picodollars=least, tokens=least)
             pod.keeper.settle(hold, never_billed, unproven=never_billed)
-        for pod in list(self.pods):
-            if pod not in self.leaving:
-                await pod.leave()
+        await asyncio.gather(*(pod.leave() for pod in self.pods if pod not in self.leaving))
         for number in range(2):
             await self.stop_leading(number)
         for task in list(self._tasks):

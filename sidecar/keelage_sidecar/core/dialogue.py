@@ -86,6 +86,7 @@ class Dialogue:
     def statements(self, now: float, leaving: bool, will: LastWill) -> tuple[Statement, ...]:
         if leaving and not self.leaving:
             self.leaving, self._left_s = True, now
+        self._say_again()
         self._pending, self.eager = {}, False
         if self.leaving:
             accounts, owners = self._rota.choose((), self._left_s)
@@ -102,6 +103,12 @@ class Dialogue:
             self._chose_s = now
             will.choose(self._portfolio)
         return tuple(told)
+
+    def _say_again(self) -> None:
+        """What was told of values and not answered may not have been heard."""
+        for asked in self._pending.values():
+            if asked.account is not None and asked.account.value:
+                self._rota.changed(asked.account)
 
     def _statement(self, account: Account, now: float) -> Statement:
         account.measure(now)
@@ -121,10 +128,6 @@ class Dialogue:
             want = max(least, account.queued + account.spare(now) - account.free)
             want = max(0, min(want, AMOUNT_MAX - account.granted))
         final = self._gives_up(account, now)
-        if final and account.value:
-            self._rota.changed(
-                account
-            )  # said each time until it is answered: meanwhile its window has no other account
         seq = self._next_seq()
         account.told_s = now
         self._pending[seq] = Asked(account.owner, account, now, needed, final)
@@ -234,6 +237,8 @@ class Dialogue:
             owner = (right.budget, right.value)
             if asked is None or asked.owner != owner:
                 continue
+            if right.value:
+                del self._pending[right.seq]  # without a value another one may follow, of the current window
             self._wanted.pop(owner, None)
             if right.error:
                 self._note_error(owner, right.error)
@@ -312,6 +317,7 @@ class Dialogue:
         self._errors[owner] = error
 
     def lost(self) -> None:
+        self._say_again()
         self._pending = {}
 
     def next_at(self, interval_s: float, now: float) -> float:

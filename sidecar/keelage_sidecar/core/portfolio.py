@@ -83,8 +83,12 @@ class Portfolio:
         terms = self.terms.get(account.budget)
         if terms is None:
             return
-        siblings = self._siblings.get(account.owner, (account,))
-        lasting = max((each for each in siblings if terms.fits(each.window)), key=_lasting, default=None)
+        siblings = self._siblings.get(account.owner)
+        lasting: Account | None
+        if siblings is None:
+            lasting = account if terms.fits(account.window) else None
+        else:
+            lasting = max((each for each in siblings if terms.fits(each.window)), key=_lasting, default=None)
         if lasting is not None:
             lasting.unit = terms.unit
             self.current[account.owner] = lasting

@@ -170,6 +170,24 @@ def test_one_exchange_tells_no_more_than_it_may_and_the_others_come_next() -> No
     assert holder.next_at(2.0, 3.1) == 5.1
 
 
+def test_what_was_told_of_a_value_and_not_answered_is_told_with_the_next_exchange() -> None:
+    _, holder = new_holder()
+    open_accounts(holder, "alice", "bob")
+    give(holder, 100, 1.0)
+    assert give(holder, 100, 2.0) == (), "all of it was heard"
+    for value in ("alice", "bob"):
+        hold = holder.try_reserve(user(value, 1), 2.5)
+        assert hold is not None
+        holder.settle(hold, Charge(1))
+    alice, bob = holder.statements(3.0)
+    holder.heard([right(alice, 100)], 3.0)  # another ledger has bob's, and could not be stored
+    (again,) = holder.statements(4.0)
+    assert (again.value, again.spent) == (bob.value, bob.spent)
+    holder.lost()
+    assert [each.value for each in give(holder, 100, 5.0)] == ["bob"]
+    assert give(holder, 100, 6.0) == ()
+
+
 def test_values_that_press_are_told_among_thousands_that_are_due() -> None:
     _, holder = new_holder(slots=4096)
     for first in (0, 1000):
