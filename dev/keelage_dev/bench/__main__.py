@@ -1,6 +1,6 @@
 """`make bench`: rounds over all contenders in turn, medians, ratios; JSON and a plot into docs/benchmarks.
 
-    python -m keelage_dev.bench [--rounds N] [--seconds S] [--only NAME,NAME] [--out DIR]
+    python -m keelage_dev.bench [--rounds N] [--seconds S] [--only NAME,NAME] [--scenarios START,START] [--out DIR]
 
 Every contender is started first; then all but the one that is measured are stopped by SIGSTOP. The contender has one
 core, provider and load share the other.
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keelage_dev.bench.contender import CONTENDERS, Api, Contender
@@ -44,7 +45,26 @@ def shots(seconds: float) -> dict[str, tuple[Shot, dict[str, int]]]:
     }
 
 
-def run(contenders: Sequence[Contender], rounds: int, seconds: float, out: Path) -> int:
+def slug(label: str) -> str:
+    """A scenario's name as one word: `messages-64-connections`."""
+    return "-".join(re.findall(r"[a-z0-9]+", label.lower()))
+
+
+def chosen_shots(starts: Sequence[str], seconds: float) -> dict[str, tuple[Shot, dict[str, int]]]:
+    """Those whose slug begins with one of `starts`; all for none. Raises BenchFailed."""
+    every = shots(seconds)
+    found = {label: shot for label, shot in every.items() if not starts or slug(label).startswith(tuple(starts))}
+    if not found:
+        raise BenchFailed(f"--scenarios: {', '.join(starts)} begins none of {', '.join(map(slug, every))}")
+    return found
+
+
+def run(
+    contenders: Sequence[Contender],
+    scenarios: Mapping[str, tuple[Shot, Mapping[str, int]]],
+    rounds: int,
+    out: Path | None,
+) -> int:
     ends = programs()
     results: defaultdict[str, defaultdict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     measured: dict[str, Measured] = {}
@@ -69,7 +89,7 @@ def run(contenders: Sequence[Contender], rounds: int, seconds: float, out: Path)
                     up_now.signal(signal.SIGCONT)
                     if number == 0:  # before the load has made its heap larger
                         per_stream_kib[name] = stream_kib(ends, provider, up_now)
-                for label, (shot, streaming) in shots(seconds).items():
+                for label, (shot, streaming) in scenarios.items():
                     pace(provider, **streaming)
                     port = up_now.place.port if up_now is not None else provider
                     headers = up_now.contender.headers(shot.api, up_now.place) if up_now is not None else ()
@@ -80,7 +100,8 @@ def run(contenders: Sequence[Contender], rounds: int, seconds: float, out: Path)
                     up_now.signal(signal.SIGSTOP)
                 print(f"round {number + 1} of {rounds}: {name}", flush=True)
     print(table(results, measured))
-    write(out, results, measured)
+    if out is not None:
+        write(out, results, measured)
     return 0
 
 
@@ -89,13 +110,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--only", default="", help="names, separated by commas")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
+    parser.add_argument("--scenarios", default="", help="beginnings of their names, such as messages-64-connections")
+    parser.add_argument(
+        "--out", type=Path, help="a folder; a part of the scenarios or contenders is written nowhere else"
+    )
     given = parser.parse_args()
     names = [name for name in given.only.split(",") if name]
+    starts = [start for start in given.scenarios.split(",") if start]
     chosen = [each for each in CONTENDERS if not names or each.name in names]
     print(machine(), flush=True)
+    out = given.out if given.out or names or starts else ROOT / "docs" / "benchmarks"
     try:
-        return run(chosen, given.rounds, given.seconds, given.out)
+        return run(chosen, chosen_shots(starts, given.seconds), given.rounds, out)
     except BenchFailed as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1

