@@ -159,6 +159,7 @@ class Sidecar:
             config_error=self._watch.error,
             missing=self._missing(),
             ledger_reached=self._keeper.reached,
+            models=self._means.health.remarks(self._clock()),
         )
 
     def _view(self) -> View:

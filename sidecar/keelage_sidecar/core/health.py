@@ -37,6 +37,7 @@ TIMES_SLOWER = 3.0
 AS_USUAL = 1.5
 HEDGED = (Kind.MESSAGES, Kind.CHAT, Kind.EMBEDDINGS)
 """What may be asked twice: nothing is left behind by either."""
+REMARKS_MAX = 10
 JUDGED_S = 1.0
 """Tiers are looked at no more often."""
 
@@ -221,6 +222,23 @@ class HealthBook:
                 tuple(track.times_aside.items()),
             )
 
+    def remarks(self, now_s: float) -> tuple[str, ...]:
+        """In words, the models that are not asked as usual, those of the last calls first."""
+        tracks = sorted(self._tracks.values(), key=lambda each: each.asked_s, reverse=True)
+        shut = [track for track in tracks if track.breaker.state is not State.CLOSED]
+        return tuple(_remark(track, now_s) for track in shut[:REMARKS_MAX])
+
+
+def _remark(track: Track, now_s: float) -> str:
+    left_s = track.breaker.opens_in_s(now_s)
+    waits = track.breaker.state is State.OPEN and left_s > 0
+    until = f"it is not asked for another {left_s:.1f} s" if waits else "the next call finds out whether it is back"
+    return f"{_name(track)}: its last calls have failed: {until}"
+
+
+def _name(track: Track) -> str:
+    return f"backend {track.backend.name}, model {track.model[:120]!r}"
+
 
 def not_asked(track: Track, now_s: float) -> Refusal:
     """What the application hears when there is nobody else to ask. Its SDK may come again: that costs nothing."""
@@ -228,7 +246,7 @@ def not_asked(track: Track, now_s: float) -> Refusal:
     return Refusal(
         503,
         "UpstreamUnavailable",
-        f"backend {track.backend.name}, model {track.model[:120]!r}: its last calls have failed, so it is not asked for"
+        f"{_name(track)}: its last calls have failed, so it is not asked for"
         f" {wait_s:.1f} s (`circuitBreaker`): the log of calls says how; add another model to the tier to fall back on",
         retry_after_s=wait_s,
         should_retry=True,

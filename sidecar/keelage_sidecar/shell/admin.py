@@ -36,6 +36,8 @@ class Health:
     """Keys and authorities that the configuration names and that are not there."""
     ledger_reached: bool = True
     """By the last exchange."""
+    models: tuple[str, ...] = ()
+    """What is to be said of those whose circuit is not closed."""
 
 
 class Admin:
@@ -109,6 +111,7 @@ def _remarks(path: str, health: Health) -> list[str]:
     found = [f"{MountedKey.of(path).text} is missing: backends that need it refuse calls" for path in health.missing]
     if health.config_error:
         found.append(f"the newest configuration is not in force: {health.config_error}")
+    found += health.models
     if not health.ledger_reached:
         found.append("the operator does not answer: calls are paid from what was leased before")
     return found

@@ -223,3 +223,21 @@ def test_a_hedge_asks_the_next_whose_circuit_is_not_open_and_counts_as_a_retry_o
     assert health.hedge(hedging(), 0, 0.0) == 2
     assert health.hedge(hedging(), 0, 0.0) is None, "two retries in ten seconds are all"
     assert health.next_step(hedging(), (AttemptEnd(0, 529),), 0.0, None, 0.0) == Again(2, 0)
+
+
+def test_models_that_are_not_asked_as_usual_are_told_the_latest_first() -> None:
+    health = HealthBook()
+    assert health.remarks(0.0) == ()
+    for candidate in (A, B):
+        for _ in range(5):
+            fail(health, candidate, 1.0 if candidate is A else 2.0)
+    answer(health.track(C, 2.0), 2.0)
+    assert health.remarks(3.0) == (
+        "backend r/b, model 'claude-haiku-4-5': its last calls have failed: it is not asked for another 4.0 s",
+        "backend r/a, model 'claude-haiku-4-5': its last calls have failed: it is not asked for another 3.0 s",
+    )
+    assert health.remarks(7.0)[1].endswith("its last calls have failed: the next call finds out whether it is back")
+    for number in range(20):
+        for _ in range(5):
+            fail(health, at("a", f"model-{number}"), 8.0)
+    assert len(health.remarks(9.0)) == 10

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import orjson
 import pytest
+from msgspec import structs
 from tests.sidecar.shell.proxied import KEY, config_of, until
 from tests.sidecar.whole import FakeConfigs, FakeLedger, running
 
+from keelage_api.codec import seal
 from keelage_api.errors import MessageError
+from keelage_api.proxy_config import CircuitBreaker
 from keelage_dev.provider import FakeProvider
 from keelage_sidecar.core.config_view import View
 from keelage_sidecar.core.log_line import LogLevel
@@ -142,6 +145,24 @@ async def test_readiness_tells_what_is_wrong_without_being_fatal(tmp_path: Path)
             "the operator does not answer: calls are paid from what was leased before",
         ]
         assert (await here.ask("GET", "/healthz")).body == b"ok\n"
+
+
+async def test_readiness_tells_which_models_are_not_asked(tmp_path: Path) -> None:
+    async with FakeProvider({KEY: "app"}, schedule=["500"]) as provider:
+        config = config_of([provider.url], attempts=1)
+        terms = CircuitBreaker(1, open_base_ms=60_000)
+        backends = {name: structs.replace(each, circuit_breaker=terms) for name, each in config.backends.items()}
+        async with running(
+            tmp_path, FakeLedger(), FakeConfigs(seal(structs.replace(config, backends=backends)))
+        ) as here:
+            await here.ready()
+            assert (await here.ask("GET", "/readyz")).body == b"ok\n"
+            await here.call()
+            said = (await here.ask("GET", "/readyz")).body.decode()
+    assert said.startswith(
+        "ok\nbackend r/anthropic0, model 'claude-haiku-4-5': its last calls have failed: it is not asked"
+    )
+    assert len(said.splitlines()) == 2
 
 
 @dataclass(slots=True)
