@@ -177,6 +177,8 @@ class Rule(msgspec.Struct, frozen=True):
     """Put in after the application's own."""
     prompt_cache: PromptCaching | None = None
     response_cache: ResponseCache | None = None
+    shadow: bool = False
+    """It takes no call; what it would have done is told."""
 
 
 class Downgrade(msgspec.Struct, frozen=True):
@@ -202,6 +204,8 @@ class BudgetTerms(msgspec.Struct, frozen=True):
     """The limit holds for each combination of their values (`account_value`); empty: for all calls together."""
     downgrades: tuple[Downgrade, ...] = ()
     """Ascending by `percent`."""
+    shadow: bool = False
+    """It changes no call, so it is not `hard`; what it would have done is told."""
 
 
 class Quota(msgspec.Struct, frozen=True):

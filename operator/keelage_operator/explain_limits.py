@@ -114,7 +114,8 @@ class Limits:
 
     def _reserved(self, claim: Claim, facts: Facts) -> str:
         budget = self.budgets[claim.budget]
-        does = f"reserves {plain(claim.amount, claim.unit)}" if claim.hard else "counts what it costs (Observe)"
+        why = "Shadow" if budget.shadow else "Observe"
+        does = f"reserves {plain(claim.amount, claim.unit)}" if claim.hard else f"counts what it costs ({why})"
         beyond = f" and an overdraft of {measured(budget.overdraft, budget.unit)}" if budget.overdraft else ""
         return f"budget {_owner(budget.terms, facts)}: {does} of {measured(budget.limit, budget.unit)}{beyond}"
 

@@ -25,6 +25,7 @@ from keelage_api.v1alpha1.metadata import (
     Shown,
     Word,
 )
+from keelage_api.v1alpha1.mode import Mode
 from keelage_api.window import Every
 
 KIND = "LLMBudget"
@@ -162,6 +163,13 @@ def _ceiling(spec: LLMBudgetSpec) -> Decimal:
         ),
         field=".thresholds",
     ),
+    Constraint["LLMBudgetSpec"](
+        cel="self.mode != 'Shadow' || self.enforcement != 'Observe'",
+        message="mode: Shadow needs enforcement Hard or Soft, which it rehearses: Observe refuses nothing; write one of"
+        " these, or leave mode out",
+        holds=lambda spec: spec.mode is not Mode.SHADOW or spec.enforcement is not Enforcement.OBSERVE,
+        field=".mode",
+    ),
 )
 class LLMBudgetSpec(Part):
     """The limit and what it applies to."""
@@ -180,6 +188,9 @@ class LLMBudgetSpec(Part):
     enforcement: Enforcement = Enforcement.HARD
     """Hard: a call that could pass the limit is refused. Soft: one that could pass limit and overdraft together is.
     Observe: spending is only counted and shown."""
+    mode: Mode = Mode.ENFORCE
+    """Shadow: spending is counted and shown, and no call is refused or changed. The log line of a call that would have
+    been says so (`shadow_budgets`)."""
     overdraft: Overdraft | None = None
     """With Soft, and only there: how far the limit may be passed; status shows what is."""
     thresholds: Annotated[tuple[Threshold, ...], Field(max_length=8), ListMap("percent")] = ()

@@ -25,6 +25,7 @@ from keelage_api.v1alpha1.metadata import (
     Part,
     Word,
 )
+from keelage_api.v1alpha1.mode import Mode
 from keelage_api.v1alpha1.output import Output
 from keelage_api.v1alpha1.prompt_cache import PromptCache
 from keelage_api.v1alpha1.rate import BackendLimits, RateLimits
@@ -278,6 +279,9 @@ class RouteRule(Part):
 
     name: Name
     """Shown in the log line of each call."""
+    mode: Mode = Mode.ENFORCE
+    """Shadow: the rule takes no call. The log line of a call that it would have taken says so (`shadow_rule`), with the
+    tier and model, and what the same tokens would have cost there more or less."""
     matches: Annotated[tuple[Match, ...], Field(max_length=16)] = ()
     """The rule applies if any of them does; left out: to every call."""
     select: Annotated[tuple[Selection, ...], Field(min_length=1, max_length=1)]

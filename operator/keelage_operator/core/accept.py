@@ -29,6 +29,7 @@ from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_api.v1alpha1.manifest import Malformed
 from keelage_api.v1alpha1.metadata import duration_ms
+from keelage_api.v1alpha1.mode import Mode
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book, price_of
 from keelage_operator.core.problem import Problem
@@ -149,6 +150,7 @@ def _rule(route: str, rule: llmroute.RouteRule, tiers: Mapping[str, tuple[ModelC
         stop_sequences=tuple(rule.output.stop_sequences),
         prompt_cache=_prompt_cache(rule.prompt_cache),
         response_cache=_response_cache(rule.response_cache),
+        shadow=rule.mode is Mode.SHADOW,
     )
 
 

@@ -152,6 +152,14 @@ def _enforced(compiled: CompiledBudget, figures: LedgerFigures | None) -> Verdic
     problems = [problem for problem in compiled.problems if problem.about == "Enforced"]
     if problems:
         return verdict("Enforced", False, problems[0].reason, "; ".join(problem.message for problem in problems))
+    if compiled.in_force.shadow:
+        return verdict(
+            "Enforced",
+            False,
+            "Shadow",
+            "spec.mode is Shadow: spending is counted; what would be refused or changed is only told, in the sidecars'"
+            " log lines (shadow_budgets)",
+        )
     if not compiled.in_force.hard:
         return verdict(
             "Enforced", False, "ObserveOnly", "spec.enforcement is Observe: spending is counted, not limited"
@@ -193,7 +201,7 @@ def _exhausted(compiled: CompiledBudget, figures: LedgerFigures | None, exhauste
             f"{figures.values_exhausted} of {figures.values} values of {per} have next to nothing left until"
             f" {resets}; the others go on",
         )
-    if not exhausted and terms.soft and figures.overdrawn:
+    if not exhausted and terms.hard and terms.soft and figures.overdrawn:
         whose = " by some values, whose calls" if terms.valued else ", and its calls"
         return verdict(
             "Exhausted",

@@ -10,7 +10,9 @@ from keelage_operator.core.terms import BudgetInForce
 
 
 def catches_all(rule: Rule) -> bool:
-    """Whether the rule applies to every call."""
+    """Whether the rule takes every call."""
+    if rule.shadow:
+        return False
     return not rule.matches or any(
         not match.features and not match.users and (not match.models or "*" in match.models) for match in rule.matches
     )

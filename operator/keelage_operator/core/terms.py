@@ -10,6 +10,7 @@ from keelage_api.proxy_config import BudgetTerms, Downgrade, Per, Unit
 from keelage_api.v1alpha1.limit import Limit, Overdraft
 from keelage_api.v1alpha1.llmbudget import Do, Enforcement, LLMBudgetSpec
 from keelage_api.v1alpha1.metadata import LabelSelector
+from keelage_api.v1alpha1.mode import Mode
 from keelage_api.window import Every
 from keelage_operator.core.shard import SHARDS
 
@@ -45,6 +46,8 @@ class BudgetInForce:
     """By how much the limit may be passed before calls are refused, in `unit`."""
     soft: bool = False
     """Enforcement is Soft: whether the limit is passed is shown, also where it may not be."""
+    shadow: bool = False
+    """What it would do is only told."""
 
     @property
     def cap(self) -> int:
@@ -73,6 +76,7 @@ class BudgetInForce:
             unit=self.unit,
             per=self.per,
             downgrades=tuple(Downgrade(self._of_cap(each.percent), each.tier) for each in self.downgrades),
+            shadow=self.shadow,
         )
 
     def _of_cap(self, percent: int) -> int:
@@ -92,7 +96,7 @@ def in_force(name: str, uid: str, spec: LLMBudgetSpec) -> BudgetInForce:
         limit=_amount(spec.limit),
         every=spec.window.every,
         zone=spec.window.time_zone,
-        hard=spec.enforcement is not Enforcement.OBSERVE,
+        hard=spec.enforcement is not Enforcement.OBSERVE and spec.mode is Mode.ENFORCE,
         pod_selector=spec.applies.pod_selector,
         routes=tuple(spec.applies.routes),
         models=tuple(spec.applies.models),
@@ -107,6 +111,7 @@ def in_force(name: str, uid: str, spec: LLMBudgetSpec) -> BudgetInForce:
         per=tuple(each for each in Per if each in spec.per),
         soft=spec.enforcement is Enforcement.SOFT,
         overdraft=_amount(spec.overdraft) if spec.overdraft is not None else 0,
+        shadow=spec.mode is Mode.SHADOW,
     )
 
 

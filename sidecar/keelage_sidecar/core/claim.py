@@ -116,6 +116,8 @@ class Room:
     """At hand: a claim of so much would be granted now."""
     left: int
     """Of the limit, by what the ledger said last; others may hold some of it."""
+    known: bool = True
+    """False: the ledger has said nothing of this window yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,9 +332,9 @@ class Holder:
         """What the claim's account could pay; nothing while it is not known."""
         account = self._current.get(claim.owner)
         if account is None or not account.usable(now):
-            return Room(0, 0)
+            return Room(0, 0, known=False)
         free = max(0, account.free)
-        return Room(free, max(free, account.left))
+        return Room(free, max(free, account.left), known=account.told_used >= 0)
 
     def figures(self) -> tuple[AccountFigures, ...]:
         """Of each account; there may be thousands."""

@@ -63,6 +63,50 @@ class Failed(msgspec.Struct, gc=False):
     took_ms: int
 
 
+class ShadowRule(msgspec.Struct, gc=False, omit_defaults=True):
+    """The first rule that matches, in `mode: Shadow`: what it would have chosen."""
+
+    route: str
+    rule: str
+    tier: str = ""
+    backend: str = ""
+    model: str = ""
+    reason: str = ""
+    """Why it could have asked nobody."""
+    cost_picodollars: int | None = None
+    """What the same tokens cost there, by its price."""
+    difference_picodollars: int | None = None
+    """Against what they cost where the call was really answered; negative: less."""
+    difference_usd: str = ""
+
+    def compare(self, cost: int, real: int) -> None:
+        self.cost_picodollars, self.difference_picodollars = cost, cost - real
+        self.difference_usd = f"{'-' if cost < real else ''}{format_usd(abs(cost - real))}"
+
+
+class Would(enum.StrEnum):
+    REFUSE = "refuse"
+    CLAMP = "clamp"
+    DOWNGRADE = "downgrade"
+
+
+class ShadowBudget(msgspec.Struct, gc=False, omit_defaults=True):
+    """A budget in `mode: Shadow`: what it would have done."""
+
+    budget: str
+    would: Would
+    reason: str = ""
+    """Of the refusal."""
+    tier: str = ""
+    """That it would have been downgraded to."""
+    clamped: int = 0
+    """The output cap that it would have been lowered to."""
+    needed: int = 0
+    """What would have been reserved of the budget's unit: pico-dollars or tokens."""
+    left: int | None = None
+    """Of the limit, by the ledger's last word."""
+
+
 class CallRecord(
     msgspec.Struct,
     gc=False,
@@ -157,6 +201,10 @@ class CallRecord(
     """From which level on the line is not left out; `judge` sets it."""
     candidates: tuple[Choice, ...] | msgspec.UnsetType = msgspec.UNSET
     """In order. Told at level `debug` only."""
+    shadow_rule: ShadowRule | msgspec.UnsetType = msgspec.UNSET
+    """Where one would have taken the call."""
+    shadow_budgets: tuple[ShadowBudget, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Where some would have refused or changed it."""
     failed: tuple[Failed, ...] | msgspec.UnsetType = msgspec.UNSET
     """Before the answer, where there were any; those that were passed over among them."""
 

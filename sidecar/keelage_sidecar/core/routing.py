@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from keelage_api.account import account_value
 from keelage_api.pricing import ModelPrice, Rates
@@ -69,6 +70,12 @@ class RoutingTable:
     """A configuration, ready to be asked."""
 
     config: ProxyConfig
+    rules: tuple[Rule, ...]
+    """Those that take calls, in order."""
+    terms: tuple[BudgetTerms, ...]
+    """Of all budgets, as they hold: one in shadow downgrades nothing."""
+    rehearsal: RoutingTable | None
+    """The same with all that is in shadow enforced; None: nothing is."""
     dearest: dict[str, ModelPrice | None]
     """By backend."""
     rates: dict[tuple[str, str], tuple[Quota, ...]]
@@ -88,6 +95,21 @@ class RoutingTable:
 
     @classmethod
     def build(cls, config: ProxyConfig) -> RoutingTable:
+        rules = tuple(rule for rule in config.rules if not rule.shadow)
+        terms = tuple(replace(each, downgrades=()) if each.shadow else each for each in config.budgets)
+        if rules == config.rules and terms == config.budgets and not any(each.shadow for each in terms):
+            return cls._of(config, rules, terms, None)
+        enforced = tuple(replace(each, hard=True) if each.shadow else each for each in config.budgets)
+        return cls._of(config, rules, terms, cls._of(config, config.rules, enforced, None))
+
+    @classmethod
+    def _of(
+        cls,
+        config: ProxyConfig,
+        rules: tuple[Rule, ...],
+        terms: tuple[BudgetTerms, ...],
+        rehearsal: RoutingTable | None,
+    ) -> RoutingTable:
         dearest = {
             name: _dearest((*backend.prices.values(), *config.prices.get(backend.provider, {}).values()))
             for name, backend in config.backends.items()
@@ -100,10 +122,10 @@ class RoutingTable:
             else:
                 key = (quota.route, quota.rule)
                 rates[key] = (*rates.get(key, ()), quota)
-        by_user = any(match.users for rule in config.rules for match in rule.matches)
-        downgrades = any(terms.downgrades for terms in config.budgets)
-        salts = {(rule.route, rule.name): salt_of(config, rule) for rule in config.rules if rule.response_cache}
-        return cls(config, dearest, rates, limits, by_user, downgrades, salts)
+        by_user = any(match.users for rule in rules for match in rule.matches)
+        downgrades = any(each.downgrades for each in terms)
+        salts = {(rule.route, rule.name): salt_of(config, rule) for rule in rules if rule.response_cache}
+        return cls(config, rules, terms, rehearsal, dearest, rates, limits, by_user, downgrades, salts)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
         """The first rule that matches, on its default tier."""
@@ -136,7 +158,7 @@ class RoutingTable:
         if known is not None:
             return known
         if tier != rule.tier:
-            rule = msgspec.structs.replace(rule, tier=tier, choices=self.config.tiers.get(f"{rule.route}/{tier}", ()))
+            rule = replace(rule, tier=tier, choices=self.config.tiers.get(f"{rule.route}/{tier}", ()))
         plan = self.among(rule, facts)
         if isinstance(plan, Plan):
             _remember(self._plans, asked, plan)
@@ -149,7 +171,7 @@ class RoutingTable:
 
     def _rule(self, facts: Facts) -> Rule | Refusal:
         matched: Rule | None = None
-        for rule in self.config.rules:
+        for rule in self.rules:
             if rule.matches and not any(_matches(match, facts) for match in rule.matches):
                 continue
             if facts.endpoint.has_model or self._candidates(rule, facts):
@@ -157,7 +179,7 @@ class RoutingTable:
             matched = matched or rule
         if matched is not None:
             return matched
-        if not self.config.rules:
+        if not self.rules:
             return Refusal(404, "NoMatchingRoute", "no LLMRoute selects this pod: apply one in its namespace", "model")
         return Refusal(
             404,
@@ -172,7 +194,7 @@ class RoutingTable:
         asked = (route, model, feature)
         known = self._budgets.get(asked)
         if known is None:
-            known = tuple(terms for terms in self.config.budgets if _applies(terms, route, model, feature))
+            known = tuple(terms for terms in self.terms if _applies(terms, route, model, feature))
             _remember(self._budgets, asked, known)
         return known
 

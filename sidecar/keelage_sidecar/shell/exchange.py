@@ -15,7 +15,8 @@ from keelage_sidecar.core.endpoints import ANTHROPIC_BATCHES, NEW_BATCH, dialect
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
 from keelage_sidecar.core.request import Facts, read_request
-from keelage_sidecar.core.routing import RoutingTable
+from keelage_sidecar.core.routing import Plan, RoutingTable
+from keelage_sidecar.core.shadow import rehearse
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.attempts import attempt_all
 from keelage_sidecar.shell.batch_call import BatchCalls
@@ -99,6 +100,7 @@ class Exchange:
         story.facts = facts
         rule = table.rule(facts)
         if isinstance(rule, Refusal):
+            self._rehearse(table, facts, rule, story)
             return rule
         if rule.response_cache is None:
             return await self._ask(call, table, facts, rule, story)
@@ -111,6 +113,7 @@ class Exchange:
     async def _ask(self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story) -> Refusal | None:
         """A provider; None: the application has its answer, or has left."""
         plan = table.on_tier(rule, facts)
+        self._rehearse(table, facts, plan, story)
         if isinstance(plan, Refusal):
             return plan
         if len(plan.candidates) > 1:
@@ -126,6 +129,11 @@ class Exchange:
             if rates is not None:
                 used = story.used
                 self._means.purse.settle(rates, structs.replace(used, requests=min(1, used.requests)))
+
+    def _rehearse(self, table: RoutingTable, facts: Facts, plan: Plan | Refusal, story: Story) -> None:
+        if table.rehearsal is not None:
+            purse = self._means.purse
+            story.rehearsal = rehearse(table, facts, plan, purse.room, purse.used_percent)
 
     def _refuse(self, call: Call, refusal: Refusal, story: Story) -> None:
         dialect = dialect_of(call.target, call.headers)

@@ -20,6 +20,7 @@ from keelage_sidecar.core.response_cache import KeptAnswer
 from keelage_sidecar.core.retry import AttemptEnd, told
 from keelage_sidecar.core.routing import Candidate, Plan
 from keelage_sidecar.core.settlement import Settlement
+from keelage_sidecar.core.shadow import Rehearsal
 
 OK = "ok"
 UPSTREAM_ERROR = "upstream_error"
@@ -95,6 +96,8 @@ class Story(msgspec.Struct):
     """There is a kept answer to give where no provider has one: theirs are not passed on then, if they are errors."""
     copy: AnswerCopy | None = None
     """Made of the answer while it is passed on."""
+    rehearsal: Rehearsal | None = None
+    """What is in shadow would have done otherwise."""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -211,6 +214,8 @@ class Story(msgspec.Struct):
         record.clamped, record.downgraded = self.clamped, self.downgraded
         if self.prompt_cache:
             record.prompt_cache, record.prompt_cache_saved = self.prompt_cache, self.prompt_cache_saved
+        if self.rehearsal is not None:
+            self._tell_rehearsal(record, self.rehearsal)
         if traced and self.plan is not None:
             record.candidates = tuple(_choice(each) for each in self.plan.candidates)
         if self.cache:
@@ -220,6 +225,11 @@ class Story(msgspec.Struct):
             record.hedge = self.hedge
             record.failed = tuple(_failed(end, self.plan.candidates[end.candidate]) for end in self.ends)
         return record
+
+    def _tell_rehearsal(self, record: CallRecord, rehearsal: Rehearsal) -> None:
+        usage = self.reading.usage if self.reading is not None else None
+        record.shadow_rule = rehearsal.told(self.candidate, usage) or msgspec.UNSET
+        record.shadow_budgets = rehearsal.budgets or msgspec.UNSET
 
 
 def _choice(candidate: Candidate) -> Choice:

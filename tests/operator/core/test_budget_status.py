@@ -263,6 +263,14 @@ def test_budget_that_observes_is_not_enforced() -> None:
     assert conditions(status)["Exhausted"] == ("True", "LimitPassed")
 
 
+def test_budget_in_shadow_is_not_enforced_and_says_where_it_tells() -> None:
+    figures = dataclasses.replace(FIGURES, spent=parse_usd("700"))
+    status = budget_status(LLMBudgetStatus(), budget(mode="Shadow"), figures, NOW)
+    assert (status["used"], status["remaining"]) == ("140%", "0.00")
+    assert conditions(status)["Enforced"] == ("False", "Shadow")
+    assert conditions(status)["Exhausted"] == ("True", "LimitPassed")
+
+
 @pytest.mark.parametrize(("enforcement", "beyond"), [("Hard", "are refused"), ("Observe", "are not counted")])
 def test_a_budget_that_takes_no_more_values_says_what_becomes_of_their_calls(enforcement: str, beyond: str) -> None:
     figures = dataclasses.replace(FIGURES, values=130_000, crowded=True)

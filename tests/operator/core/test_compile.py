@@ -16,6 +16,7 @@ from keelage_api.proxy_config import (
     Backend,
     BackendTLS,
     BudgetTerms,
+    Downgrade,
     Match,
     ModelChoice,
     OnClientDisconnect,
@@ -305,6 +306,20 @@ def test_rules_behind_one_that_takes_everything_are_named() -> None:
     (problem,) = compiled([route(rules=rules)]).routes["assistant"].problems
     assert problem.reason == "UnreachableRules"
     assert "rules second, third are never reached: rule first before them takes every call" in problem.message
+
+
+def test_a_rule_in_shadow_keeps_no_other_rule_from_being_reached() -> None:
+    rules = [{"name": "first", "mode": "Shadow", "select": [{"tier": "fast"}]}]
+    rules += [{"name": "second", "select": [{"tier": "fast"}]}]
+    found = compiled([route(rules=rules)])
+    assert found.routes["assistant"].problems == ()
+    assert [(rule.name, rule.shadow) for rule in found.config_for({}).rules] == [("first", True), ("second", False)]
+
+
+def test_a_budget_in_shadow_is_counted_and_keeps_what_it_would_do() -> None:
+    thresholds = [{"percent": 90, "do": "Downgrade", "tier": "fast"}]
+    [terms] = compiled([route()], [budget(mode="Shadow", thresholds=thresholds)]).config_for({}).budgets
+    assert (terms.shadow, terms.hard, terms.downgrades) == (True, False, (Downgrade(90, "fast"),))
 
 
 def test_budget_of_a_missing_route_is_not_enforced() -> None:

@@ -1,0 +1,52 @@
+"""The documented manifest in shadow is obeyed as the README says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from keelage_operator.check import check
+from keelage_operator.core.compile import BudgetManifest, RouteManifest, compile_namespace
+from keelage_operator.core.price_book import price_book
+from keelage_sidecar.core.log_line import ShadowBudget, ShadowRule
+
+ROOT = Path(__file__).parents[2]
+PATH = ROOT / "docs" / "examples" / "shadow.yaml"
+ROUTE, BUDGET = yaml.safe_load_all(PATH.read_text())
+README = (ROOT / "README.md").read_text()
+
+
+def test_nothing_is_wrong_with_the_manifest() -> None:
+    assert check(PATH).findings == ()
+
+
+def test_the_rule_that_the_readme_shows_is_in_it() -> None:
+    shown = re.search(r"```yaml\nrules:\n(- name: triage-on-fast\n.*?)```", README, re.DOTALL)
+    assert shown is not None
+    assert yaml.safe_load(shown[1])[0] in ROUTE["spec"]["rules"]
+
+
+def test_sidecars_are_told_what_is_in_shadow() -> None:
+    found = compile_namespace("shop", [RouteManifest.of(ROUTE)], [BudgetManifest.of(BUDGET)], price_book())
+    config = found.config_for({"app": "shadow"})
+    assert [(rule.name, rule.shadow) for rule in config.rules] == [("triage-on-fast", True), ("all", False)]
+    [terms] = config.budgets
+    assert (terms.shadow, terms.hard) == (True, False)
+
+
+def test_the_lines_that_the_readme_shows_are_those_that_are_written() -> None:
+    shown = re.search(r'```json\n("shadow_rule".*?)```', README, re.DOTALL)
+    assert shown is not None
+    line = msgspec.json.decode("{" + shown[1] + "}")
+    rule = msgspec.convert(line["shadow_rule"], ShadowRule)
+    assert msgspec.to_builtins(rule) == line["shadow_rule"]
+    again = msgspec.structs.replace(rule)
+    assert rule.cost_picodollars is not None
+    assert rule.difference_picodollars is not None
+    again.compare(rule.cost_picodollars, rule.cost_picodollars - rule.difference_picodollars)
+    assert again == rule
+    budgets = msgspec.convert(line["shadow_budgets"], list[ShadowBudget])
+    assert msgspec.to_builtins(budgets) == line["shadow_budgets"]
