@@ -157,6 +157,20 @@ class PromptCaching(msgspec.Struct, frozen=True):
     """For one hour, not for five minutes."""
 
 
+class Summary(msgspec.Struct, frozen=True):
+    over_tokens: int
+    """Estimated; what is longer is summarized."""
+    tier: str
+    """Of the rule's route."""
+
+
+class History(msgspec.Struct, frozen=True):
+    keep_turns: int
+    """The newest ones, at least 1."""
+    summary: Summary | None = None
+    """None: older turns are cut."""
+
+
 class Rule(msgspec.Struct, frozen=True):
     route: str
     name: str
@@ -179,6 +193,7 @@ class Rule(msgspec.Struct, frozen=True):
     response_cache: ResponseCache | None = None
     shadow: bool = False
     """It takes no call; what it would have done is told."""
+    history: History | None = None
 
 
 class Downgrade(msgspec.Struct, frozen=True):

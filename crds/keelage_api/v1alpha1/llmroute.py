@@ -11,6 +11,7 @@ from keelage_api.mounted import CONFIG_MAP, SECRET
 from keelage_api.proxy_config import OnClientDisconnect, Provider
 from keelage_api.v1alpha1.circuit_breaker import CircuitBreaker
 from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
+from keelage_api.v1alpha1.history import History
 from keelage_api.v1alpha1.metadata import (
     Condition,
     Duration,
@@ -296,6 +297,8 @@ class RouteRule(Part):
     """What keelage does for prompt caches at the providers; left out: nothing."""
     response_cache: ResponseCache | None = None
     """Answers that are kept and given again; left out: none."""
+    history: History | None = None
+    """How much of a conversation is sent; left out: all of it."""
     rate_limits: RateLimits = ()
     """Rates of calls; all that are given must allow a call. Message batches are not counted: nobody waits for them."""
     on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT
@@ -313,9 +316,19 @@ def _rules_astray(spec: LLMRouteSpec) -> list[str]:
     return [rule.name for rule in spec.rules if any(selection.tier not in known for selection in rule.select)]
 
 
+def _summaries_astray(spec: LLMRouteSpec) -> list[str]:
+    known = {tier.name for tier in spec.tiers}
+    summaries = ((rule.name, rule.history.summarize_over) for rule in spec.rules if rule.history is not None)
+    return [name for name, summary in summaries if summary is not None and summary.tier not in known]
+
+
 _TIER_ASTRAY = "!t.models.all(m, self.backends.exists(b, b.name == m.backend))"
 _RULE_ASTRAY = "!r.select.all(s, self.tiers.exists(t, t.name == s.tier))"
+_SUMMARY_ASTRAY = (
+    "has(r.history) && has(r.history.summarizeOver) && !self.tiers.exists(t, t.name == r.history.summarizeOver.tier)"
+)
 _TIER_REMEDY = "tiers[].models[].backend must name one of spec.backends: correct the name or add the backend"
+_SUMMARY_REMEDY = "rules[].history.summarizeOver.tier must name one of spec.tiers: correct the name or add the tier"
 _RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the name or add the tier"
 
 
@@ -333,6 +346,13 @@ _RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the n
         holds=lambda spec: not _rules_astray(spec),
         field=".rules",
         explain=lambda spec: f"{_RULE_REMEDY}; rule: {', '.join(_rules_astray(spec))}",
+    ),
+    Constraint["LLMRouteSpec"](
+        cel=f"!self.rules.exists(r, {_SUMMARY_ASTRAY})",
+        message=_SUMMARY_REMEDY,
+        holds=lambda spec: not _summaries_astray(spec),
+        field=".rules",
+        explain=lambda spec: f"{_SUMMARY_REMEDY}; rule: {', '.join(_summaries_astray(spec))}",
     ),
 )
 class LLMRouteSpec(Part):

@@ -14,6 +14,7 @@ from keelage_api.proxy_config import (
     BackendTLS,
     CircuitBreaker,
     Hedge,
+    History,
     Match,
     ModelChoice,
     PromptCaching,
@@ -21,10 +22,11 @@ from keelage_api.proxy_config import (
     Retry,
     RetryBudget,
     Rule,
+    Summary,
     Timeouts,
 )
 from keelage_api.response_cache import ResponseCache
-from keelage_api.v1alpha1 import circuit_breaker, llmroute, prompt_cache, response_cache, retry
+from keelage_api.v1alpha1 import circuit_breaker, history, llmroute, prompt_cache, response_cache, retry
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_api.v1alpha1.manifest import Malformed
@@ -52,9 +54,12 @@ class AcceptedRoute:
     """Of its rules, then of its backends."""
 
     def models(self, downgrades: Collection[str] = ()) -> tuple[tuple[str, str], ...]:
-        """(`Backend.name`, model) that some rule or a downgrade to one of these tiers may send a call to, without those
-        whose model the application chooses."""
-        chosen = [*(rule.choices for rule in self.rules), *(self.tiers.get(tier, ()) for tier in downgrades)]
+        """(`Backend.name`, model) that some rule, one of its summaries or a downgrade to one of these tiers may send a
+        call to, without those whose model the application chooses."""
+        histories = [rule.history for rule in self.rules if rule.history is not None]
+        summaries = [each.summary.tier for each in histories if each.summary is not None]
+        named = (*downgrades, *summaries)
+        chosen = [*(rule.choices for rule in self.rules), *(self.tiers.get(tier, ()) for tier in named)]
         return tuple({(each.backend, each.model): None for choices in chosen for each in choices if each.model})
 
 
@@ -149,6 +154,7 @@ def _rule(route: str, rule: llmroute.RouteRule, tiers: Mapping[str, tuple[ModelC
         clamp_at_least=rule.output.clamp_at_least or 0,
         stop_sequences=tuple(rule.output.stop_sequences),
         prompt_cache=_prompt_cache(rule.prompt_cache),
+        history=_history(rule.history),
         response_cache=_response_cache(rule.response_cache),
         shadow=rule.mode is Mode.SHADOW,
     )
@@ -188,6 +194,13 @@ def _prompt_cache(spec: prompt_cache.PromptCache | None) -> PromptCaching | None
     if spec is None or spec.insert is prompt_cache.CacheInsertion.NEVER:
         return None
     return PromptCaching(long=spec.ttl is prompt_cache.PromptCacheTTL.HOUR)
+
+
+def _history(spec: history.History | None) -> History | None:
+    if spec is None:
+        return None
+    over = spec.summarize_over
+    return History(spec.keep_turns, None if over is None else Summary(over.tokens, over.tier))
 
 
 def accept_budget(

@@ -190,6 +190,10 @@ class CallRecord(
     """How old the kept answer was."""
     saved: int = 0
     """Pico-dollars that the kept answer would have cost."""
+    history_trimmed: int = 0
+    """Turns of the conversation that were not sent."""
+    history_summarized: int = 0
+    """Turns that were sent as a summary."""
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()
     """Top-level fields that the sidecar put in."""

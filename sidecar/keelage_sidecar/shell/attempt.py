@@ -255,7 +255,15 @@ class Attempt:
         headers = reply_headers(
             answer.headers, decoded=body.decoded, final=self.end is not None, request_id=story.request_id
         )
-        if story.clamped or story.downgraded or story.ends or dropped or story.cache:
+        if (
+            story.clamped
+            or story.downgraded
+            or story.ends
+            or dropped
+            or story.cache
+            or story.trimmed
+            or story.summarized
+        ):
             headers += story.marks()
         if lost:
             self._tell_lost(answer.status, headers)

@@ -23,9 +23,11 @@ from keelage_sidecar.shell.batch_call import BatchCalls
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.cached_call import CachedCalls
 from keelage_sidecar.shell.call import Call
+from keelage_sidecar.shell.inner_call import InnerCalls
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
 from keelage_sidecar.shell.reservation import reserve_rates
+from keelage_sidecar.shell.shortening import Shortening
 from keelage_sidecar.shell.story import Story
 
 CALLS_MAX = 1024
@@ -50,6 +52,7 @@ class Exchange:
     ) -> None:
         """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod `pod`;
         `traced` whether lines tell what was decided on the way."""
+        self._shortening = Shortening(means, InnerCalls(means, tell))
         self._batches = BatchCalls(means, batches, user, feature, pod)
         self._cached = CachedCalls(means, means.responses)
         self._means = means
@@ -120,6 +123,8 @@ class Exchange:
             plan = self._means.health.ordered(plan, 0, facts.user, self._means.pick(), self._means.clock())
         story.plan = plan
 
+        if rule.history is not None:
+            facts = await self._shortening.shorten(table, facts, story)
         rates = await reserve_rates(self._means, table, plan, facts, story)
         if isinstance(rates, Refusal):
             return rates

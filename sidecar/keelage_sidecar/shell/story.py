@@ -98,6 +98,10 @@ class Story(msgspec.Struct):
     """Made of the answer while it is passed on."""
     rehearsal: Rehearsal | None = None
     """What is in shadow would have done otherwise."""
+    trimmed: int = 0
+    """Turns of the conversation that were not sent."""
+    summarized: int = 0
+    """Turns that were sent as a summary."""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -169,6 +173,9 @@ class Story(msgspec.Struct):
             marks.append((b"x-keelage-cache", self.cache.encode()))
             if self.cache is CacheUse.HIT or self.cache is CacheUse.STALE:
                 marks.append((b"age", b"%d" % self.cache_age_s))
+        if self.trimmed or self.summarized:
+            counts = (b"trimmed=%d" % self.trimmed, b"summarized=%d" % self.summarized)
+            marks.append((b"x-keelage-history", b", ".join(each for each in counts if not each.endswith(b"=0"))))
         return marks
 
     def patience_left_s(self, now_s: float) -> float | None:
@@ -216,6 +223,7 @@ class Story(msgspec.Struct):
             record.prompt_cache, record.prompt_cache_saved = self.prompt_cache, self.prompt_cache_saved
         if self.rehearsal is not None:
             self._tell_rehearsal(record, self.rehearsal)
+        record.history_trimmed, record.history_summarized = self.trimmed, self.summarized
         if traced and self.plan is not None:
             record.candidates = tuple(_choice(each) for each in self.plan.candidates)
         if self.cache:

@@ -6,7 +6,17 @@ import pytest
 from tests.operator.core.manifest_fields import Fields, budget, compiled, route
 
 from keelage_api.codec import decode_config, encode
-from keelage_api.proxy_config import BudgetTerms, Downgrade, ModelChoice, Per, PromptCaching, Quota, Unit
+from keelage_api.proxy_config import (
+    BudgetTerms,
+    Downgrade,
+    History,
+    ModelChoice,
+    Per,
+    PromptCaching,
+    Quota,
+    Summary,
+    Unit,
+)
 from keelage_operator.core.shard import SHARDS
 from keelage_operator.core.terms import BudgetInForce
 
@@ -172,15 +182,20 @@ def test_rates_of_rules_and_limits_of_providers_are_quotas_of_the_pods_that_foll
 
 def test_what_a_rule_adds_to_calls_reaches_the_sidecars() -> None:
     rule = {"name": "chat", "select": [{"tier": "fast"}]}
-    added = {"promptCache": {"ttl": "1h"}, "output": {"stopSequences": ["END"]}}
+    added = {
+        "promptCache": {"ttl": "1h"},
+        "output": {"stopSequences": ["END"]},
+        "history": {"keepTurns": 3, "summarizeOver": {"tokens": 2000, "tier": "fast"}},
+    }
     rules = [
         {**rule, **added, "matches": [{"models": ["a"]}]},
-        {**rule, "name": "rest", "promptCache": {"insert": "Never"}},
+        {**rule, "name": "rest", "promptCache": {"insert": "Never"}, "history": {"keepTurns": 1}},
     ]
     config = compiled([route(rules=rules)]).config_for({"app": "assistant"})
     first, rest = config.rules
     assert (first.prompt_cache, first.stop_sequences) == (PromptCaching(long=True), ("END",))
-    assert (rest.prompt_cache, rest.stop_sequences) == (None, ())
+    assert first.history == History(3, Summary(2000, "fast"))
+    assert (rest.prompt_cache, rest.stop_sequences, rest.history) == (None, (), History(1))
     assert decode_config(encode(config)) == config
 
 
@@ -275,3 +290,13 @@ def test_a_model_that_only_a_downgrade_would_use_needs_a_price_too() -> None:
 def test_tokens_need_no_price() -> None:
     tiers = [{"name": "fast", "models": [{"backend": "anthropic", "model": "claude-unheard-of"}]}]
     assert compiled([route(tiers=tiers)], [budget(limit={"tokens": 5})]).routes["assistant"].problems == ()
+
+
+def test_models_that_only_write_summaries_need_a_price_too() -> None:
+    models = [{"backend": "anthropic", "model": "claude-of-tomorrow"}]
+    tiers = [{"name": "fast", "models": [{"backend": "anthropic", "model": "claude-haiku-4-5"}]}]
+    history = {"keepTurns": 3, "summarizeOver": {"tokens": 2000, "tier": "new"}}
+    rules = [{"name": "chat", "select": [{"tier": "fast"}], "history": history}]
+    routes = [route(tiers=[*tiers, {"name": "new", "models": models}], rules=rules)]
+    found = compiled(routes, [budget()]).routes["assistant"]
+    assert [problem.reason for problem in found.problems] == ["PriceUnknown"]
