@@ -180,9 +180,9 @@ class CallRecord(
     """The cheaper tier that it was given for a budget's sake."""
     hedge: str = ""
     """`won`: a second attempt beside the first one answered first; `lost`: it did not."""
-    prompt_cache: str = ""
+    prompt_cache: str | msgspec.UnsetType = msgspec.UNSET
     """How far breakpoints were put into the prompt: `fixed`, `turns`; `off`: they do not pay now."""
-    prompt_cache_saved: int = 0
+    prompt_cache_saved: int | msgspec.UnsetType = msgspec.UNSET
     """Pico-dollars that those have saved; below zero where what was written cost more than what was read saved."""
     cache: str = ""
     """`hit`, `miss`, `stale` or `bypass`, where the rule has a response cache."""
@@ -190,9 +190,9 @@ class CallRecord(
     """How old the kept answer was."""
     saved: int = 0
     """Pico-dollars that the kept answer would have cost."""
-    history_trimmed: int = 0
+    history_trimmed: int | msgspec.UnsetType = msgspec.UNSET
     """Turns of the conversation that were not sent."""
-    history_summarized: int = 0
+    history_summarized: int | msgspec.UnsetType = msgspec.UNSET
     """Turns that were sent as a summary."""
     upstream_request_id: str = ""
     injected: tuple[str, ...] = ()

@@ -223,7 +223,8 @@ class Story(msgspec.Struct):
             record.prompt_cache, record.prompt_cache_saved = self.prompt_cache, self.prompt_cache_saved
         if self.rehearsal is not None:
             self._tell_rehearsal(record, self.rehearsal)
-        record.history_trimmed, record.history_summarized = self.trimmed, self.summarized
+        if self.trimmed or self.summarized:
+            record.history_trimmed, record.history_summarized = self.trimmed, self.summarized
         if traced and self.plan is not None:
             record.candidates = tuple(_choice(each) for each in self.plan.candidates)
         if self.cache:

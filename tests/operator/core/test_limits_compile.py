@@ -294,7 +294,7 @@ def test_tokens_need_no_price() -> None:
 
 def test_models_that_only_write_summaries_need_a_price_too() -> None:
     models = [{"backend": "anthropic", "model": "claude-of-tomorrow"}]
-    tiers = [{"name": "fast", "models": [{"backend": "anthropic", "model": "claude-haiku-4-5"}]}]
+    tiers = [{"name": "fast", "models": [{"backend": "anthropic", "model": "claude-known"}]}]
     history = {"keepTurns": 3, "summarizeOver": {"tokens": 2000, "tier": "new"}}
     rules = [{"name": "chat", "select": [{"tier": "fast"}], "history": history}]
     routes = [route(tiers=[*tiers, {"name": "new", "models": models}], rules=rules)]

@@ -76,6 +76,9 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
             }
         ],
         "hedge": "won",
+        "cache": "",
+        "cache_age_s": 0.0,
+        "saved_picodollars": 0,
         "upstream_request_id": "",
         "injected": ["max_tokens"],
         "dropped": ["top_k"],

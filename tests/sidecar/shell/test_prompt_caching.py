@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import orjson
 import pytest
+from msgspec import UNSET
 from tests.sidecar.shell.proxied import HAIKU, MONTH, World, config_of, world
 
 from keelage_api.money import PICO_PER_USD
@@ -100,7 +101,7 @@ async def test_a_call_with_breakpoints_of_its_own_passes_byte_for_byte(tmp_path:
     async with FakeProvider() as provider, world(caching(provider), tmp_path) as here:
         await here.post(MESSAGES, body)
         assert provider.requests()[-1].body.encode() == body
-        assert here.records[-1].prompt_cache == ""
+        assert here.records[-1].prompt_cache is UNSET
         assert here.records[-1].cache_write_5m_tokens > 4096
 
 

@@ -66,7 +66,7 @@ async def test_old_turns_are_not_sent_and_not_reserved_and_the_answer_says_so(
         assert not record.bound_violated
         await here.post(path, {"model": model, cap: 50, "messages": turns[-3:]})
         assert here.records[1].bound == record.bound
-        assert here.records[1].history_trimmed == 0
+        assert here.records[1].history_trimmed is UNSET
 
 
 async def test_a_short_conversation_passes_byte_for_byte(tmp_path: Path) -> None:
