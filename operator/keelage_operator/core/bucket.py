@@ -46,7 +46,8 @@ class Row:
     waiting: int = 0
     """What a waiting call lacks and did not get."""
     since_ms: int = 0
-    """When it began to wait."""
+    """Since when it has lacked something without a pause. Not how long its first call has waited: while more is asked
+    for than flows in, those with many small calls would then always come before one with a big call."""
     left: int = -1
     """The provider's word that was heard last."""
 

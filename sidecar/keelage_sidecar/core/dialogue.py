@@ -269,7 +269,8 @@ class Dialogue:
     def _forgettable(self, account: Account, now: float) -> bool:
         """Whether nothing is lost where no ledger takes the account's end. What was spent in a window is told until
         the window is over: the ledger may have no room now, or its budget be made again under the same name."""
-        return account.is_rate or not account.spent or not account.usable(now)
+        over = account.ends_s != NEVER and not account.usable(now)  # else it is not known when
+        return account.is_rate or not account.spent or over
 
     def _open(self, right: Right, now: float) -> Account | None:
         """An account of the window that the ledger named."""

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
+from tests.blank_journal import blank_journal
 
 from keelage_api.codec import encode
 from keelage_api.proxy_config import BudgetTerms, Per
@@ -19,7 +20,7 @@ from keelage_operator.core.ledger import Heard, LedgerRecord, apply
 from keelage_sidecar.core.account import Owner
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
+from keelage_sidecar.core.journal_format import NO_BOOT, Journal
 
 MONTH = BudgetTerms("shop/month", hard=True)
 DAY = BudgetTerms("shop/day", hard=True)
@@ -590,6 +591,19 @@ def test_spending_that_no_ledger_took_at_the_end_is_told_until_the_window_is_ove
     (told,) = holder.statements(101.0)
     holder.heard([right(told, 0, error="there is no room")], 101.0)
     assert holder.statements(102.0) == ()
+
+
+def test_spending_in_a_window_whose_end_is_unknown_is_not_forgotten() -> None:
+    """The node was rebooted: the journal's clock is another one."""
+    buffer, holder = new_holder()
+    give(holder, 100)
+    holder.settle(must_hold(holder.try_reserve(month(60), 1.0)), Charge(40))
+    again = Holder(Journal(bytearray(buffer)))
+    again.obey(())
+    for now in (2.0, 1000.0):
+        (told,) = again.statements(now)
+        assert (told.spent, told.final) == (40, True)
+        again.heard([right(told, 0, error="not in force")], now)
 
 
 def test_an_account_without_spending_is_forgotten_whatever_the_ledger_says() -> None:
