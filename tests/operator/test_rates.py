@@ -20,6 +20,7 @@ from tests.sidecar.shell.proxied import HAIKU, KEY, Reply, parsed, request, unti
 
 from keelage_api.proxy_config import ProxyConfig
 from keelage_api.sync import SyncReply, SyncRequest
+from keelage_dev.memory_store import MemoryStore
 from keelage_dev.provider import FakeProvider
 from keelage_operator.core.compile import RouteManifest, compile_namespace
 from keelage_operator.core.identity import PodIdentity
@@ -27,7 +28,6 @@ from keelage_operator.core.price_book import price_book
 from keelage_operator.local_mode import LocalConfigs
 from keelage_operator.shell.books import Books
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
-from keelage_operator.shell.ledger_store import MemoryStore
 from keelage_operator.shell.quota_book import QuotaBook
 from keelage_operator.shell.refusals import Refusals
 from keelage_sidecar.app import Sidecar

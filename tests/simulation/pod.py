@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec.structs import replace
+from tests.blank_journal import blank_journal
 from tests.simulation.oracle import Oracle, Place
 from tests.simulation.scene import BOUND_MAX, Scene, lull
 from tests.simulation.virtual_time import Process, running
@@ -23,7 +24,7 @@ from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
 from keelage_operator.shell.quota_book import QuotaBook
 from keelage_sidecar.core.claim import Charge, Claim, Denied, Hold
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
+from keelage_sidecar.core.journal_format import NO_BOOT, Journal
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable
 
 BOOT = b"boot of the node"
@@ -216,7 +217,7 @@ class Pod:
         # An observed budget that no window is known of yet does not count the call.
         units = {claim.budget: claim.unit for claim in claims}
         payers = tuple(
-            (place, charge.of(units[place[0]])) for place in self.holder.payers(hold) if not is_quota(place[0])
+            (place, charge.of(units[place[0]])) for place in accounts_of(self.holder, hold) if not is_quota(place[0])
         )
         flight = Flight(payers, rates, world.oracle, running().create_future())
         world.oracle.begins(rates)
@@ -286,6 +287,11 @@ class Pod:
         except LedgerUnavailable as error:
             raise LedgerUnreachable(str(error)) from error
         return SyncReply(rights, will_key=self.world.wills.key_of(f"{self.identity.uid}.{request.incarnation}"))
+
+
+def accounts_of(holder: Holder, hold: Hold) -> tuple[Place, ...]:
+    """The accounts that it is on; an observed budget of no known window has none."""
+    return tuple((account.budget, account.window, account.value) for account, _, _, _ in holder._holds[hold.id])
 
 
 def rate_on(quota: Quota, parts: Mapping[Per, str]) -> Claim:

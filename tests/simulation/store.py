@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.ledger import LedgerRecord
-from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, Stored, StoreUnavailable
 
 
 class FailingStore(MemoryStore):

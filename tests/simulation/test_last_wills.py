@@ -7,20 +7,21 @@ import random
 from datetime import UTC, datetime
 
 import pytest
+from tests.blank_journal import blank_journal
 from tests.simulation.virtual_time import run
 
 from keelage_api.proxy_config import BudgetTerms
 from keelage_api.sync import SyncReply, SyncRequest
 from keelage_api.window import Every
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.ledger_book import LedgerBook
-from keelage_operator.shell.ledger_store import MemoryStore
 from keelage_sidecar.core.claim import Charge, Claim, Hold
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable
 
 BUDGET = BudgetInForce("shop/hour", uid="u", limit=20_000, every=Every.HOUR, zone="UTC", hard=True)

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
 
+from tests.blank_journal import blank_journal
 from tests.simulation.virtual_time import run
 
 from keelage_api.proxy_config import Per, Quota, Unit
@@ -17,7 +18,7 @@ from keelage_operator.shell.ledger_page import LedgerUnavailable
 from keelage_operator.shell.quota_book import QuotaBook
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import NO_BOOT, Journal, blank_journal
+from keelage_sidecar.core.journal_format import NO_BOOT, Journal
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable
 
 USERS = Quota("shop/rate:chat/all:0", Unit.REQUESTS, 20, 60_000, "chat", rule="all", per=(Per.USER,))

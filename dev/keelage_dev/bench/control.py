@@ -17,12 +17,12 @@ from aiohttp import web
 
 from keelage_api.codec import decode, encode
 from keelage_api.sync import CONFIG_PATH, SYNC_PATH, ConfigReply, ConfigRequest, SyncReply, SyncRequest
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.compile import BudgetManifest, RouteManifest, compile_namespace
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.price_book import price_book
 from keelage_operator.local_folder import read_folder
 from keelage_operator.shell.ledger_book import LedgerBook
-from keelage_operator.shell.ledger_store import MemoryStore
 
 POLL_S = 25.0
 

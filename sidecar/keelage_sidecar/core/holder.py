@@ -153,10 +153,6 @@ class Holder:
             self._tie_up(self._loose.pop(hold.id), charge, unproven)
         return paid
 
-    def payers(self, hold: Hold) -> tuple[tuple[str, str, str], ...]:
-        """Name, window and value of each account that it is on; an observed budget of no known window has none."""
-        return tuple((account.budget, account.window, account.value) for account, _, _, _ in self._holds[hold.id])
-
     def _let_loose(self, loose: tuple[tuple[Claim, bool], ...], now: float) -> None:
         """Claims that nobody is asked to pay: observed budgets of no known window, and rates while alone."""
         self._loose[self._hold_id] = loose

@@ -86,11 +86,6 @@ def journal_head(incarnation: str, boot: bytes = NO_BOOT, accounts: int = ACCOUN
     return head + struct.pack("<I", crc32(head))
 
 
-def blank_journal(incarnation: str, boot: bytes = NO_BOOT, accounts: int = 256) -> bytes:
-    """A journal with nothing in it, whole and in memory, with as many slots as are asked for."""
-    return journal_head(incarnation, boot, accounts).ljust(journal_bytes(accounts), b"\0")
-
-
 class Journal:
     """A view of such a buffer; the only one that writes to it."""
 

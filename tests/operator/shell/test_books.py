@@ -13,12 +13,13 @@ from tests.simulation.virtual_time import run
 from keelage_api.proxy_config import Quota, Unit
 from keelage_api.sync import Statement, SyncRequest
 from keelage_api.window import Every
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import LedgerRecord
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.books import Books
 from keelage_operator.shell.ledger_book import LedgerBook, LedgerUnavailable
-from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, Stored, StoreUnavailable
 from keelage_operator.shell.quota_book import QuotaBook
 from keelage_operator.shell.quota_measures import QuotaMeasures
 from keelage_operator.shell.refusals import Refusals

@@ -11,6 +11,7 @@ from tests.simulation.virtual_time import run
 
 from keelage_api.sync import Statement, SyncRequest
 from keelage_api.window import Every
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import LedgerRecord
 from keelage_operator.core.price_book import price_book
@@ -22,7 +23,7 @@ from keelage_operator.shell.catalog import Catalog
 from keelage_operator.shell.controller import RETRY_S, Controller
 from keelage_operator.shell.gather import Gatherer
 from keelage_operator.shell.ledger_book import LedgerBook
-from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, StoreUnavailable
+from keelage_operator.shell.ledger_store import LedgerKey, Stored, StoreUnavailable
 from keelage_operator.shell.measures import Measures
 from keelage_operator.shell.quota_book import QuotaBook
 from keelage_operator.shell.refusals import Refusals

@@ -15,6 +15,7 @@ from tests.simulation.virtual_time import run
 from keelage_api.sync import Statement, SyncRequest
 from keelage_api.will import Promise, Will, account_of, write_will
 from keelage_api.window import Every
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import LedgerRecord
 from keelage_operator.core.terms import BudgetInForce
@@ -22,7 +23,7 @@ from keelage_operator.core.will_keys import WillKeys
 from keelage_operator.shell.catalog import Catalog, Kind, Seen, last_message
 from keelage_operator.shell.cluster import Json
 from keelage_operator.shell.ledger_book import LedgerBook
-from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore
+from keelage_operator.shell.ledger_store import LedgerKey
 
 BUDGET = BudgetInForce("shop/day", uid="u", limit=1000, every=Every.DAY, zone="UTC", hard=True)
 WINDOW = "2026-11-21"

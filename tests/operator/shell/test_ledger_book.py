@@ -12,18 +12,12 @@ from tests.simulation.virtual_time import run
 
 from keelage_api.sync import Right, Statement, SyncRequest
 from keelage_api.window import Every
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import LEARNING_S, Checkpoint, LedgerRecord, committed
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.ledger_book import LOOKED_FOR_MAX, RELOAD_S, LedgerBook, LedgerUnavailable
-from keelage_operator.shell.ledger_store import (
-    LedgerKey,
-    MemoryStore,
-    Stored,
-    StoreGone,
-    StoreUnavailable,
-    StoreUnreadable,
-)
+from keelage_operator.shell.ledger_store import LedgerKey, Stored, StoreGone, StoreUnavailable, StoreUnreadable
 
 BUDGET = BudgetInForce("shop/day", uid="u", limit=1000, every=Every.DAY, zone="UTC", hard=True)
 KEY = LedgerKey("shop/day", "2026-11-21")

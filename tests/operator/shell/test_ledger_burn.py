@@ -10,11 +10,11 @@ from tests.simulation.virtual_time import run
 
 from keelage_api.sync import Statement, SyncRequest
 from keelage_api.window import Every
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import Checkpoint
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.ledger_book import LedgerBook
-from keelage_operator.shell.ledger_store import MemoryStore
 
 BUDGET = BudgetInForce("shop/day", uid="u", limit=10**15, every=Every.DAY, zone="UTC", hard=True)
 POD = PodIdentity("shop", "a-0", "a")

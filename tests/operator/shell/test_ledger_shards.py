@@ -16,6 +16,7 @@ from keelage_api.proxy_config import Per, Unit
 from keelage_api.sync import By, Right, Share, Statement, SyncRequest
 from keelage_api.will import Promise, Will, account_of
 from keelage_api.window import Every
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.ledger import LEARNING_S, Account, Checkpoint, LedgerRecord, committed
 from keelage_operator.core.ledger_figures import LedgerFigures
@@ -24,7 +25,7 @@ from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell import ledger_store
 from keelage_operator.shell.ledger_book import TIDY_S, LedgerBook
 from keelage_operator.shell.ledger_page import FLUSHES_MAX, PACE_MAX_S
-from keelage_operator.shell.ledger_store import LedgerKey, MemoryStore, Stored, check_size
+from keelage_operator.shell.ledger_store import LedgerKey, Stored, check_size
 from keelage_operator.shell.ledger_view import SHOWN_S
 
 BUDGET = BudgetInForce("shop/user", uid="u", limit=100, every=Every.DAY, zone="UTC", hard=True, per=(Per.USER,))

@@ -13,16 +13,10 @@ from msgspec.structs import replace
 from tests.operator.shell.fake_cluster import FakeCluster
 
 from keelage_api.sync import By
+from keelage_dev.memory_store import MemoryStore
 from keelage_operator.core.ledger import Account, LedgerRecord, Row
 from keelage_operator.shell.kubernetes_store import KubernetesStore
-from keelage_operator.shell.ledger_store import (
-    LedgerKey,
-    LedgerStore,
-    MemoryStore,
-    StoreConflict,
-    StoreFull,
-    StoreUnreadable,
-)
+from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreFull, StoreUnreadable
 from keelage_operator.shell.sqlite_store import SqliteStore
 
 KEY = LedgerKey("shop/month", "2026-11")

@@ -7,16 +7,11 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.blank_journal import blank_journal
 
 from keelage_api.account import rate_kind
 from keelage_api.proxy_config import Per, Unit
-from keelage_sidecar.core.journal_format import (
-    HOLDS,
-    Journal,
-    JournalError,
-    blank_journal,
-    journal_bytes,
-)
+from keelage_sidecar.core.journal_format import HOLDS, Journal, JournalError, journal_bytes
 
 
 class Killed(Exception):

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.blank_journal import blank_journal
 
 from keelage_api.proxy_config import BudgetTerms, Per
 from keelage_api.sync import Right, Statement
 from keelage_api.will import ACCOUNTS_MAX, RECORD_BYTES, Will, read_will
 from keelage_sidecar.core.claim import Charge, Claim, Hold
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.core.journal_format import Journal
 
 KEY = bytes(range(32))
 W = "2026-11"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tests.blank_journal import blank_journal
+
 from keelage_api.proxy_config import BudgetTerms, Per
 from keelage_api.sync import Right
 from keelage_sidecar.core.claim import Claim, Waiter
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.core.journal_format import Journal
 
 USER = BudgetTerms("shop/user", hard=True, per=(Per.USER,))
 CLAIM = (Claim("shop/user", 100, hard=True, value="alice"),)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.blank_journal import blank_journal
 
 from keelage_api.account import RATE_WINDOW
 from keelage_api.proxy_config import Per, Quota, Unit
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Waiter
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.local_rate import BUCKETS_MAX, QUOTA_ALONE_S, LocalRates
 
 USERS = Quota("shop/rate:chat/all:0", Unit.REQUESTS, 20, 60_000, "chat", rule="all", per=(Per.USER,))

@@ -7,12 +7,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from tests.blank_journal import blank_journal
+
 from keelage_api.proxy_config import BudgetTerms, Per, Unit
 from keelage_api.sync import Right, Statement
 from keelage_sidecar.core.account import VALUED_IDLE_S
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold, Room, Waiter
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.core.rota import HEARTBEAT_S, STATEMENTS_MAX
 
 MONTH = BudgetTerms("shop/month", hard=True)
@@ -69,7 +71,7 @@ def test_the_first_call_of_a_value_asks_for_its_account_and_the_next_ones_do_not
     assert (question.budget, question.window, question.value, question.min_want) == ("shop/user", "", "alice", 10)
     ((_, hold),) = holder.admit(0.0)
     assert isinstance(hold, Hold)
-    assert holder.payers(hold) == (("shop/user", W, "alice"),)
+    assert [(it.budget, it.window, it.value, it.reserved) for it in holder.figures()] == [("shop/user", W, "alice", 10)]
     assert isinstance(holder.try_reserve(user("alice"), 0.0), Hold)
     assert holder.try_reserve(user("bob"), 0.0) is None
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
+from tests.blank_journal import blank_journal
 from tests.simulation.virtual_time import run
 
 from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
@@ -16,7 +17,7 @@ from keelage_api.sync import SavedBy, Saving, SyncReply, SyncRequest
 from keelage_operator.core.ledger import Heard, LedgerRecord, RowState, apply
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Denied, Hold
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper, LedgerUnreachable, SidecarReport
 
 

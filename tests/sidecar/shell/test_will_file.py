@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from tests.blank_journal import blank_journal
 from tests.simulation.virtual_time import run
 
 from keelage_api.proxy_config import BudgetTerms
@@ -13,7 +14,7 @@ from keelage_api.sync import Right, SyncReply, SyncRequest
 from keelage_api.will import Promise, Will, read_will
 from keelage_sidecar.core.claim import Charge, Claim, Hold
 from keelage_sidecar.core.holder import Holder
-from keelage_sidecar.core.journal_format import Journal, blank_journal
+from keelage_sidecar.core.journal_format import Journal
 from keelage_sidecar.settings import read_settings
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper
 from keelage_sidecar.shell.will_file import TerminationFile, open_will_file
