@@ -171,6 +171,30 @@ class History(msgspec.Struct, frozen=True):
     """None: older turns are cut."""
 
 
+class Cascade(msgspec.Struct, frozen=True):
+    """Calls on tier `cheap` go on to tier `to` when any of the conditions holds for the answer."""
+
+    cheap: str
+    to: str
+    prefix: str = ""
+    """Of the text; empty: not asked about."""
+    pattern: str = ""
+    """`linear_regex`, looked for in the first `pattern_chars` characters; empty: not asked about."""
+    pattern_chars: int = 500
+    max_tokens: bool = False
+    invalid_json: bool = False
+    json_schema: dict[str, object] | None = None
+    """`json_schema.conforms`; None: not asked about."""
+
+
+class LatencyBudget(msgspec.Struct, frozen=True):
+    """While `percent` of a model's calls take longer than `within_ms`, tier `otherwise` is asked."""
+
+    percent: int
+    within_ms: int
+    otherwise: str
+
+
 class Rule(msgspec.Struct, frozen=True):
     route: str
     name: str
@@ -181,6 +205,9 @@ class Rule(msgspec.Struct, frozen=True):
     """Any of them; empty: every request."""
     retry: Retry = Retry()
     hedge: Hedge | None = None
+    cascade: Cascade | None = None
+    first_token_within: LatencyBudget | None = None
+    answer_within: LatencyBudget | None = None
     max_output_tokens: int = 0
     """Cap put in where the request has none; 0: the model's own maximum."""
     on_client_disconnect: OnClientDisconnect = OnClientDisconnect.ABORT

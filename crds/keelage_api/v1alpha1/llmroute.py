@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from keelage_api.mounted import CONFIG_MAP, SECRET
 from keelage_api.proxy_config import OnClientDisconnect, Provider
+from keelage_api.v1alpha1.cascade import Cascade, LatencyBudget
 from keelage_api.v1alpha1.circuit_breaker import CircuitBreaker
 from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
 from keelage_api.v1alpha1.history import History
@@ -291,6 +292,12 @@ class RouteRule(Part):
     """When and how often to try again."""
     hedge: Hedge | None = None
     """When to ask the tier's next model as well, without waiting for the first one to fail; left out: never."""
+    cascade: Cascade | None = None
+    """When to ask a dearer tier as well; left out: never."""
+    first_token_within: LatencyBudget | None = None
+    """Which tier is asked while the first token of streamed answers takes too long; left out: the selected one."""
+    answer_within: LatencyBudget | None = None
+    """The same for whole answers, streamed or not, from the request to their end."""
     output: Output = Output()
     """Bounds of the answer."""
     prompt_cache: PromptCache | None = None

@@ -32,6 +32,7 @@ from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_api.v1alpha1.manifest import Malformed
 from keelage_api.v1alpha1.metadata import duration_ms
 from keelage_api.v1alpha1.mode import Mode
+from keelage_operator.core.escalation import cascade_of, escalation_problems, latency_budget_of, tiers_instead
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book, price_of
 from keelage_operator.core.problem import Problem
@@ -54,11 +55,11 @@ class AcceptedRoute:
     """Of its rules, then of its backends."""
 
     def models(self, downgrades: Collection[str] = ()) -> tuple[tuple[str, str], ...]:
-        """(`Backend.name`, model) that some rule, one of its summaries or a downgrade to one of these tiers may send a
-        call to, without those whose model the application chooses."""
+        """(`Backend.name`, model) that a call may come to: those of rules, of what they ask instead or beside, and of
+        downgrades to one of these tiers; without those whose model the application chooses."""
         histories = [rule.history for rule in self.rules if rule.history is not None]
         summaries = [each.summary.tier for each in histories if each.summary is not None]
-        named = (*downgrades, *summaries)
+        named = (*downgrades, *summaries, *(tier for rule in self.rules for tier in tiers_instead(rule)))
         chosen = [*(rule.choices for rule in self.rules), *(self.tiers.get(tier, ()) for tier in named)]
         return tuple({(each.backend, each.model): None for choices in chosen for each in choices if each.model})
 
@@ -115,6 +116,7 @@ def accept_route(
             prices=prices,
             tls=tls,
         )
+    problems += escalation_problems(spec)
     if problems:
         return tuple(problems)
     tiers = {
@@ -149,6 +151,9 @@ def _rule(route: str, rule: llmroute.RouteRule, tiers: Mapping[str, tuple[ModelC
             budget=RetryBudget(rule.retry.budget.percent, rule.retry.budget.min_retries),
         ),
         hedge=_hedge(rule.hedge),
+        cascade=cascade_of(rule.cascade),
+        first_token_within=latency_budget_of(rule.first_token_within),
+        answer_within=latency_budget_of(rule.answer_within),
         max_output_tokens=rule.output.max_tokens or 0,
         on_client_disconnect=rule.on_client_disconnect,
         clamp_at_least=rule.output.clamp_at_least or 0,

@@ -19,6 +19,7 @@ from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_operator.core.accept import AcceptedBudget, AcceptedRoute, accept_budget, accept_route
 from keelage_operator.core.contradiction import contradictions
 from keelage_operator.core.downgrade import tier_problems
+from keelage_operator.core.escalation import idle_escalations
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.overlap import catches_all, covers, fits_model, may_share_pods
 from keelage_operator.core.price_book import Book, price_of
@@ -183,6 +184,7 @@ def combine(
                 *_unpriced(compiled.route, in_force, book),
                 *_unreachable(compiled.route, earlier),
                 *_hedges_in_vain(compiled.route),
+                *idle_escalations(compiled.route.spec),
                 *narrow(compiled.route.quotas, compiled.route.rules),
             )
             compiled_routes[name] = replace(compiled, problems=(*compiled.problems, *found))
