@@ -1,44 +1,24 @@
-"""Whether a cheap answer will do, judged while it arrives; and what a cascade has saved. Pure."""
+"""Cascades: which calls, whom to ask when the cheap answer will not do, and what that has saved. Pure."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
+from msgspec import structs
 
-from keelage_api.json_schema import conforms
-from keelage_api.linear_regex import Expression, Scan, compile_pattern, literal
 from keelage_api.pricing import cost_of
-from keelage_api.proxy_config import Cascade, Rule
+from keelage_api.proxy_config import Cascade
+from keelage_sidecar.core.downgrade import at_start
 from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.judge import Cause
 from keelage_sidecar.core.meter import Reading
-from keelage_sidecar.core.reply import Reply
+from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
-from keelage_sidecar.core.routing import Candidate, Plan
+from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
 
-HELD_BYTES_MAX = 1024 * 1024
-"""Of a stream that must be judged at its end: text of a hundred thousand tokens, with what frames it. What is longer is
-passed on unjudged, so that no answer fills the memory."""
 JUDGED = (Kind.MESSAGES, Kind.CHAT)
-_AT_THE_CAP = ("max_tokens", "length", "model_context_window_exceeded")
-
-
-class Verdict(enum.Enum):
-    OPEN = enum.auto()
-    """More of the answer must come."""
-    KEEP = enum.auto()
-    ESCALATE = enum.auto()
-
-
-class Cause(enum.StrEnum):
-    """Which condition held."""
-
-    REPLY_PREFIX = "ReplyPrefix"
-    PATTERN = "Pattern"
-    MAX_TOKENS = "MaxTokens"
-    INVALID_JSON = "InvalidJson"
-    JSON_SCHEMA = "JsonSchema"
 
 
 class Outcome(enum.StrEnum):
@@ -54,110 +34,39 @@ class Outcome(enum.StrEnum):
     """It would not do, but the dear tier gave no answer: the application got it all the same."""
 
 
-class Conditions:
-    """Of one rule, compiled."""
-
-    def __init__(self, cascade: Cascade) -> None:
-        self._terms = cascade
-        self._patterns: list[tuple[Cause, Expression, int]] = []
-        """Each with how many characters it is looked for in."""
-        if cascade.prefix:
-            prefix = compile_pattern(rf"^\s*{literal(cascade.prefix)}")
-            self._patterns.append((Cause.REPLY_PREFIX, prefix, len(cascade.prefix) + _BLANKS_MAX))
-        if cascade.pattern:
-            self._patterns.append((Cause.PATTERN, compile_pattern(cascade.pattern), cascade.pattern_chars))
-
-    def judge(self, reply: Reply) -> Judge:
-        """For one answer."""
-        scans = [(cause, expression.scan(), most) for cause, expression, most in self._patterns]
-        return Judge(self._terms, reply, scans)
+def cascade_of(plan: Plan, facts: Facts) -> Cascade | None:
+    """By which the answer to the call is to be judged. None where a budget or slowness took the call from the dear
+    tier: it would come back to it."""
+    terms = plan.rule.cascade
+    if terms is None or plan.rule.tier != terms.cheap or terms.to in plan.tried or facts.endpoint.kind not in JUDGED:
+        return None
+    return terms
 
 
-_BLANKS_MAX = 100
-"""White space before a prefix."""
+def dearer(
+    table: RoutingTable, plan: Plan, index: int, facts: Facts, used: Callable[[str, str], int | None]
+) -> Plan | Outcome:
+    """The same call on the dear tier, after its candidate `index`; or why it is not to be asked.
+
+    `used`: percent of a budget's limit that is used, for a value (`downgrade.at_start`).
+    """
+    terms = plan.rule.cascade
+    assert terms is not None
+    alone = table.on_tier(plan.rule, facts, terms.to)
+    if isinstance(alone, Refusal):
+        return Outcome.FAILED
+    if at_start(table, alone, facts, used) is not None:
+        return Outcome.UNPAID  # a budget is so far used up that it wants calls of that tier on a cheaper one
+    dear = table.lowered(plan, index + 1, terms.to, facts)
+    return Outcome.FAILED if dear is None else structs.replace(dear, spare=True)
 
 
-class Judge:
-    """`feed` what comes until it is not OPEN any more, then `end` if the answer has ended before."""
-
-    def __init__(self, terms: Cascade, reply: Reply, scans: list[tuple[Cause, Scan, int]]) -> None:
-        self._reply = reply
-        self._scans = scans
-        self._caps = terms.max_tokens
-        self._schema = terms.json_schema
-        self._json = terms.invalid_json or terms.json_schema is not None
-        self._looks = max((most for _, _, most in scans), default=0)
-        self._text: list[str] = []
-        self._chars = 0
-        self._bytes = 0
-        self.cause: Cause | None = None
-        """Of ESCALATE."""
-
-    def feed(self, data: bytes) -> Verdict:
-        """What can be said now."""
-        self._bytes += len(data)
-        self._look(self._reply.feed(data))
-        return self._verdict()
-
-    def end(self) -> Verdict:
-        """The answer has come to its end: KEEP or ESCALATE."""
-        reply = self._reply
-        self._look(reply.finish())
-        verdict = self._verdict()
-        if verdict is not Verdict.OPEN:
-            return verdict
-        self._end_scans(self._scans)
-        if self.cause is None and self._caps and reply.stop in _AT_THE_CAP:
-            self.cause = Cause.MAX_TOKENS
-        if self.cause is None and self._json and not reply.calls:
-            self.cause = self._wrong_json()
-        return Verdict.KEEP if self.cause is None else Verdict.ESCALATE
-
-    def _look(self, text: str) -> None:
-        """At more of the text."""
-        if not text:
-            return
-        if self._json:
-            self._text.append(text)
-        for cause, scan, most in self._scans:
-            if self.cause is None and scan.feed(text[: max(0, most - self._chars)]):
-                self.cause = cause
-        self._chars += len(text)
-
-    def _verdict(self) -> Verdict:
-        if self._reply.calls:
-            self._end_scans(self._scans)
-        else:
-            self._end_scans([each for each in self._scans if each[2] <= self._chars])
-        if self.cause is not None:
-            return Verdict.ESCALATE
-        if self._reply.strange:
-            return Verdict.KEEP
-        self._scans = [each for each in self._scans if each[2] > self._chars and not each[1].hopeless]
-        waits = (self._scans and not self._reply.calls) or self._caps or (self._json and not self._reply.calls)
-        return Verdict.OPEN if waits and self._bytes <= HELD_BYTES_MAX else Verdict.KEEP
-
-    def _end_scans(self, scans: list[tuple[Cause, Scan, int]]) -> None:
-        """For these no more text counts."""
-        for cause, scan, _ in scans:
-            if self.cause is None and scan.end():
-                self.cause = cause
-
-    def _wrong_json(self) -> Cause | None:
-        try:
-            value = orjson.loads("".join(self._text))
-        except orjson.JSONDecodeError:
-            return Cause.INVALID_JSON
-        return None if self._schema is None or conforms(value, self._schema) else Cause.JSON_SCHEMA
-
-
-def cascades(rule: Rule, plan: Plan, facts: Facts) -> bool:
-    """Whether the answer of a candidate of `plan` is to be judged. Not where a budget or the tier's slowness has taken
-    the call from the dear tier: it would come back to it."""
-    terms = rule.cascade
-    return (
-        terms is not None and rule.tier == terms.cheap and terms.to not in plan.tried and facts.endpoint.kind in JUDGED
-    )
+def outcome_of(refusal: Refusal | None) -> Outcome:
+    """Of a call that was to be escalated. None: the application has the dear tier's answer."""
+    if refusal is None:
+        return Outcome.ESCALATED
+    kept_by = refusal.budget or refusal.limit or refusal.reason == "NotBoundable"
+    return Outcome.UNPAID if kept_by else Outcome.FAILED
 
 
 @dataclass(slots=True)
@@ -174,6 +83,11 @@ class Escalation:
     """Pico-dollars charged for the first answer."""
     reading: Reading | None = None
     """Of the first answer."""
+
+    @property
+    def makeshift(self) -> bool:
+        """The answer that was given would not do."""
+        return self.outcome in (Outcome.UNPAID, Outcome.FAILED)
 
     def saved(self, cost: int) -> int:
         """Pico-dollars saved against asking the dear tier at once; negative where it cost more. `cost`: of all.

@@ -162,7 +162,7 @@ class HealthBook:
             rest = (*(candidate for candidate, waits in zip(rest, aside, strict=True) if not waits), *last)
         elif rest[0] is plan.candidates[start]:
             return plan
-        return Plan(plan.rule, (*plan.candidates[:start], *rest), plan.tried)
+        return Plan(plan.rule, (*plan.candidates[:start], *rest), plan.tried, plan.spare)
 
     def shut(self, plan: Plan, now_s: float) -> frozenset[int]:
         """The candidates that are not to be asked now."""

@@ -107,6 +107,31 @@ class ShadowBudget(msgspec.Struct, gc=False, omit_defaults=True):
     """Of the limit, by the ledger's last word."""
 
 
+class FirstAnswer(msgspec.Struct, gc=False, rename={"cost": "cost_picodollars"}):
+    """One that would not do, of a call that was escalated; the line's own counts are those of the answer after it."""
+
+    backend: str
+    model: str
+    input_tokens: int
+    """All that went in."""
+    output_tokens: int
+    cost: int
+
+
+class Cascaded(msgspec.Struct, gc=False, omit_defaults=True, rename={"saved": "saved_picodollars"}):
+    """What a cascade did with a call."""
+
+    outcome: str
+    """`kept`: the first answer would do; `escalated`: it would not, and the dear tier's was given; `unpaid`, `failed`:
+    it was given all the same, since no budget paid for another, or there was none."""
+    saved: int
+    """Pico-dollars against asking the dear tier at once, an estimate; negative where it cost more."""
+    cause: str = ""
+    """Why the first answer would not do: `ReplyPrefix`, `Pattern`, `MaxTokens`, `InvalidJson` or `JsonSchema`."""
+    first_answer: FirstAnswer | None = None
+    """Where it was not the one that was given."""
+
+
 class CallRecord(
     msgspec.Struct,
     gc=False,
@@ -209,6 +234,8 @@ class CallRecord(
     """Where one would have taken the call."""
     shadow_budgets: tuple[ShadowBudget, ...] | msgspec.UnsetType = msgspec.UNSET
     """Where some would have refused or changed it."""
+    cascade: Cascaded | msgspec.UnsetType = msgspec.UNSET
+    """Where the first answer was judged."""
     failed: tuple[Failed, ...] | msgspec.UnsetType = msgspec.UNSET
     """Before the answer, where there were any; those that were passed over among them."""
 

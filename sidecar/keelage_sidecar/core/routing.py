@@ -25,6 +25,7 @@ from keelage_api.proxy_config import (
 )
 from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.endpoints import Endpoint
+from keelage_sidecar.core.judge import Conditions
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.response_key import salt_of
@@ -62,7 +63,9 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     candidates: tuple[Candidate, ...]
     """In fallback order, never empty: first the backends of the request's dialect, then those of the other."""
     tried: tuple[str, ...] = ()
-    """Tiers that a downgrade has left already."""
+    """Tiers that the call has left already."""
+    spare: bool = False
+    """There is an answer already, for which this one would stand: an error is not handed on in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class RoutingTable:
     """A budget has a cheaper tier."""
     salts: dict[tuple[str, str], bytes]
     """By route and rule, of those that keep answers."""
+    conditions: dict[tuple[str, str], Conditions]
+    """Of cascades, by route and rule."""
     _rules: dict[tuple[Endpoint, str, str, str], Rule] = field(default_factory=dict, repr=False)
     _plans: dict[tuple[str, str, str, Endpoint, str, str, bool], Plan] = field(default_factory=dict, repr=False)
     _budgets: dict[tuple[str, str, str], tuple[BudgetTerms, ...]] = field(default_factory=dict, repr=False)
@@ -125,7 +130,8 @@ class RoutingTable:
         by_user = any(match.users for rule in rules for match in rule.matches)
         downgrades = any(each.downgrades for each in terms)
         salts = {(rule.route, rule.name): salt_of(config, rule) for rule in rules if rule.response_cache}
-        return cls(config, rules, terms, rehearsal, dearest, rates, limits, by_user, downgrades, salts)
+        conditions = {(rule.route, rule.name): Conditions(rule.cascade) for rule in rules if rule.cascade is not None}
+        return cls(config, rules, terms, rehearsal, dearest, rates, limits, by_user, downgrades, salts, conditions)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
         """The first rule that matches, on its default tier."""
@@ -238,7 +244,8 @@ class RoutingTable:
         cheaper = self.on_tier(plan.rule, facts, tier)
         if isinstance(cheaper, Refusal):
             return None
-        return Plan(cheaper.rule, (*plan.candidates[:left], *cheaper.candidates), (*plan.tried, plan.rule.tier))
+        candidates = (*plan.candidates[:left], *cheaper.candidates)
+        return Plan(cheaper.rule, candidates, (*plan.tried, plan.rule.tier), plan.spare)
 
     def _candidates(self, rule: Rule, facts: Facts) -> tuple[Candidate, ...]:
         """Those of the call's own API first, as nothing is lost on the way to them; then the others.

@@ -12,11 +12,14 @@ from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.breaker import Verdict
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.health import not_asked
+from keelage_sidecar.core.judge import Judge
+from keelage_sidecar.core.judge import Verdict as Judged
 from keelage_sidecar.core.meter import PLAIN_BYTES_MAX, Meter, Reading, meter_for
 from keelage_sidecar.core.outgoing import Outgoing, outgoing
 from keelage_sidecar.core.prompt_cache_book import Marked
 from keelage_sidecar.core.provider_limits import left_of, remaining
 from keelage_sidecar.core.refusal import Refusal, render
+from keelage_sidecar.core.reply import Reply, reply_of
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import UNASKED, AttemptEnd, Failure, answered, is_retryable
 from keelage_sidecar.core.routing import Plan, RoutingTable
@@ -26,6 +29,7 @@ from keelage_sidecar.core.translation.interpreter import Interpreter, interpret
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.answer import Answer, UpstreamError
 from keelage_sidecar.shell.call import Call
+from keelage_sidecar.shell.hold import hold_back, take_in
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.query import UNAUTHORIZED, hasty
 from keelage_sidecar.shell.refusals import credential_missing
@@ -136,6 +140,17 @@ class Attempt:
         self._reserved = reserved
         return None
 
+    @property
+    def status(self) -> int:
+        """Of the answer; 0 where there is none."""
+        return self._answer.status if self._answer is not None else 0
+
+    @property
+    def reply(self) -> Reply:
+        """Reads what the answer, which has begun, says."""
+        assert self._body is not None
+        return reply_of(self.candidate.backend.dialect, streaming=self._body.streaming)
+
     def late_s(self) -> float | None:
         """How long its first byte may take before another attempt is made beside it; None: as long as it likes."""
         story, health = self._story, self._means.health
@@ -239,6 +254,28 @@ class Attempt:
         await answer.head()
         return answer
 
+    async def weigh(self, judge: Judge) -> Judged | None:
+        """Hold the answer back until it is clear whether it will do; None: it broke off meanwhile, which sets `end`."""
+        assert self._body is not None
+        held = [self._first]
+        try:
+            return await hold_back(self._body, held, judge)
+        except UpstreamError as error:
+            self.answered = False
+            self._failed(AttemptEnd(self.index, failure=error.failure, took_ms=self._took_ms(), said=str(error)))
+            return None
+        finally:
+            self._first = b"".join(held)
+
+    async def read_on(self) -> None:
+        """Take in more of an answer that may not be passed on: what it proves to cost is all that is charged."""
+        assert self._body is not None
+        held = [self._first]
+        try:
+            await take_in(self._body, held)
+        finally:
+            self._first = b"".join(held)
+
     async def relay(self) -> None:
         """Pass the answer on to its end."""
         answer, body, meter, story, reserved = self._answer, self._body, self._meter, self._story, self._reserved
@@ -263,6 +300,7 @@ class Attempt:
             or story.cache
             or story.trimmed
             or story.summarized
+            or story.escalation is not None
         ):
             headers += story.marks()
         if lost:
@@ -354,7 +392,7 @@ class Attempt:
             self._feed_first()
         error = ""
         if reserved is not None and facts.endpoint.metered:
-            status = answer.status if answer is not None else 0
+            status = self.status
             reading = self._meter.result(status, complete) if self._meter is not None else Reading(None, False)
             settlement = settle_attempt(reading, reserved.bound, self.candidate, status, self._sent)
             spender = Spender(self.candidate.model, facts.feature, facts.user)
@@ -362,7 +400,7 @@ class Attempt:
                 means.purse.settle(hold, settlement.charge, spender, settlement.unproven)
             if self._table.config.quotas and reading.final_usage and reading.usage is not None:
                 means.expectations.learn(self.candidate.model, len(self._said.body), reading.usage)
-            story.attempt_settled(reading, settlement)
+            story.attempt_settled(reading, settlement, self.candidate)
             if self._marked is not None:
                 self._learn_caching(self._marked, reading)
             error = reading.error

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from keelage_api.proxy_config import OnClientDisconnect
+from keelage_sidecar.core.cascade import Escalation, Outcome, cascade_of, dearer, outcome_of
 from keelage_sidecar.core.downgrade import Downgraded, at_start
+from keelage_sidecar.core.judge import Verdict
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import Again
@@ -16,14 +20,28 @@ from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.story import Story
 
 _FIRST = Again(0, 0)
+_NO_BETTER = Refusal(502, "UpstreamFailed", "the tier that was asked instead answered with an error")
+"""Never seen: the answer that there is already is passed on."""
 
 
 async def attempt_all(
     means: Means, call: Call, table: RoutingTable, facts: Facts, plan: Plan, story: Story
 ) -> Refusal | None:
     """One after the other until the application has an answer; None: it has, or has left."""
-    step: Again | Downgraded | Refusal | None
-    step = at_start(table, plan, facts, means.purse.used_percent) or _FIRST
+    first = at_start(table, plan, facts, means.purse.used_percent) or _FIRST
+    return await _attempt_from(means, call, table, facts, plan, first, story)
+
+
+async def _attempt_from(
+    means: Means,
+    call: Call,
+    table: RoutingTable,
+    facts: Facts,
+    plan: Plan,
+    first: Again | Downgraded,
+    story: Story,
+) -> Refusal | None:
+    step: Again | Downgraded | Refusal | None = first
     while isinstance(step, (Again, Downgraded)):
         if isinstance(step, Downgraded):
             plan = means.health.ordered(step.plan, step.candidate, facts.user, means.pick(), means.clock())
@@ -65,18 +83,64 @@ async def _attempt(
         if heard is not None:
             if len(attempts) > 1:
                 story.hedged(won=heard is not one)
-            await heard.relay()
-            return None
+            if plan.spare and heard.status >= 400:
+                await heard.swallow()
+                return _NO_BETTER
+            if plan.rule.cascade is not None and await _escalates(table, facts, plan, heard, story):
+                await _escalate(means, call, table, facts, plan, heard, story)
+                return None
+            if heard.end is None:
+                await heard.relay()
+                return None
+            story.ends.append(heard.end)
         step = _next(means, plan, story)
-        if isinstance(step, Again) or (step is None and story.spare):
+        if step is None and not (plan.spare or story.spare):
+            await attempts[-1].relay()
+        elif step is None or isinstance(step, Again):
             for each in attempts:
                 await each.swallow()
-        elif step is None:
-            await attempts[-1].relay()
-        return step
+        return _NO_BETTER if step is None and plan.spare else step
     finally:
         for each in attempts:
             each.settle()
+
+
+async def _escalates(table: RoutingTable, facts: Facts, plan: Plan, heard: Attempt, story: Story) -> bool:
+    """Whether the answer, held back until that is clear, will not do."""
+    cascade = cascade_of(plan, facts)
+    if cascade is None or heard.status >= 300:
+        return False
+    judge = table.conditions[plan.rule.route, plan.rule.name].judge(heard.reply)
+    verdict = await heard.weigh(judge)
+    if verdict is None:
+        return False
+    dear = table.on_tier(plan.rule, facts, cascade.to)
+    story.escalation = Escalation(heard.candidate, None if isinstance(dear, Refusal) else dear.candidates[0])
+    story.escalation.cause = judge.cause
+    return verdict is Verdict.ESCALATE
+
+
+async def _escalate(
+    means: Means, call: Call, table: RoutingTable, facts: Facts, plan: Plan, first: Attempt, story: Story
+) -> None:
+    """Ask the dear tier, while the first answer is read to its end; it is passed on where the dear one cannot be."""
+    escalation = story.escalation
+    assert escalation is not None
+    dear = dearer(table, plan, first.index, facts, means.purse.used_percent)
+    if isinstance(dear, Outcome):
+        escalation.outcome = dear
+    else:
+        begin = first.index + 1
+        story.plan = dear = means.health.ordered(dear, begin, facts.user, means.pick(), means.clock())
+        escalation.outcome = Outcome.ESCALATED
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(first.read_on())
+            refusal = await _attempt_from(means, call, table, facts, dear, Again(begin, 0), story)
+            escalation.outcome = outcome_of(refusal)
+            if refusal is None:
+                reading.cancel()
+    if escalation.outcome is not Outcome.ESCALATED:
+        await first.relay()
 
 
 def _next(means: Means, plan: Plan, story: Story) -> Again | Refusal | None:

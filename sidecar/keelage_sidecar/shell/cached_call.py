@@ -125,6 +125,8 @@ class CachedCalls:
         copy, reading, candidate = story.copy, story.reading, story.candidate
         if story.outcome != outcomes.OK or story.clamped or story.downgraded or copy is None or copy.status != 200:
             return None
+        if story.escalation is not None and story.escalation.makeshift:
+            return None
         # What counts no tokens may be the page of a proxy on the way.
         if candidate is None or reading is None or reading.usage is None or (body := copy.sound()) is None:
             return None

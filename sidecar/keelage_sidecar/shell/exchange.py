@@ -11,8 +11,10 @@ from collections.abc import Callable
 from msgspec import structs
 
 from keelage_api.proxy_config import Rule
+from keelage_api.sync import SavedBy
+from keelage_sidecar.core.cascade import Outcome
 from keelage_sidecar.core.endpoints import ANTHROPIC_BATCHES, NEW_BATCH, dialect_of, endpoint_of
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.log_line import CallRecord, Cascaded
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.routing import Plan, RoutingTable
@@ -85,7 +87,11 @@ class Exchange:
             raise
         finally:
             self._running -= 1
-            self._tell(story.record(0 if call.gone else call.status, self._means.clock(), self._traced()))
+            record = story.record(0 if call.gone else call.status, self._means.clock(), self._traced())
+            if isinstance(record.cascade, Cascaded):
+                kept = record.cascade.outcome == Outcome.KEPT
+                self._means.savings.count(record.route, SavedBy.CASCADE, record.cascade.saved, hits=kept)
+            self._tell(record)
 
     async def _serve(self, call: Call, story: Story) -> Refusal | None:
         endpoint = endpoint_of(call.method, call.target, call.headers)

@@ -23,7 +23,7 @@ from keelage_api.proxy_config import Dialect, Unit
 from keelage_api.sync import SavedBy
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.health import ModelHealth
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.log_line import CallRecord, Cascaded
 from keelage_sidecar.core.prompt_cache_book import Key, State
 from keelage_sidecar.core.response_cache import ResponseCache
 from keelage_sidecar.core.savings import Saved
@@ -160,6 +160,7 @@ class Metrics(Collector):
         self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
         self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._hedges: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._cascades: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._clamped: defaultdict[tuple[str], int] = defaultdict(int)
         self._downgraded: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._answers = ResponseCacheMetrics()
@@ -187,6 +188,8 @@ class Metrics(Collector):
             self._hedges[record.route, record.hedge] += 1
         if record.cache:
             self._answers.tell(record)
+        if isinstance(record.cascade, Cascaded):
+            self._cascades[record.route, record.rule, record.cascade.outcome] += 1
         self._violations += record.bound_violated
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
@@ -266,6 +269,12 @@ class Metrics(Collector):
         yield _counter("keelage_retries", "Attempts after the first", ("route", "backend"), self._retries.items())
         yield _counter(
             "keelage_hedges", "Calls with a second attempt beside the first", ("route", "result"), self._hedges.items()
+        )
+        yield _counter(
+            "keelage_cascade",
+            "Calls whose first answer was judged, by what became of it",
+            ("route", "rule", "outcome"),
+            self._cascades.items(),
         )
         yield _counter("keelage_bound_violations", "Bills above their bound: must stay 0", (), [((), self._violations)])
         yield _counter("keelage_uncertain_charges", "Calls charged without full evidence", (), [((), self._uncertain)])

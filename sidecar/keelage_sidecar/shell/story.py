@@ -9,10 +9,11 @@ import msgspec
 from keelage_api.proxy_config import Rule
 from keelage_sidecar.core.answer_copy import AnswerCopy
 from keelage_sidecar.core.bound import Bound, Unbounded
+from keelage_sidecar.core.cascade import Escalation, Outcome
 from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.endpoints import Endpoint
-from keelage_sidecar.core.log_line import CallRecord, Choice, Failed, Purpose, time_text
+from keelage_sidecar.core.log_line import CallRecord, Cascaded, Choice, Failed, FirstAnswer, Purpose, time_text
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -102,6 +103,8 @@ class Story(msgspec.Struct):
     """Turns of the conversation that were not sent."""
     summarized: int = 0
     """Turns that were sent as a summary."""
+    escalation: Escalation | None = None
+    """Of a call whose answer was judged."""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -123,8 +126,13 @@ class Story(msgspec.Struct):
         self.reading = None
         self.upstream_request_id = upstream_request_id
 
-    def attempt_settled(self, reading: Reading, settlement: Settlement) -> None:
-        self.reading = reading
+    def attempt_settled(self, reading: Reading, settlement: Settlement, candidate: Candidate | None = None) -> None:
+        """`candidate`: who was asked; what it says of itself is told where it is the one whose answer counts."""
+        escalation = self.escalation
+        if escalation is not None and candidate is escalation.first:
+            escalation.reading, escalation.first_cost = reading, settlement.amount
+        if candidate is None or candidate is self.candidate:
+            self.reading = reading
         self.cost += settlement.amount
         self.used = self.used.plus(settlement.charge) if self.used is not NOTHING else settlement.charge
         self.violated = self.violated or settlement.violated
@@ -176,6 +184,8 @@ class Story(msgspec.Struct):
         if self.trimmed or self.summarized:
             counts = (b"trimmed=%d" % self.trimmed, b"summarized=%d" % self.summarized)
             marks.append((b"x-keelage-history", b", ".join(each for each in counts if not each.endswith(b"=0"))))
+        if self.escalation is not None:
+            marks.append((b"x-keelage-cascade", self.escalation.outcome.encode()))
         return marks
 
     def patience_left_s(self, now_s: float) -> float | None:
@@ -225,6 +235,8 @@ class Story(msgspec.Struct):
             self._tell_rehearsal(record, self.rehearsal)
         if self.trimmed or self.summarized:
             record.history_trimmed, record.history_summarized = self.trimmed, self.summarized
+        if self.escalation is not None:
+            record.cascade = _cascaded(self.escalation, self.cost)
         if traced and self.plan is not None:
             record.candidates = tuple(_choice(each) for each in self.plan.candidates)
         if self.cache:
@@ -239,6 +251,16 @@ class Story(msgspec.Struct):
         usage = self.reading.usage if self.reading is not None else None
         record.shadow_rule = rehearsal.told(self.candidate, usage) or msgspec.UNSET
         record.shadow_budgets = rehearsal.budgets or msgspec.UNSET
+
+
+def _cascaded(escalation: Escalation, cost: int) -> Cascaded:
+    told = Cascaded(escalation.outcome, escalation.saved(cost), escalation.cause or "")
+    if escalation.outcome is Outcome.ESCALATED:
+        first, reading = escalation.first, escalation.reading
+        usage = reading.usage if reading is not None else None
+        tokens = (usage.prompt_tokens, usage.output_tokens) if usage is not None else (0, 0)
+        told.first_answer = FirstAnswer(first.backend.name, first.model, *tokens, escalation.first_cost)
+    return told
 
 
 def _choice(candidate: Candidate) -> Choice:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from keelage_api.proxy_config import Unit
+from keelage_api.sync import SavedBy
 from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.breaker import State
 from keelage_sidecar.core.health import Cause, ModelHealth
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.log_line import CallRecord, Cascaded
 from keelage_sidecar.core.prompt_cache import Extent
 from keelage_sidecar.core.prompt_cache_book import Key
 from keelage_sidecar.core.prompt_cache_book import State as Caching
 from keelage_sidecar.core.response_cache import KeptAnswer, ResponseCache
+from keelage_sidecar.core.savings import Saved
 from keelage_sidecar.shell.metrics import ERRORS_MAX, LIMITS_MAX, MODELS_MAX, Metrics, Standing
 
 
@@ -105,6 +107,17 @@ def test_what_budgets_and_rates_did_to_calls_is_counted() -> None:
     ):
         assert line in lines
     assert sum(line.startswith("keelage_rate_limited_calls_total{") for line in lines) == LIMITS_MAX + 1
+
+
+def test_what_became_of_cascades_is_counted_and_what_they_saved_may_fall() -> None:
+    saved = (("r", SavedBy.CASCADE, Saved(-5 * 10**11, 3, 1)),)
+    metrics = Metrics(lambda: replace(standing(), savings=saved))
+    for outcome in ("kept", "kept", "escalated"):
+        metrics.tell(CallRecord("", "", "messages", "ok", 200, "r", "all", cascade=Cascaded(outcome, 0)))
+    lines = metrics.exposition()[1].decode().splitlines()
+    assert 'keelage_cascade_total{outcome="kept",route="r",rule="all"} 2.0' in lines
+    assert 'keelage_cascade_total{outcome="escalated",route="r",rule="all"} 1.0' in lines
+    assert 'keelage_saved_usd{by="Cascade",route="r"} -0.5' in lines
 
 
 def test_leases_are_shown_in_their_units() -> None:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keelage_api.proxy_config import Cascade, Dialect
-from keelage_sidecar.core.cascade import HELD_BYTES_MAX, Cause, Conditions, Verdict
+from keelage_sidecar.core.judge import HELD_BYTES_MAX, Cause, Conditions, Verdict
 from keelage_sidecar.core.reply import reply_of
 
 PREFIX = Cascade("fast", "deep", prefix="UNCERTAIN")
