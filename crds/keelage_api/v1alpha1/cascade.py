@@ -87,10 +87,13 @@ class LatencyBudget(Part):
     next, from 10 s up to 5 min."""
 
     p50: Duration | None = None
-    """Half of the calls."""
+    """Half of the calls take no longer."""
     p90: Duration | None = None
+    """Of a hundred calls ten take longer."""
     p95: Duration | None = None
+    """Of a hundred calls five take longer."""
     p99: Duration | None = None
+    """Of a hundred calls one takes longer."""
     otherwise: Name
     """The tier to ask instead: one of `spec.tiers`."""
 
