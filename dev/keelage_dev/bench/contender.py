@@ -150,7 +150,8 @@ def _keelage(place: Place) -> Launch:
     token.write_text("bench", "utf-8")
     (place.home / "state").mkdir()
     return Launch(
-        (str(DEBIAN_PYTHON if DEBIAN_PYTHON.exists() else sys.executable), "-m", "keelage_sidecar"),
+        # -S: what this machine's Python does at each start is not in the image; the path below has all there is.
+        (str(DEBIAN_PYTHON if DEBIAN_PYTHON.exists() else sys.executable), "-S", "-m", "keelage_sidecar"),
         {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path and not path.startswith(sys.base_prefix)),
             "KEELAGE_OPERATOR": f"http://127.0.0.1:{place.control}",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.prompt_cache import Extent
 from keelage_sidecar.core.prompt_cache_book import Key, State
+from keelage_sidecar.shell.exposition import CounterFamily, Family, GaugeFamily
 
 _EXTENTS = tuple(Extent)
 _LABELS = ("route", "gen_ai_request_model", "by")
@@ -28,23 +27,21 @@ class CachingMetrics:
         self._read[labels] += record.cache_read_tokens
         self._written[labels] += record.cache_write_5m_tokens + record.cache_write_1h_tokens
 
-    def families(self, states: tuple[tuple[Key, State], ...]) -> Iterator[Metric]:
+    def families(self, states: tuple[tuple[Key, State], ...]) -> Iterator[Family]:
         """`states`: of the breakpoints, now."""
-        read = CounterMetricFamily(
-            "keelage_prompt_cache_read_tokens", "Input tokens that prompt caches had", labels=_LABELS
-        )
-        written = CounterMetricFamily(
+        read = CounterFamily("keelage_prompt_cache_read_tokens", "Input tokens that prompt caches had", labels=_LABELS)
+        written = CounterFamily(
             "keelage_prompt_cache_written_tokens", "Input tokens written to prompt caches", labels=_LABELS
         )
         for family, tokens in ((read, self._read), (written, self._written)):
             for labels, count in tokens.items():
-                family.add_metric(list(labels), count)
+                family.add(labels, count)
             yield family
-        state = GaugeMetricFamily(
+        state = GaugeFamily(
             "keelage_prompt_cache_state",
             "Breakpoints of keelage: 0 off as they do not pay, 1 tried again, 2 on",
             labels=("route", "rule", "backend", "gen_ai_request_model", "extent"),
         )
         for key, value in states:
-            state.add_metric([key.route, key.rule, key.backend, key.model, key.extent], value.value)
+            state.add((key.route, key.rule, key.backend, key.model, key.extent), value.value)
         yield state

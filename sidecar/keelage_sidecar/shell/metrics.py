@@ -13,10 +13,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.registry import Collector
 
 from keelage_api.account import RATE_WINDOW
 from keelage_api.proxy_config import Dialect, Unit
@@ -28,6 +24,14 @@ from keelage_sidecar.core.prompt_cache_book import Key, State
 from keelage_sidecar.core.response_cache import ResponseCache
 from keelage_sidecar.core.savings import Saved
 from keelage_sidecar.shell.caching_metrics import CachingMetrics
+from keelage_sidecar.shell.exposition import (
+    CONTENT_TYPE,
+    CounterFamily,
+    Family,
+    GaugeFamily,
+    HistogramFamily,
+    exposition,
+)
 from keelage_sidecar.shell.response_cache_metrics import ResponseCacheMetrics
 
 MODELS_MAX = 100
@@ -115,14 +119,10 @@ class Histograms:
             histogram = self._of[labels] = Histogram(self._buckets)
         return histogram
 
-    def family(self) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+    def family(self) -> HistogramFamily:
+        family = HistogramFamily(self._name, self._text, self._labels)
         for labels, histogram in self._of.items():
-            running, buckets = 0, []
-            for bound, count in zip((*(str(each) for each in self._buckets), "+Inf"), histogram.counts, strict=True):
-                running += count
-                buckets.append((bound, float(running)))
-            family.add_metric(list(labels), buckets, histogram.total)
+            family.add_buckets(labels, self._buckets, histogram.counts, histogram.total)
         return family
 
 
@@ -135,12 +135,11 @@ class Series(msgspec.Struct, frozen=True, eq=False):
     output: Histogram
 
 
-class Metrics(Collector):
+class Metrics:
     """Told of every call once; read by `exposition`."""
 
     def __init__(self, standing: Callable[[], Standing]) -> None:
         self._standing = standing
-        self._registry = CollectorRegistry(auto_describe=False)
         self._models: set[str] = set()
         self._errors: set[str] = set()
         self._tokens = Histograms(
@@ -172,7 +171,6 @@ class Metrics(Collector):
         self._uncertain = 0
         self._unlimited = 0
         self._waited = 0.0
-        self._registry.register(self)
 
     def tell(self, record: CallRecord) -> None:
         """Count a call that has ended."""
@@ -246,9 +244,9 @@ class Metrics(Collector):
 
     def exposition(self) -> tuple[bytes, bytes]:
         """Content type and text."""
-        return CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
+        return CONTENT_TYPE, exposition(self._families())
 
-    def collect(self) -> Iterator[Metric]:
+    def _families(self) -> Iterator[Family]:
         yield self._tokens.family()
         yield self._duration.family()
         yield self._first_token.family()
@@ -305,13 +303,13 @@ class Metrics(Collector):
         yield from _model_figures(standing.models[-MODELS_MAX:])
         yield _saved(standing.savings)
         yield from self._caching.families(standing.prompt_caches[-MODELS_MAX:])
-        info = GaugeMetricFamily("keelage_config_info", "The configuration in force", labels=("version",))
-        info.add_metric([standing.config_version], 1)
+        info = GaugeFamily("keelage_config_info", "The configuration in force", labels=("version",))
+        info.add((standing.config_version,), 1)
         yield info
-        yield GaugeMetricFamily("keelage_config_refused", "A newer one was refused", value=standing.config_error)
-        yield GaugeMetricFamily("keelage_missing_credentials", "Keys not there", value=standing.missing_credentials)
-        yield GaugeMetricFamily("keelage_active_calls", "Being answered", value=standing.active_calls)
-        yield GaugeMetricFamily("keelage_open_batches", "Whose cost is not known yet", value=standing.open_batches)
+        yield GaugeFamily("keelage_config_refused", "A newer one was refused", value=standing.config_error)
+        yield GaugeFamily("keelage_missing_credentials", "Keys not there", value=standing.missing_credentials)
+        yield GaugeFamily("keelage_active_calls", "Being answered", value=standing.active_calls)
+        yield GaugeFamily("keelage_open_batches", "Whose cost is not known yet", value=standing.open_batches)
         yield _counter("keelage_upstream_connects", "Connections opened", (), [((), standing.upstream_connects)])
 
     def _model(self, name: str, *, known: bool) -> str:
@@ -330,43 +328,43 @@ class Metrics(Collector):
         return name
 
 
-def _lease_gauges(figures: tuple[Figures, ...]) -> Iterator[Metric]:
+def _lease_gauges(figures: tuple[Figures, ...]) -> Iterator[Family]:
     """Of budgets in money or tokens, and of rates; what was granted, spent and reserved of each."""
     for part in ("granted", "spent", "reserved"):
         text = f"What this sidecar was {part}" if part == "granted" else f"What this sidecar has {part}"
-        money = GaugeMetricFamily(f"keelage_budget_{part}_usd", text, labels=("budget", "window"))
-        tokens = GaugeMetricFamily(f"keelage_budget_{part}_tokens", text, labels=("budget", "window"))
-        rates = GaugeMetricFamily(f"keelage_rate_{part}", f"{text}, in the limit's unit", labels=("limit", "unit"))
+        money = GaugeFamily(f"keelage_budget_{part}_usd", text, labels=("budget", "window"))
+        tokens = GaugeFamily(f"keelage_budget_{part}_tokens", text, labels=("budget", "window"))
+        rates = GaugeFamily(f"keelage_rate_{part}", f"{text}, in the limit's unit", labels=("limit", "unit"))
         shown = 0
         for each in figures:
             amount = {"granted": each.granted, "spent": each.spent, "reserved": each.reserved}[part]
             if each.window == RATE_WINDOW:
                 shown += 1
                 if shown <= LIMITS_MAX:
-                    rates.add_metric([each.budget, each.unit], amount)
+                    rates.add((each.budget, each.unit), amount)
             elif each.unit is Unit.PICODOLLARS:
-                money.add_metric([each.budget, each.window], amount / PICO)
+                money.add((each.budget, each.window), amount / PICO)
             else:
-                tokens.add_metric([each.budget, each.window], amount)
+                tokens.add((each.budget, each.window), amount)
         yield from (money, tokens, rates)
 
 
-def _saved(savings: tuple[tuple[str, SavedBy, Saved], ...]) -> Metric:
+def _saved(savings: tuple[tuple[str, SavedBy, Saved], ...]) -> GaugeFamily:
     """A gauge: what costs more than it saves takes from the sum."""
-    family = GaugeMetricFamily("keelage_saved_usd", "Saved by cascades and caches, an estimate", labels=("route", "by"))
+    family = GaugeFamily("keelage_saved_usd", "Saved by cascades and caches, an estimate", labels=("route", "by"))
     for route, by, saved in savings:
-        family.add_metric([route, by.value], saved.amount / PICO)
+        family.add((route, by.value), saved.amount / PICO)
     return family
 
 
-def _model_figures(models: tuple[ModelHealth, ...]) -> Iterator[Metric]:
+def _model_figures(models: tuple[ModelHealth, ...]) -> Iterator[Family]:
     """What is known of each model at each backend."""
     labels = ("backend", "gen_ai_request_model")
-    state = GaugeMetricFamily(
+    state = GaugeFamily(
         "keelage_upstream_breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open", labels=labels
     )
     for each in models:
-        state.add_metric([each.backend, each.model], each.state.value)
+        state.add((each.backend, each.model), each.state.value)
     yield state
     yield _counter(
         "keelage_upstream_breaker_opens",
@@ -390,8 +388,8 @@ def _model_figures(models: tuple[ModelHealth, ...]) -> Iterator[Metric]:
 
 def _counter(
     name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=labels)
+) -> CounterFamily:
+    family = CounterFamily(name, text, labels=labels)
     for key, value in values:
-        family.add_metric(list(key), value)
+        family.add(key, value)
     return family

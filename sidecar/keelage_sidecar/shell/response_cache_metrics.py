@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.response_cache import ResponseCache
+from keelage_sidecar.shell.exposition import CounterFamily, Family, GaugeFamily
 
 
 class ResponseCacheMetrics:
@@ -20,18 +19,18 @@ class ResponseCacheMetrics:
     def tell(self, record: CallRecord) -> None:
         self._calls[record.route, record.rule, record.cache] += 1
 
-    def families(self, cache: ResponseCache) -> Iterator[Metric]:
+    def families(self, cache: ResponseCache) -> Iterator[Family]:
         """`cache`: as it is now."""
-        calls = CounterMetricFamily(
+        calls = CounterFamily(
             "keelage_response_cache_calls",
             "Calls of rules that keep answers, by what became of them",
             labels=("route", "rule", "result"),
         )
         for labels, count in self._calls.items():
-            calls.add_metric(list(labels), count)
+            calls.add(labels, count)
         yield calls
-        yield GaugeMetricFamily("keelage_response_cache_bytes", "Memory of kept answers", value=cache.bytes)
-        yield GaugeMetricFamily("keelage_response_cache_answers", "Answers kept", value=len(cache))
-        yield CounterMetricFamily(
+        yield GaugeFamily("keelage_response_cache_bytes", "Memory of kept answers", value=cache.bytes)
+        yield GaugeFamily("keelage_response_cache_answers", "Answers kept", value=len(cache))
+        yield CounterFamily(
             "keelage_response_cache_evictions", "Answers that made room for others", value=cache.evicted
         )
