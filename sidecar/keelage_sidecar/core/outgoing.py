@@ -11,6 +11,8 @@ import orjson
 from keelage_api.proxy_config import Backend, Dialect, Provider
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.json_span import appended, splice
+from keelage_sidecar.core.prompt_cache_key import NAME as CACHE_KEY
+from keelage_sidecar.core.prompt_cache_key import key_for
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate
@@ -104,6 +106,8 @@ def _changes(facts: Facts, candidate: Candidate, output_cap: int) -> dict[str, b
         changes[names[0 if candidate.backend.provider is Provider.OPENAI else -1]] = str(output_cap).encode()
     if candidate.stop_sequences and (stops := _stops(facts, candidate)) is not None:
         changes[_STOP_FIELDS[facts.endpoint.kind]] = stops
+    if candidate.cache_scope and facts.endpoint.generates and (key := key_for(facts, candidate.cache_scope)):
+        changes[CACHE_KEY] = orjson.dumps(key)
     if facts.endpoint.kind is Kind.CHAT and facts.stream and not facts.asked_usage:
         options = facts.parsed.get("stream_options")
         given = options if isinstance(options, dict) else {}

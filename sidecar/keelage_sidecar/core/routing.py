@@ -56,6 +56,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """Its share of the calls; None: the order says it all."""
     stop_sequences: tuple[str, ...] = ()
     """To put in after the request's own."""
+    cache_scope: str = ""
+    """Of the `prompt_cache_key` to put in; empty: none is."""
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
@@ -291,6 +293,7 @@ class RoutingTable:
             not hard or Unit.PICODOLLARS in units,
             choice.weight,
             rule.stop_sequences,
+            f"{rule.route}/{rule.name}" if rule.prompt_cache and backend.provider is Provider.OPENAI else "",
         )
 
 

@@ -10,6 +10,7 @@ from tests.sidecar.core.calls import LOCAL, chat, claude, config, embeddings, fa
 from keelage_api.proxy_config import Backend, Provider
 from keelage_sidecar.core.endpoints import CHAT, MESSAGES, OPENAI_MODELS
 from keelage_sidecar.core.outgoing import Outgoing, outgoing
+from keelage_sidecar.core.prompt_cache_key import key_for
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
@@ -85,6 +86,20 @@ def test_openai_gets_no_more_stop_sequences_than_it_takes(own: dict[str, object]
 def test_a_responses_call_gets_no_stop_sequences_as_it_has_no_field_for_them() -> None:
     facts = responses(service_tier="default")
     assert body_of(facts, replace(gpt(), stop_sequences=STOPPED)) == given(facts)
+
+
+def test_a_cache_key_goes_to_openai_where_the_rule_wants_one_and_the_request_has_none() -> None:
+    facts = chat(messages=[{"role": "system", "content": "x" * 5000}], service_tier="default")
+    scoped = replace(gpt(), cache_scope="assistant/all")
+    sent = outgoing(facts, scoped, 0, None, (), "/v1/x")
+    assert sent.changed == ("prompt_cache_key",)
+    assert orjson.loads(sent.body) == {**given(facts), "prompt_cache_key": key_for(facts, "assistant/all")}
+    assert body_of(facts, gpt()) == given(facts)
+    own = chat(messages=[{"role": "system", "content": "x" * 5000}], service_tier="default", prompt_cache_key="mine")
+    assert body_of(own, scoped) == given(own)
+    assert body_of(embeddings("x" * 5000), replace(scoped, model="text-embedding-3-small")) == given(
+        embeddings("x" * 5000)
+    )
 
 
 def test_keys_and_hop_by_hop_headers_of_the_application_stay_behind() -> None:

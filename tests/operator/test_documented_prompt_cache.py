@@ -1,0 +1,67 @@
+"""What docs/caching.md says of prompt caches and long conversations is what sidecars are told and do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.operator.test_documented_limits import holds, parts
+
+from keelage_api.proxy_config import History, PromptCaching, Summary
+from keelage_operator.check import check
+from keelage_operator.core.compile import RouteManifest, compile_namespace
+from keelage_operator.core.price_book import price_book
+from keelage_sidecar.core import prompt_cache, prompt_cache_book, prompt_cache_key, summaries
+
+ROOT = Path(__file__).parents[2]
+PATH = ROOT / "docs" / "examples" / "prompt-cache.yaml"
+ROUTE = yaml.safe_load(PATH.read_text())
+PAGE = (ROOT / "docs" / "caching.md").read_text().partition("\n## Kept answers\n")[0]
+SHOWN = [text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if text.startswith("rules:")]
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_what_the_page_shows_is_a_part_of_the_documented_manifest(text: str) -> None:
+    (rule,) = yaml.safe_load(text)["rules"]
+    assert any(holds(whole, rule) for whole in parts(ROUTE)), text
+
+
+def test_nothing_is_wrong_with_the_manifest_and_sidecars_are_told_of_it() -> None:
+    assert check(PATH).findings == ()
+    found = compile_namespace("shop", [RouteManifest.of(ROUTE)], [], price_book())
+    nightly, chat = found.config_for({"app": "copilot"}).rules
+    assert (nightly.prompt_cache, nightly.history) == (PromptCaching(long=True), None)
+    assert (chat.prompt_cache, chat.history) == (PromptCaching(), History(10, Summary(8000, "fast")))
+    assert chat.stop_sequences == ("\n\nHuman:",)
+
+
+def test_the_least_tokens_on_the_page_are_those_that_are_used() -> None:
+    rows = re.findall(r"\| (\d+) \| (.*?) \|", PAGE)
+    told = {name: int(tokens) for tokens, names in rows for name in re.findall(r"claude-[a-z]+-[0-9-]*[0-9]", names)}
+    assert {name: prompt_cache.least_tokens(name) for name in told} == told
+    assert prompt_cache.LEAST_TOKENS.keys() <= told.keys()
+    assert rows[-1][0] == str(prompt_cache.LEAST_TOKENS_ELSE)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a token for five bytes", prompt_cache.BYTES_PER_TOKEN == 5),
+        ("blocks of 4 KiB or more", prompt_cache.DOCUMENT_BYTES == 4096),
+        ("After 20 calls", prompt_cache_book.CALLS_MIN == 20),
+        ("100 calls and a minute", (prompt_cache_book.CALLS_MANY, prompt_cache_book.MANY_S) == (100, 60)),
+        ("Ten minutes later", prompt_cache_book.REST_BASE_S == 600),
+        ("up to two hours", prompt_cache_book.REST_MAX_S == 7200),
+        ("a\ntwentieth of the prompts' price", prompt_cache_book.PAYS_PERCENT == 5),
+        ("calls of 4 KiB or more get a `prompt_cache_key`", prompt_cache_key.BYTES_MIN == 4096),
+        ("of 1,024 tokens at most", summaries.OUTPUT_TOKENS_MAX == 1024),
+        ("30 s at most", summaries.TIMEOUT_S == 30),
+        ("for 30 s nobody waits", summaries.PAUSE_S == 30),
+        ("2 MiB of them", summaries.KEPT_BYTES_MAX == 2 * 1024 * 1024),
+    ],
+)
+def test_figures_on_the_page_are_those_of_the_code(text: str, value: bool) -> None:
+    assert text in PAGE
+    assert value
