@@ -293,7 +293,7 @@ class World:
             assert isinstance(hold, Hold), f"{claims} of {self.budgets} is free and cannot be had: {hold}"
             least = min(claim.amount for claim in claims)
             never_billed = Charge(picodollars=least, tokens=least)
-            pod.keeper.settle(hold, never_billed, unproven=never_billed)
+            pod.keeper.settle(hold, never_billed, uncertain=never_billed)
         await asyncio.gather(*(pod.leave() for pod in self.pods if pod not in self.leaving))
         for number in range(2):
             await self.stop_leading(number)

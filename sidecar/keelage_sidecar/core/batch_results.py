@@ -23,7 +23,7 @@ _UNBILLED = ("errored", "canceled", "expired")
 
 
 class LotSettlement(Settlement, frozen=True, gc=False):
-    """What one lot is charged; uncertain: at its bound, for lack of evidence."""
+    """What one lot is charged; doubtful: at its bound, for lack of evidence."""
 
     usage: TokenUsage | None = None
     """All its results together; None where none was read."""
@@ -32,7 +32,7 @@ class LotSettlement(Settlement, frozen=True, gc=False):
 def at_bound(lots: tuple[Lot, ...]) -> tuple[LotSettlement, ...]:
     """What lots are charged of whose results nothing is known, nor will be."""
     return tuple(
-        LotSettlement(lot.worst, uncertain=True, unproven=structs.replace(lot.worst, requests=0)) for lot in lots
+        LotSettlement(lot.worst, doubtful=True, uncertain=structs.replace(lot.worst, requests=0)) for lot in lots
     )
 
 

@@ -126,17 +126,17 @@ class Holder:
             self._let_loose(tuple(loose), now)
         return Hold(self._hold_id, claims)
 
-    def settle(self, hold: Hold, charge: Charge, unproven: Charge = NOTHING) -> list[tuple[str, str, int]]:
+    def settle(self, hold: Hold, charge: Charge, uncertain: Charge = NOTHING) -> list[tuple[str, str, int]]:
         """Replace the hold by what the call used of each account's unit, in the window that admitted it.
 
-        `unproven`: the part of it that may not have been billed. Returns budget, window and amount of each account
+        `uncertain`: the part of it that may not have been billed. Returns budget, window and amount of each account
         that the charge fell on; of budgets, not rates.
         """
         paid: list[tuple[str, str, int]] = []
         for account, slot, held, unit in self._holds.pop(hold.id):
             amount = charge.picodollars if unit is Unit.PICODOLLARS else charge.of(unit)
             assert amount >= 0
-            _add(account, amount, unproven.of(unit) if unproven is not NOTHING else 0)
+            _add(account, amount, uncertain.of(unit) if uncertain is not NOTHING else 0)
             if not account.is_rate:
                 paid.append((account.budget, account.window, amount))
             self._journal.settle(slot, account.slot, account.spent, account.uncertain)
@@ -150,7 +150,7 @@ class Holder:
             if not account.holds and self._current.get(account.owner) is not account:
                 self.eager = True
         if hold.id in self._loose:
-            self._tie_up(self._loose.pop(hold.id), charge, unproven)
+            self._tie_up(self._loose.pop(hold.id), charge, uncertain)
         return paid
 
     def _let_loose(self, loose: tuple[tuple[Claim, bool], ...], now: float) -> None:
@@ -162,19 +162,19 @@ class Holder:
             else:
                 self._dialogue.ask_for(claim.owner)
 
-    def _tie_up(self, loose: tuple[tuple[Claim, bool], ...], charge: Charge, unproven: Charge) -> None:
+    def _tie_up(self, loose: tuple[tuple[Claim, bool], ...], charge: Charge, uncertain: Charge) -> None:
         for claim, local in loose:
-            amount, uncertain = charge.of(claim.unit), unproven.of(claim.unit)
+            amount, part = charge.of(claim.unit), uncertain.of(claim.unit)
             if local:
                 self._verdicts.settle_alone(claim, claim.held - amount)
                 continue
             account = self._current.get(claim.owner)
             if account is not None and account.unit is claim.unit:
-                self._count(account, amount, uncertain)
+                self._count(account, amount, part)
             elif claim.owner in self._unbooked or len(self._unbooked) < ERRORS_MAX:
                 units = self._unbooked.setdefault(claim.owner, {})
                 before = units.get(claim.unit, (0, 0))
-                units[claim.unit] = before[0] + amount, before[1] + uncertain
+                units[claim.unit] = before[0] + amount, before[1] + part
                 self._dialogue.ask_for(claim.owner)
 
     def _count(self, account: Account, amount: int, uncertain: int) -> None:

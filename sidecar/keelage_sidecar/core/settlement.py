@@ -19,9 +19,9 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     charge: Charge
     violated: bool = False
     """The bill was above the bound, in money or in tokens: charged in full, counted, raised."""
-    uncertain: bool = False
+    doubtful: bool = False
     """Charged without full evidence: the bound, or a part of it."""
-    unproven: Charge = NOTHING
+    uncertain: Charge = NOTHING
     """The part of `charge` for which there is none."""
 
     @property
@@ -46,11 +46,11 @@ def settle_attempt(
     usage = reading.usage
     if usage is None:
         charge = bound.charge if bound is not None else SENT
-        return Settlement(charge, uncertain=True, unproven=charge.less(SENT))
+        return Settlement(charge, doubtful=True, uncertain=charge.less(SENT))
     proven = used(usage, candidate)
     certain = bool(reading.final_usage and usage.prompt_tokens and candidate.price)
     if not isinstance(bound, Bound):
-        return Settlement(proven, uncertain=not certain, unproven=proven.less(known(proven, candidate)))
+        return Settlement(proven, doubtful=not certain, uncertain=proven.less(known(proven, candidate)))
     within = proven.picodollars <= bound.amount and proven.tokens <= bound.input_tokens + bound.output_tokens
     if certain and within:
         return Settlement(proven)

@@ -397,7 +397,7 @@ class Attempt:
             settlement = settle_attempt(reading, reserved.bound, self.candidate, status, self._sent)
             spender = Spender(self.candidate.model, facts.feature, facts.user)
             for hold in reserved.holds:
-                means.purse.settle(hold, settlement.charge, spender, settlement.unproven)
+                means.purse.settle(hold, settlement.charge, spender, settlement.uncertain)
             if self._table.config.quotas and reading.final_usage and reading.usage is not None:
                 means.expectations.learn(self.candidate.model, len(self._said.body), reading.usage)
             story.attempt_settled(reading, settlement, self.candidate)

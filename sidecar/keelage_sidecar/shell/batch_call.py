@@ -128,7 +128,7 @@ class BatchCalls:
                 story.attempt_settled(story.reading or Reading(None, False), settlement)
                 if hold is not None:
                     spender = Spender(lot.candidate.model, facts.feature, lot.user)
-                    self.means.purse.settle(hold, settlement.charge, spender, settlement.unproven)
+                    self.means.purse.settle(hold, settlement.charge, spender, settlement.uncertain)
 
     async def _order(self, call: Call, table: RoutingTable) -> BatchOrder | Refusal:
         """The batch, every request read and bounded."""

@@ -116,7 +116,7 @@ class BatchKeeper:
         for lot, hold, settlement in zip(batch.order.lots, batch.holds, settlements, strict=True):
             if hold is not None:
                 spender = Spender(lot.candidate.model, batch.facts.feature, lot.user)
-                self._means.purse.settle(hold, settlement.charge, spender, settlement.unproven)
+                self._means.purse.settle(hold, settlement.charge, spender, settlement.uncertain)
             story = Story(batch.request_id, self._means.unix(), batch.created_s, NEW_BATCH, batch.facts)
             story.plan, story.outcome, story.reason = batch.order.plan, outcomes.SETTLED, reason
             story.attempt_begins(lot.candidate, lot.bound, ())

@@ -127,9 +127,9 @@ class LeaseKeeper:
             timer.cancel()
             self._waiting.pop(waiter.id, None)
 
-    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, unproven: Charge = NOTHING) -> None:
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, uncertain: Charge = NOTHING) -> None:
         """What the call used, who it was for, and what of it may not have been billed; exactly once per hold."""
-        paid = self._holder.settle(hold, charge, unproven)
+        paid = self._holder.settle(hold, charge, uncertain)
         if spender is not None:
             self._attribution.count(paid, spender)
         if self._waiting:

@@ -16,9 +16,9 @@ class Purse(Protocol):
     async def reserve(self, claims: tuple[Claim, ...], patience_s: float) -> Hold | Denied:
         """The same, asking the ledger and waiting that long."""
 
-    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, unproven: Charge = NOTHING) -> None:
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, uncertain: Charge = NOTHING) -> None:
         """Replace the hold by what was used; `spender`: whom it is attributed to in the lists of the greatest,
-        `unproven`: the part of it that may not have been billed."""
+        `uncertain`: the part of it that may not have been billed."""
 
     def room(self, claim: Claim) -> Room:
         """How much the claim's account could pay."""

@@ -136,7 +136,7 @@ class Story(msgspec.Struct):
         self.cost += settlement.amount
         self.used = self.used.plus(settlement.charge) if self.used is not NOTHING else settlement.charge
         self.violated = self.violated or settlement.violated
-        self.uncertain = self.uncertain or settlement.uncertain
+        self.uncertain = self.uncertain or settlement.doubtful
 
     def refused(self, refusal: Refusal) -> None:
         """An upstream's failure is told as such, though the sidecar words it."""

@@ -67,7 +67,7 @@ def test_wherever_the_results_are_cut_into_chunks_they_cost_the_same(cuts: list[
 @pytest.mark.parametrize("kind", ["errored", "canceled", "expired"])
 def test_what_was_not_served_costs_nothing(kind: str) -> None:
     [settlement] = settled(line("a") + line("b", kind))
-    assert (settlement.charge.picodollars, settlement.uncertain) == (COST, False)
+    assert (settlement.charge.picodollars, settlement.doubtful) == (COST, False)
 
 
 @pytest.mark.parametrize(
@@ -90,23 +90,23 @@ def test_what_was_not_served_costs_nothing(kind: str) -> None:
 )
 def test_results_that_leave_a_doubt_are_charged_at_the_bound(rest: bytes) -> None:
     [settlement] = settled(line("a") + rest)
-    assert settlement.uncertain
+    assert settlement.doubtful
     assert settlement.charge == LOT.worst
-    assert 0 < settlement.unproven.picodollars <= LOT.worst.picodollars - COST
+    assert 0 < settlement.uncertain.picodollars <= LOT.worst.picodollars - COST
 
 
 @pytest.mark.parametrize("more", [line("b"), line("stranger")])
 def test_a_line_too_many_is_charged_and_told(more: bytes) -> None:
     [settlement] = settled((line("a") + line("b") + more) * 1000)
-    assert settlement.uncertain
+    assert settlement.doubtful
     assert settlement.charge.picodollars == 3000 * COST > LOT.worst.picodollars
 
 
 def test_a_stranger_is_no_result_of_any_lot() -> None:
     lots = (replace(LOT, requests=1), replace(LOT, requests=1))
     index = LotIndex.of({"a": 0, "b": 1})
-    assert [each.uncertain for each in settled(line("stranger") + line("b"), lots, index)] == [True, False]
-    assert [each.uncertain for each in settled(line("a") + line("stranger"), lots, index)] == [True, True]
+    assert [each.doubtful for each in settled(line("stranger") + line("b"), lots, index)] == [True, False]
+    assert [each.doubtful for each in settled(line("a") + line("stranger"), lots, index)] == [True, True]
 
 
 def test_a_line_that_is_too_long_to_read_does_not_hide_the_next() -> None:
@@ -138,6 +138,6 @@ def test_iterations_beside_the_totals_are_billed_too() -> None:
 
 def test_a_lot_of_which_nothing_will_be_known_is_charged_at_its_bound_and_one_never_made_is_free() -> None:
     assert at_bound((LOT,)) == (
-        LotSettlement(Charge(10**9, 500, 300, 200, 2), uncertain=True, unproven=Charge(10**9, 500, 300, 200)),
+        LotSettlement(Charge(10**9, 500, 300, 200, 2), doubtful=True, uncertain=Charge(10**9, 500, 300, 200)),
     )
     assert unbilled((LOT,)) == (LotSettlement(NOTHING),)

@@ -439,8 +439,8 @@ def test_leaving_gives_back_all_but_what_is_in_flight() -> None:
 def test_what_may_not_have_been_billed_is_told_as_a_part_of_what_is_spent() -> None:
     buffer, holder = new_holder()
     give(holder, 100)
-    for charge, unproven in ((20, 0), (30, 25), (5, 5)):
-        holder.settle(must_hold(holder.try_reserve(month(30), 0.0)), Charge(charge), Charge(unproven))
+    for charge, uncertain in ((20, 0), (30, 25), (5, 5)):
+        holder.settle(must_hold(holder.try_reserve(month(30), 0.0)), Charge(charge), Charge(uncertain))
     (told,) = holder.statements(1.0)
     assert (told.spent, told.uncertain) == (55, 30)
     (entry,) = Journal(bytearray(buffer)).recover()

@@ -35,7 +35,7 @@ def output(tokens: int) -> Charge:
     return Charge(tokens * 5_000_000, tokens, 0, tokens)
 
 
-AT_BOUND = Settlement(BOUND.charge, uncertain=True, unproven=replace(BOUND.charge, requests=0))
+AT_BOUND = Settlement(BOUND.charge, doubtful=True, uncertain=replace(BOUND.charge, requests=0))
 UNSENT, UNBILLED = Settlement(Charge()), Settlement(Charge(requests=1))
 
 
@@ -54,17 +54,18 @@ UNSENT, UNBILLED = Settlement(Charge()), Settlement(Charge(requests=1))
         (NOTHING, 502, True, AT_BOUND),
         (replace(NOTHING, error="timeout_error"), 504, True, AT_BOUND),
         (Reading(TokenUsage(30, output_tokens=1), False), 200, True,
-         Settlement(charge(530_000_000, 30, 100), uncertain=True, unproven=output(99))),
+         Settlement(charge(530_000_000, 30, 100), doubtful=True, uncertain=output(99))),
         (Reading(TokenUsage(990, output_tokens=99), False), 200, True,
-         Settlement(charge(1_490_000_000, 990, 100), uncertain=True, unproven=output(1))),
+         Settlement(charge(1_490_000_000, 990, 100), doubtful=True, uncertain=output(1))),
         (Reading(TokenUsage(1_050), False), 200, True,
-         Settlement(Charge(BOUND.amount, 1_100, 1_050, 100, 1), uncertain=True,
-                    unproven=Charge(BOUND.amount - 1_050_000_000, 50, 0, 100))),
+         Settlement(Charge(BOUND.amount, 1_100, 1_050, 100, 1), doubtful=True,
+                    uncertain=Charge(BOUND.amount - 1_050_000_000, 50, 0, 100))),
         (Reading(TokenUsage(5_000), False), 200, True,
          Settlement(Charge(5_000_000_000, 5_000, 5_000, 100, 1), True, True, Charge(0, 0, 0, 100))),
         # An answer that had no input was not counted at all.
         (final(TokenUsage()), 200, True, AT_BOUND),
-        (final(TokenUsage(output_tokens=7)), 200, True, replace(AT_BOUND, unproven=AT_BOUND.unproven.less(output(7)))),
+        (final(TokenUsage(output_tokens=7)), 200, True,
+         replace(AT_BOUND, uncertain=AT_BOUND.uncertain.less(output(7)))),
     ],
 )  # fmt: skip
 def test_an_attempt_is_charged_by_its_evidence(reading: Reading, status: int, sent: bool, expected: Settlement) -> None:
@@ -81,8 +82,8 @@ def test_tokens_from_a_prompt_cache_are_no_input_tokens_of_a_rate_but_tokens_of_
     ("reading", "expected"),
     [
         (final(USED), Settlement(charge(COST, 30, 42))),
-        (Reading(USED, False), Settlement(charge(COST, 30, 42), uncertain=True)),
-        (NOTHING, Settlement(Charge(requests=1), uncertain=True)),
+        (Reading(USED, False), Settlement(charge(COST, 30, 42), doubtful=True)),
+        (NOTHING, Settlement(Charge(requests=1), doubtful=True)),
     ],
 )
 def test_without_a_bound_only_usage_counts(reading: Reading, expected: Settlement) -> None:
@@ -93,10 +94,10 @@ def test_without_a_bound_only_usage_counts(reading: Reading, expected: Settlemen
 def test_a_model_without_a_price_is_charged_the_dearest_and_shown_as_uncertain() -> None:
     unpriced = replace(claude(), price=None, dearest=HAIKU)
     assert settle_attempt(final(USED), ENDLESS, unpriced, 200, True) == Settlement(
-        charge(COST, 30, 42), uncertain=True, unproven=Charge(COST)
+        charge(COST, 30, 42), doubtful=True, uncertain=Charge(COST)
     )
     assert settle_attempt(final(USED), ENDLESS, replace(unpriced, dearest=None), 200, True) == Settlement(
-        charge(0, 30, 42), uncertain=True
+        charge(0, 30, 42), doubtful=True
     )
 
 
@@ -106,16 +107,16 @@ def test_without_a_price_tokens_have_their_bound_and_money_has_none(dearest: Mod
     money = HAIKU.tiers[0] if dearest else Rates(0, 0, 0, 0, 0, 0)
     assert settle_attempt(final(USED), tokens, unpriced, 200, True) == Settlement(
         charge(30 * money.input + 42 * money.output, 30, 42),
-        uncertain=True,
-        unproven=Charge(30 * money.input + 42 * money.output),
+        doubtful=True,
+        uncertain=Charge(30 * money.input + 42 * money.output),
     )
     assert settle_attempt(Reading(USED, False), tokens, unpriced, 200, True) == Settlement(
         charge(30 * money.input + 100 * money.output, 30, 100),
-        uncertain=True,
-        unproven=Charge(30 * money.input + 100 * money.output, 58, 0, 58),
+        doubtful=True,
+        uncertain=Charge(30 * money.input + 100 * money.output, 58, 0, 58),
     )
     assert settle_attempt(NOTHING, tokens, unpriced, 200, True) == Settlement(
-        tokens.charge, uncertain=True, unproven=replace(tokens.charge, requests=0)
+        tokens.charge, doubtful=True, uncertain=replace(tokens.charge, requests=0)
     )
     assert settle_attempt(final(TokenUsage(5_000)), tokens, unpriced, 200, True).violated
 

@@ -82,7 +82,7 @@ class FakePurse:
     """By name and value."""
     holds: dict[int, Hold] = field(default_factory=dict)
     settled: list[tuple[tuple[Claim, ...], int]] = field(default_factory=list)
-    unproven: int = 0
+    uncertain: int = 0
     """Of what was settled, pico-dollars."""
     spenders: list[Spender | None] = field(default_factory=list)
     denial: DenialReason = DenialReason.BUDGET_EXHAUSTED
@@ -130,10 +130,10 @@ class FakePurse:
         reason = self.rate_denial if lacking.quota else self.denial
         return Denied(lacking.budget, reason, lacking.amount, 3600.0, f"{lacking.budget} is spent", lacking.value)
 
-    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, unproven: Charge = NOTHING) -> None:
+    def settle(self, hold: Hold, charge: Charge, spender: Spender | None = None, uncertain: Charge = NOTHING) -> None:
         assert self.holds.pop(hold.id) == hold
         self.settled.append((hold.claims, charge.picodollars))
-        self.unproven += unproven.picodollars
+        self.uncertain += uncertain.picodollars
         self.spenders.append(spender)
         for claim in hold.claims:
             account = self.accounts[claim.budget, claim.value]

@@ -195,7 +195,7 @@ async def test_a_cut_stream_gets_an_error_event_in_its_dialect(tmp_path: Path) -
         assert not reply.clean
         assert [record.outcome for record in here.records] == ["truncated", "truncated"]
         assert [record.uncertain for record in here.records] == [True, True]
-        assert here.purse.spent - here.purse.unproven <= billed(provider) < here.purse.spent
+        assert here.purse.spent - here.purse.uncertain <= billed(provider) < here.purse.spent
 
 
 async def test_an_application_that_leaves_stops_the_provider_and_pays_for_what_may_be_billed(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ async def test_an_application_that_leaves_stops_the_provider_and_pays_for_what_m
         await reader.readuntil(b"content_block_delta")
         writer.close()
         await until(lambda: len(here.purse.settled) == 1)
-        assert here.purse.spent - here.purse.unproven <= billed(provider) <= here.purse.spent
+        assert here.purse.spent - here.purse.uncertain <= billed(provider) <= here.purse.spent
         assert here.purse.spent == here.records[0].cost <= here.records[0].bound
         assert (here.records[0].outcome, here.records[0].status) == ("client_disconnect", 0)
         await until(lambda: provider.connections == 0)
