@@ -94,4 +94,4 @@ def _last(message: str) -> re.Match[str] | None:
 
 
 def _mac(text: str, key: bytes) -> str:
-    return hmac.new(key, text.encode("ascii"), sha256).hexdigest()
+    return hmac.digest(key, text.encode("ascii"), "sha256").hex()

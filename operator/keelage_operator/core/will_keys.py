@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from hashlib import sha256
 
 from keelage_api.will import Will, incarnation_in, read_will
 
@@ -28,6 +27,4 @@ class WillKeys:
         return read_will(message, self._keys(f"{uid}.{incarnation}")) if incarnation else None
 
     def _keys(self, holder: str) -> list[bytes]:
-        return [
-            hmac.new(secret.encode(), _PURPOSE + holder.encode("ascii"), sha256).digest() for secret in self._secrets()
-        ]
+        return [hmac.digest(secret.encode(), _PURPOSE + holder.encode("ascii"), "sha256") for secret in self._secrets()]

@@ -19,7 +19,7 @@ from keelage_api.will import Will
 from keelage_api.window import Window
 from keelage_operator.core.attribution import Attribution
 from keelage_operator.core.identity import PodIdentity
-from keelage_operator.core.ledger import LEARNING_S, Checkpoint, Evidence, Heard, closed
+from keelage_operator.core.ledger import LEARNING_S, Checkpoint, Heard, closed
 from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.shard import has_values, home_of, names_a_ledger
 from keelage_operator.core.terms import BudgetInForce
@@ -153,15 +153,24 @@ class LedgerBook:
                 for statement in request.statements
             )
         holder = f"{pod.uid}.{request.incarnation}"
-        unknown = [statement for statement in request.statements if self._to_be_looked_for(statement)]
-        later = {id(statement) for statement in unknown[LOOKED_FOR_MAX:]}
-        told = [
-            (statement, self._told(pod, statement)) for statement in request.statements if id(statement) not in later
-        ]
-        answers = await asyncio.gather(
-            *(self._hear(pod, holder, statement, page) for statement, page in told), return_exceptions=True
-        )
         rights: list[Right] = []
+        told: dict[LedgerPage, list[Statement]] = {}
+        looked_for = 0
+        for statement in request.statements:
+            terms = self._budgets.get(statement.budget)
+            current = self._window(terms) if terms is not None else None
+            unknown = self._to_be_looked_for(statement, current)
+            looked_for += unknown
+            if unknown and looked_for > LOOKED_FOR_MAX:
+                continue
+            page = self._told(pod, statement, current)
+            if page is None:
+                rights += self._without_ledger(pod, statement)
+            else:
+                told.setdefault(page, []).append(statement)
+        answers = await asyncio.gather(
+            *(self._hear(pod, holder, page, statements) for page, statements in told.items()), return_exceptions=True
+        )
         failure: LedgerUnavailable | None = None
         for answer in answers:
             if isinstance(answer, LedgerUnavailable):
@@ -172,17 +181,16 @@ class LedgerBook:
                 rights.extend(answer)
         if failure is not None and not rights:
             raise failure
+        rights.sort(key=lambda right: right.seq)  # as they were said
         return tuple(rights)
 
-    async def _hear(self, pod: PodIdentity, holder: str, statement: Statement, page: LedgerPage | None) -> list[Right]:
-        if page is None:
-            return self._without_ledger(pod, statement)
+    async def _hear(self, pod: PodIdentity, holder: str, page: LedgerPage, statements: list[Statement]) -> list[Right]:
         try:
-            right = await page.hear(Heard(holder, replace(statement, window=page.key.window)))
+            rights = await page.hear([Heard(holder, replace(each, window=page.key.window)) for each in statements])
         except LedgerGone:
             self._close(page)
-            return self._without_ledger(pod, statement)
-        return self._answer(page, right, holder) if right is not None else []
+            return [right for each in statements for right in self._without_ledger(pod, each)]
+        return self._answer(page, rights, holder)
 
     async def pod_gone(self, uid: str, message: str = "") -> None:
         """The pod object is gone: settle what it told or left a will about, forfeit what it did not.
@@ -199,8 +207,7 @@ class LedgerBook:
             told = self._attribution.of_pod(uid)
             # The first of a budget's ledgers that closes its rows keeps what it told.
             burials = [
-                Burial(uid, _evidence(uid, will, page.key), told.pop((page.key.budget, page.key.window), {}))
-                for page in pages
+                Burial.of(uid, will, page.key, told.pop((page.key.budget, page.key.window), {})) for page in pages
             ]
             outcomes = await asyncio.gather(
                 *(page.pod_gone(burial) for page, burial in zip(pages, burials, strict=True)), return_exceptions=True
@@ -234,18 +241,15 @@ class LedgerBook:
             return None
         return self._view.of(terms, self._window(terms))
 
-    def _to_be_looked_for(self, statement: Statement) -> bool:
+    def _to_be_looked_for(self, statement: Statement, current: Window | None) -> bool:
         """Whether it is about a former window that only the store may know of."""
-        terms = self._budgets.get(statement.budget)
-        current = self._window(terms).id if terms is not None else ""
-        return statement.window not in ("", current) and _key(statement, statement.window) not in self._pages
+        known = "", current.id if current is not None else ""
+        return statement.window not in known and _key(statement, statement.window) not in self._pages
 
-    def _told(self, pod: PodIdentity, statement: Statement) -> LedgerPage | None:
+    def _told(self, pod: PodIdentity, statement: Statement, current: Window | None) -> LedgerPage | None:
         """The ledger of a statement: that of its window, or the current one if it names none."""
         if not names_a_ledger(pod.namespace, statement):
             return None
-        terms = self._budgets.get(statement.budget)
-        current = self._window(terms) if terms is not None else None
         window = statement.window or (current.id if current is not None else "")
         if not window or has_values(window) is not bool(statement.value):
             return None
@@ -271,14 +275,15 @@ class LedgerBook:
         )
         return [last, *self._signpost(terms, last, "")]
 
-    def _answer(self, page: LedgerPage, right: Right, holder: str) -> list[Right]:
-        terms = self._budgets.get(right.budget)
+    def _answer(self, page: LedgerPage, rights: list[Right], holder: str) -> list[Right]:
+        terms = self._budgets.get(page.key.budget)
         if terms is None:
-            return [right]
+            return rights
         window = self._window(terms)
         if window.id == page.key.window:
-            return [replace(right, ends_in_s=self._left_s(window))]
-        return [right, *self._signpost(terms, right, holder)]
+            left_s = self._left_s(window)
+            return [replace(right, ends_in_s=left_s) for right in rights]
+        return [each for right in rights for each in (right, *self._signpost(terms, right, holder))]
 
     def _signpost(self, terms: BudgetInForce, former: Right, holder: str) -> list[Right]:
         """Names the current window and grants nothing in it. A value is asked for when it is needed next."""
@@ -374,10 +379,6 @@ class LedgerBook:
 
     def changed(self, budget: str) -> None:
         self.on_change(budget)
-
-
-def _evidence(uid: str, will: Will | None, key: LedgerKey) -> Evidence | None:
-    return Evidence(f"{uid}.{will.incarnation}", will, key.budget, key.window) if will is not None else None
 
 
 def _key(statement: Statement, window: str) -> LedgerKey:

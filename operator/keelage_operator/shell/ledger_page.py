@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from keelage_api.errors import KeelageError
 from keelage_api.sync import By, Right
+from keelage_api.will import Will
 from keelage_api.window import Window
 from keelage_operator.core.attribution import kept
 from keelage_operator.core.ledger import Evidence, Heard, LedgerRecord, apply, pods, pods_gone, rebuild
@@ -87,14 +88,20 @@ class Burial:
     shares: Mapping[By, Mapping[str, int]] = field(default_factory=dict)
     """What it told to have spent, by name: to be kept in this ledger."""
 
+    @staticmethod
+    def of(uid: str, will: Will | None, key: LedgerKey, shares: Mapping[By, Mapping[str, int]]) -> Burial:
+        """With what its last will proves in that ledger."""
+        evidence = Evidence(f"{uid}.{will.incarnation}", will, key.budget, key.window) if will is not None else None
+        return Burial(uid, evidence, shares)
+
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
     """One of both, or neither: then what is at hand is to be stored."""
 
-    heard: Heard | None
+    heard: Sequence[Heard]
     burial: Burial | None
-    answer: asyncio.Future[Right | None]
+    answer: asyncio.Future[list[Right]]
 
 
 class LedgerPage:
@@ -139,13 +146,13 @@ class LedgerPage:
         """When it was stored last, on the loop's clock."""
         return self._wrote_s
 
-    async def hear(self, heard: Heard) -> Right | None:
-        """The answer to a statement; None: a newer one was heard before. LedgerUnavailable."""
+    async def hear(self, heard: Sequence[Heard]) -> list[Right]:
+        """The answers to one holder's statements; none to those that came too late. LedgerUnavailable."""
         return await self._ask(heard, None)
 
     async def pod_gone(self, burial: Burial) -> None:
         """Stored when it returns. LedgerUnavailable."""
-        await self._ask(None, burial)
+        await self._ask((), burial)
 
     async def flush(self, reload: bool = False) -> None:
         """Store what was not urgent; with `reload` also find out what is stored where that is not known.
@@ -153,7 +160,7 @@ class LedgerPage:
         LedgerUnavailable.
         """
         if self.to_flush(reload):
-            await self._ask(None, None)
+            await self._ask((), None)
 
     def to_flush(self, reload: bool = False) -> bool:
         later = self._dirty and asyncio.get_running_loop().time() >= self._wrote_s + LATER * self._pace_s()
@@ -222,8 +229,8 @@ class LedgerPage:
         self._fail(self._asks, LedgerUnavailable("this replica does not lead any more"))
         self._asks = []
 
-    async def _ask(self, heard: Heard | None, burial: Burial | None) -> Right | None:
-        answer: asyncio.Future[Right | None] = asyncio.get_running_loop().create_future()
+    async def _ask(self, heard: Sequence[Heard], burial: Burial | None) -> list[Right]:
+        answer: asyncio.Future[list[Right]] = asyncio.get_running_loop().create_future()
         self._asks.append(_Ask(heard, burial, answer))
         if self._task is None:
             self._task = asyncio.create_task(self._serve(), name=f"ledger {self.key}")
@@ -251,9 +258,9 @@ class LedgerPage:
 
     async def _settle(self, asks: Sequence[_Ask]) -> None:
         """Apply, store if need be, answer; once more from a fresh state if somebody else was ahead."""
-        batch = tuple(ask.heard for ask in asks if ask.heard is not None)
+        batch = tuple(heard for ask in asks for heard in ask.heard)
         burials = tuple(ask.burial for ask in asks if ask.burial is not None)
-        flush, full = len(batch) < len(asks), False
+        flush, full = not all(ask.heard for ask in asks), False
         for _ in range(CONFLICTS_MAX):
             before = await self._current()
             applied = apply(before, batch, self._owner.cap_of(self.key), self._owner.now_s(), full)
@@ -278,7 +285,7 @@ class LedgerPage:
             rights = {(holder, right.value, right.seq): right for holder, right in applied.rights}
             for ask in asks:
                 if not ask.answer.done():
-                    ask.answer.set_result(rights.get(_named(ask.heard)) if ask.heard is not None else None)
+                    ask.answer.set_result([rights[name] for name in map(_named, ask.heard) if name in rights])
             self._owner.changed(self.key.budget)
             return
         raise LedgerUnavailable(f"ledger {self.key} is being written by somebody else")
