@@ -53,7 +53,11 @@ class SseScanner:
         return [event_of(raw) for raw in self.split(chunk)]
 
     def finish(self) -> list[SseEvent]:
-        """What the end of the stream makes certain: a last event whose blank line may have been half a CR LF."""
+        """What the end of the stream makes certain: a last event whose blank line is half a CR LF, or never came.
+
+        By the specification one without it is none; but the SDKs take a stream that lacks it for whole, and of one that
+        was cut the data is no JSON.
+        """
         return [event_of(raw) for raw in self.split_end()]
 
     def split(self, chunk: bytes) -> list[bytes]:
@@ -68,7 +72,11 @@ class SseScanner:
 
     def split_end(self) -> list[bytes]:
         """As `finish`."""
-        return [] if self.lost else self._take(final=True)
+        if self.lost:
+            return []
+        events = self._take(final=True)
+        rest = self.rest()
+        return [*events, rest] if rest else events
 
     def rest(self) -> bytes:
         """Bytes of no event so far; emptied by the call."""

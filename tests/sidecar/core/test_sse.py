@@ -47,8 +47,11 @@ def test_fields_are_read_with_any_line_end(end: bytes) -> None:
     assert rest == b""
 
 
-def test_an_unfinished_event_is_not_an_event() -> None:
-    assert scan([b"data: a\n\ndata: b\n"]) == ([SseEvent(b"", b"a", b"data: a\n\n")], b"data: b\n")
+def test_an_unfinished_event_is_one_only_at_the_end_of_the_stream() -> None:
+    scanner = SseScanner()
+    assert scanner.feed(b"data: a\n\ndata: b\n") == [SseEvent(b"", b"a", b"data: a\n\n")]
+    assert scanner.finish() == [SseEvent(b"", b"b", b"data: b\n")]
+    assert scanner.rest() == b""
 
 
 def test_an_endless_event_is_given_up_and_its_bytes_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,20 @@ async def test_a_whole_stream_is_one_chunk_and_an_end() -> None:
     assert sent == b"%x\r\n%b\r\n0\r\n\r\n" % (len(DELTA + STOP), DELTA + STOP)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "stream"),
+    [(Dialect.ANTHROPIC, DELTA + STOP), (Dialect.OPENAI, CHUNK + b"data: [DONE]\n\n")],
+)
+@pytest.mark.parametrize("missing", [1, 2])
+async def test_a_stream_whose_last_blank_line_is_missing_is_whole_as_it_is_to_the_sdks(
+    dialect: Dialect, stream: bytes, missing: int
+) -> None:
+    whole, sent = await relayed(dialect, [stream[:-missing]], None)
+    assert whole
+    assert dechunked(sent) == stream[:-missing]
+    assert sent.endswith(b"0\r\n\r\n")
+
+
 @pytest.mark.parametrize("failure", [None, Failure.RESET, Failure.TIMEOUT])
 async def test_a_stream_cut_between_events_gets_an_error_event(failure: Failure | None) -> None:
     whole, sent = await relayed(Dialect.ANTHROPIC, [DELTA], failure)
