@@ -53,7 +53,7 @@ soak: .venv/READY ## many calls through one sidecar: flat memory, exact counters
 test-sdk: .venv/READY ## the official SDKs of several versions, straight and through the sidecar
 	@.venv/bin/pytest -q -n 2 -m sdk tests/sdk
 
-test-suites: .venv/READY ## OpenAI's own tests of its SDK, straight and through the sidecar; needs npm
+test-suites: .venv/READY ## the SDKs' own tests, Anthropic's of streams and OpenAI's, without and through the sidecar; needs npm
 	@$(PY) -m tests.sdk.suites
 
 test-cluster: .venv/READY ## the chart on a real cluster (KEEP=1 leaves it up)

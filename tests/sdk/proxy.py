@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ProxyFailed", "manifests", "running"]
+__all__ = ["ProxyFailed", "manifests", "running", "unlimited"]
 
 READY = "listening on "
 STOP_S = 20.0
@@ -61,6 +61,12 @@ spec:
   window: {{every: Month, timeZone: UTC}}
   enforcement: Hard
 """
+
+
+def unlimited(provider_url: str) -> str:
+    """The same without the budget: nothing is refused for its cost."""
+    text = manifests(provider_url, "sk-fake-anthropic", "sk-fake-openai")
+    return "---\n".join(part for part in text.split("---\n") if "LLMBudget" not in part)
 
 
 @contextlib.contextmanager
