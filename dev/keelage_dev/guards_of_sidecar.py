@@ -15,6 +15,9 @@ RESERVATION = "sidecar/keelage_sidecar/shell/reservation.py"
 ATTEMPT = "sidecar/keelage_sidecar/shell/attempt.py"
 ATTEMPTS = "sidecar/keelage_sidecar/shell/attempts.py"
 
+PROMPT_CACHE = "sidecar/keelage_sidecar/core/prompt_cache.py"
+HISTORY = "sidecar/keelage_sidecar/core/history.py"
+
 OF_HOLDER = ("tests/sidecar/core/test_holder.py",)
 OF_JOURNAL = ("tests/sidecar/core/test_journal_format.py",)
 OF_WILL = ("tests/api/test_will.py", "tests/sidecar/core/test_last_will.py", "tests/operator/shell/test_last_wills.py")
@@ -248,5 +251,19 @@ GUARDS = (
         "if self.tight and needed > self.free:",
         "if False:",
         OF_ACCOUNT,
+    ),
+    Mutant(
+        "a call that gets breakpoints reserves the dearer writes",
+        PROMPT_CACHE,
+        "weight = replace(facts.weight, cached=True, cached_long=long)",
+        "weight = facts.weight",
+        ("tests/sidecar/core/test_prompt_cache.py", "tests/sidecar/shell/test_prompt_caching.py"),
+    ),
+    Mutant(
+        "a shortened call reserves what its summary adds",
+        HISTORY,
+        "            weight=weigh(self.facts.endpoint.kind, body),\n",
+        "            weight=weigh(self.facts.endpoint.kind, {**body, name: body[name][1:]}),\n",
+        ("tests/sidecar/core/test_history.py",),
     ),
 )

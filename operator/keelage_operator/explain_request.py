@@ -17,6 +17,7 @@ from keelage_api.response_cache import CacheScope
 from keelage_operator.core.quotas import duration_text
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.explain_limits import Limits, most
+from keelage_operator.explain_prompt import marked, shortened
 from keelage_operator.local_folder import Folder
 from keelage_operator.local_mode import Objects, compile_folder, problems
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
@@ -87,7 +88,9 @@ def _explained(known: _Known, headers: Headers, body: bytes, path: str, guessed:
     limits = Limits(table, known.budgets)
     if facts.user:
         plan = HealthBook().ordered(plan, 0, facts.user, 0.0, 0.0)
-    lines += [*_rule(known.config, plan), *_cache(plan.rule, facts), *_care(plan, facts), *limits.of_rule(plan, facts)]
+    lines += [*_rule(known.config, plan), *_cache(plan.rule, facts)]
+    told, facts = shortened(plan.rule, facts)
+    lines += [*told, *_care(plan, facts), *limits.of_rule(plan, facts)]
     served: bool | None = None
     for number in range(1, len(plan.candidates) + 1):
         told, refusal = _candidate(known, limits, plan, number - 1, facts, headers)
@@ -177,6 +180,8 @@ def _candidate(
         lost = f"without {', '.join(interpreter.dropped)}" if interpreter.dropped else "nothing is lost"
         lines.append(f"it speaks the other API: translated to POST {interpreter.target}, {lost}")
         said = interpreter.facts
+    told, said = marked(plan.rule, candidate, said)
+    lines += told
     bound = bound_of(said, candidate, candidate.output_cap)
     if isinstance(bound, Unbounded):
         lines.append(f"bound: none: {bound.reason}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
+import orjson
 import pytest
 import yaml
 from tests.operator.test_documented_limits import holds, parts
@@ -13,6 +15,8 @@ from keelage_api.proxy_config import History, PromptCaching, Summary
 from keelage_operator.check import check
 from keelage_operator.core.compile import RouteManifest, compile_namespace
 from keelage_operator.core.price_book import price_book
+from keelage_operator.explain_request import explain_request
+from keelage_operator.local_folder import read_folder
 from keelage_sidecar.core import prompt_cache, prompt_cache_book, prompt_cache_key, summaries
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +24,38 @@ PATH = ROOT / "docs" / "examples" / "prompt-cache.yaml"
 ROUTE = yaml.safe_load(PATH.read_text())
 PAGE = (ROOT / "docs" / "caching.md").read_text().partition("\n## Kept answers\n")[0]
 SHOWN = [text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if text.startswith("rules:")]
+
+
+def explained(folder: Path, turns: int, words: int, **fields: object) -> str:
+    """What becomes of a conversation of so many turns, of so many words each."""
+    spec = {key: value for key, value in ROUTE["spec"].items() if key != "podSelector"}
+    (folder / "route.yaml").write_text(yaml.safe_dump({**ROUTE, "spec": spec}))
+    said: list[dict[str, object]] = []
+    for number in range(turns):
+        said += [{"role": "user", "content": f"{number} " * words}, {"role": "assistant", "content": "Indeed."}]
+    body = {"model": "auto", "max_tokens": 100, "messages": said[:-1], **fields}
+    return explain_request(read_folder(folder), (), orjson.dumps(body), "/v1/messages").text
+
+
+@pytest.mark.parametrize(
+    ("turns", "words", "told"),
+    [
+        (11, 100, "history: the 1 oldest turns are short enough to be sent, too"),
+        (20, 2000, "history: a summary of the 10 oldest turns is asked of tier fast first"),
+        (20, 2000, "prompt cache: breakpoints for 5m in tools, system, documents and the newest turn"),
+        (1, 9000, "bound: "),
+    ],
+)
+def test_what_becomes_of_the_prompt_is_explained(tmp_path: Path, turns: int, words: int, told: str) -> None:
+    assert told in explained(tmp_path, turns, words)
+
+
+def test_the_explained_bound_is_that_of_what_is_sent(tmp_path: Path) -> None:
+    text = explained(tmp_path, 1, 1, system="lorem " * 3000, inference_geo="global")
+    assert "prompt cache: breakpoints for 5m in tools, system and documents" in text
+    found = re.search(r"bound: at most ([0-9.]+) USD .*\n +input: at most (\d+) tokens", text)
+    assert found is not None
+    assert Decimal(found[1]) == Decimal(int(found[2]) * 375 + 100 * 1500) / 10**8
 
 
 @pytest.mark.parametrize("text", SHOWN)
