@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from keelage_api.pricing import cost_of
 from keelage_api.usage import TokenUsage
-from keelage_sidecar.core.bound import Unbounded, bound_of
-from keelage_sidecar.core.claim import Charge, Claim, Room
-from keelage_sidecar.core.clamp import largest_cap, least_cap
-from keelage_sidecar.core.downgrade import at_limit, at_start
+from keelage_sidecar.core.claim import Claim, Room
+from keelage_sidecar.core.foresight import Foreseen, Foresight
 from keelage_sidecar.core.log_line import ShadowBudget, ShadowRule, Would
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -84,62 +82,12 @@ def _budgets(
     shadows = {
         terms.name for terms in then.budgets(plan.rule.route, again.candidates[0].model, facts.feature) if terms.shadow
     }
-    stages = (_Stage(then, facts, name, room, used) for name in sorted(shadows))
-    told = (stage.play(again) for stage in stages)
-    return tuple(each for each in told if each is not None)
+    foresight = Foresight(then, room, used)
+    told = ((name, foresight.of(facts, again, (name,))) for name in sorted(shadows))
+    return tuple(_told(name, seen) for name, seen in told if seen.reason or seen.clamped or seen.downgraded)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """One budget, as if it were the only one in shadow."""
-
-    then: RoutingTable
-    facts: Facts
-    name: str
-    room: Callable[[Claim], Room]
-    used: Callable[[str, str], int | None]
-
-    def play(self, plan: Plan) -> ShadowBudget | None:
-        """In the order of an enforced budget: a threshold's tier; at the limit a lower output cap, a cheaper tier, a
-        refusal."""
-        lower = at_start(self.then, plan, self.facts, self._used)
-        plan, tier = (plan, "") if lower is None else (lower.plan, lower.plan.rule.tier)
-        index, needed, left = 0, 0, None
-        while True:
-            candidate = plan.candidates[index]
-            bound = bound_of(self.facts, candidate, candidate.output_cap)
-            if isinstance(bound, Unbounded):
-                return ShadowBudget(self.name, Would.REFUSE, reason=bound.refusal().reason)
-            claim = self._missing(plan, candidate, bound.charge)
-            if claim is None:
-                if not tier:
-                    return None
-                return ShadowBudget(self.name, Would.DOWNGRADE, tier=tier, needed=needed, left=left)
-            needed, left = needed or claim.amount, self.room(claim).left
-            cap = self._clamped(plan, candidate)
-            if cap is not None:
-                return ShadowBudget(self.name, Would.CLAMP, tier=tier, clamped=cap, needed=needed, left=left)
-            cheaper = at_limit(self.then, plan, index, self.name, self.facts)
-            if cheaper is None:
-                return ShadowBudget(self.name, Would.REFUSE, reason="BudgetExhausted", needed=needed, left=left)
-            plan, index, tier = cheaper.plan, cheaper.candidate, cheaper.plan.rule.tier
-
-    def _used(self, name: str, value: str) -> int | None:
-        return self.used(name, value) if name == self.name else None
-
-    def _missing(self, plan: Plan, candidate: Candidate, most: Charge) -> Claim | None:
-        """The budget's claim, if it cannot be paid; a model that the budget does not count needs nothing of it."""
-        for claim in self.then.claims(candidate, plan.rule, self.facts, most):
-            if claim.budget == self.name:
-                there = self.room(claim)
-                return claim if there.known and claim.amount > there.left else None
-        return None
-
-    def _clamped(self, plan: Plan, candidate: Candidate) -> int | None:
-        least = least_cap(self.facts, candidate.output_cap, plan.rule.clamp_at_least)
-        if least is None:
-            return None
-        below = candidate.output_cap or self.facts.max_output
-        return largest_cap(
-            self.facts, candidate, least, below, lambda most: self._missing(plan, candidate, most) is None
-        )
+def _told(name: str, seen: Foreseen) -> ShadowBudget:
+    would = Would.REFUSE if seen.reason else Would.CLAMP if seen.clamped else Would.DOWNGRADE
+    tier = seen.tier if seen.downgraded and not seen.reason else ""
+    return ShadowBudget(name, would, seen.reason, tier, seen.clamped, seen.needed, seen.left)
