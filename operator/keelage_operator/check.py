@@ -78,11 +78,17 @@ def check(path: Path) -> Report:
     )
 
 
+def as_applied(manifests: Iterable[Manifest], namespace: str) -> CompiledNamespace:
+    """Those of the namespace, as a cluster would obey them if they were all that it has."""
+    raw = [(each.kind, each.raw) for each in manifests if each.namespace == namespace]
+    routes = [RouteManifest.of(each) for kind, each in raw if kind == "LLMRoute"]
+    budgets = [BudgetManifest.of(each) for kind, each in raw if kind == "LLMBudget"]
+    return compile_namespace(namespace, routes, budgets, price_book())
+
+
 def _of_namespace(found: Survey, namespace: str) -> Iterator[Finding]:
     manifests = {(each.kind, each.name): each for each in found.manifests if each.namespace == namespace}
-    routes = [RouteManifest.of(each.raw) for (kind, _), each in manifests.items() if kind == "LLMRoute"]
-    budgets = [BudgetManifest.of(each.raw) for (kind, _), each in manifests.items() if kind == "LLMBudget"]
-    compiled = compile_namespace(namespace, routes, budgets, price_book())
+    compiled = as_applied(found.manifests, namespace)
     for (kind, name), manifest in manifests.items():
         problems: Iterable[Problem] = (compiled.routes if kind == "LLMRoute" else compiled.budgets)[name].problems
         for problem in (*problems, *(_references(found, compiled, name) if kind == "LLMRoute" else ())):

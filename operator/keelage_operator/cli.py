@@ -16,7 +16,7 @@ import msgspec
 
 from keelage_api.errors import KeelageError
 from keelage_api.v1alpha1.schema import columns_of
-from keelage_operator import check, cli_explain, local_mode
+from keelage_operator import check, cli_explain, cli_plan, local_mode
 from keelage_operator.core.table import render
 from keelage_operator.local_folder import read_folder
 from keelage_sidecar.core.log_line import LEVELS, LogLevel
@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("doctor", help="ask each provider whether the folder's keys and models are good")
     ask.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR", help="manifests; Secrets too")
     ask.set_defaults(act=_doctor)
+
+    cli_plan.add_to(
+        commands.add_parser(
+            "plan", help="replay recorded calls under these manifests: where they would go, at what cost"
+        )
+    )
 
     cli_explain.add_to(
         commands.add_parser("explain", help="say where a budget's money is, or what a request would meet")

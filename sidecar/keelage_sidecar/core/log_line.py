@@ -182,6 +182,9 @@ class CallRecord(
     """Pico-dollars charged, all attempts together; `charge` sets both."""
     bound: int = 0
     """Pico-dollars reserved for the last attempt."""
+    bound_input_tokens: int = 0
+    bound_output_tokens: int = 0
+    """The most that the last attempt could use; what `keelage plan` weighs the call by."""
     bound_violated: bool = False
     uncertain: bool = False
     latency_ms: float = 0.0

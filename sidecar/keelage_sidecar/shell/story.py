@@ -62,7 +62,7 @@ class Story(msgspec.Struct):
     ends: list[AttemptEnd] = []
     attempts: int = 0
     cost: int = 0
-    bound: int = 0
+    bound: Bound | None = None
     violated: bool = False
     uncertain: bool = False
     reading: Reading | None = None
@@ -120,7 +120,7 @@ class Story(msgspec.Struct):
     ) -> None:
         """Whose answer is waited for, or passed on."""
         self.candidate = candidate
-        self.bound = bound.amount if isinstance(bound, Bound) else 0
+        self.bound = bound if isinstance(bound, Bound) else None
         self.injected = injected
         self.dropped = dropped
         self.reading = None
@@ -210,7 +210,10 @@ class Story(msgspec.Struct):
             record.route, record.rule = rule.route, rule.name
         if (candidate := self.candidate) is not None:
             record.backend, record.model = candidate.backend.name, candidate.model
-            record.attempts, record.bound, record.injected = self.attempts, self.bound, self.injected
+            record.attempts, record.injected = self.attempts, self.injected
+            if (bound := self.bound) is not None:
+                record.bound = bound.amount
+                record.bound_input_tokens, record.bound_output_tokens = bound.input_tokens, bound.output_tokens
             if self.dropped:
                 record.dropped = self.dropped
             record.upstream_request_id = self.upstream_request_id

@@ -52,6 +52,8 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "cost_usd": "0.003478",
         "cost_picodollars": 3_477_000_001,
         "bound_picodollars": 9_000_000_000,
+        "bound_input_tokens": 0,
+        "bound_output_tokens": 0,
         "bound_violated": False,
         "uncertain": False,
         "latency_ms": 812.346,
