@@ -12,6 +12,7 @@ import msgspec
 
 from keelage_api.pricing import ModelPrice
 from keelage_api.response_cache import ResponseCache
+from keelage_api.selection import Selection
 
 FORMAT = 1
 """Raised when an older sidecar must not obey what is written here."""
@@ -111,12 +112,25 @@ class Backend(msgspec.Struct, frozen=True):
         return Dialect.ANTHROPIC if self.provider is Provider.ANTHROPIC else Dialect.OPENAI
 
 
+class ValueMatch(msgspec.Struct, frozen=True):
+    """A value as a whole, or its beginning."""
+
+    value: str
+    prefix: bool = False
+    """Of a path: by whole elements."""
+    name: str = ""
+    """Of a header, in lower case; a path has none."""
+
+
 class Match(msgspec.Struct, frozen=True):
     """All given fields must match; an empty field matches everything. Models may end in `*`."""
 
     models: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    headers: tuple[ValueMatch, ...] = ()
+    """All of these."""
+    path: ValueMatch | None = None
 
 
 class ModelChoice(msgspec.Struct, frozen=True):
@@ -201,8 +215,11 @@ class Rule(msgspec.Struct, frozen=True):
     choices: tuple[ModelChoice, ...]
     """In fallback order."""
     tier: str = ""
+    """Whose choices they are: the tier for all calls that no entry of `select` is for."""
     matches: tuple[Match, ...] = ()
     """Any of them; empty: every request."""
+    select: tuple[Selection, ...] = ()
+    """Asked in order before `tier`; the first that holds names another one."""
     retry: Retry = Retry()
     hedge: Hedge | None = None
     cascade: Cascade | None = None
@@ -221,6 +238,16 @@ class Rule(msgspec.Struct, frozen=True):
     shadow: bool = False
     """It takes no call; what it would have done is told."""
     history: History | None = None
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """All that a call may be sent to, the default one first, each once; also for a classifier's question."""
+        named = [self.tier]
+        for entry in self.select:
+            named.append(entry.tier)
+            if (classifier := entry.when.classifier) is not None:
+                named += [classifier.tier, classifier.otherwise]
+        return tuple(dict.fromkeys(tier for tier in named if tier))
 
 
 class Downgrade(msgspec.Struct, frozen=True):

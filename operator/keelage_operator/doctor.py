@@ -20,7 +20,7 @@ from anthropic.types import MessageTokensCount
 from keelage_api.mounted import SECRET, MountedKey
 from keelage_api.pricing import ModelPrice
 from keelage_api.proxy_config import Backend, Provider
-from keelage_api.v1alpha1.llmroute import DEFAULT_ENDPOINTS
+from keelage_api.v1alpha1.backend import DEFAULT_ENDPOINTS
 from keelage_operator.doctor_samples import Comparison, compared
 from keelage_operator.local_folder import Folder
 

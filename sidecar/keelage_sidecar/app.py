@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from keelage_api.proxy_config import ProxyConfig
 from keelage_sidecar.core.config_view import View
 from keelage_sidecar.core.log_line import CallRecord, LogLevel
+from keelage_sidecar.core.request import Workload
 from keelage_sidecar.settings import Settings
 from keelage_sidecar.shell.admin import Admin, Health
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
@@ -81,9 +82,7 @@ class Sidecar:
             lambda: self._watch.table,
             self._tell,
             self._batches,
-            user=settings.user,
-            feature=settings.feature,
-            pod=settings.pod,
+            workload=Workload(settings.user, settings.feature, settings.task_type, settings.pod),
             id_prefix=f"kl_{secrets.token_hex(8)}_",
             traced=lambda: self._log.level is LogLevel.DEBUG,
         )

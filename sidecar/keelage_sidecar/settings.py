@@ -40,6 +40,7 @@ class Settings:
     token_file: Path = Path("/var/run/secrets/keelage/token")
     user: str = ""
     feature: str = ""
+    task_type: str = ""
     """Of calls that name none: the pod's labels."""
     pod: str = ""
     """Its name: for limits that hold per pod."""
@@ -70,6 +71,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         token_file=Path(environ.get("KEELAGE_TOKEN_FILE") or plain.token_file),
         user=environ.get("KEELAGE_USER", ""),
         feature=environ.get("KEELAGE_FEATURE", ""),
+        task_type=environ.get("KEELAGE_TASK_TYPE", ""),
         pod=environ.get("KEELAGE_POD", ""),
         drain_s=_seconds(environ, "KEELAGE_DRAIN_S", plain.drain_s),
         log_level=_level(environ, "KEELAGE_LOG_LEVEL", plain.log_level),

@@ -58,6 +58,6 @@ def test_resources_are_a_list_of_pairs_or_none_at_all() -> None:
 
 def test_the_log_level_of_sidecars_is_injected_into_them() -> None:
     template = Settings.read({**NEEDED, "KEELAGE_SIDECAR_LOG_LEVEL": "warning"}).template(b"")
-    env = container(template, PodFacts((), "", "", guaranteed=False))["env"]
+    env = container(template, PodFacts((), "", "", "", guaranteed=False))["env"]
     assert isinstance(env, list)
     assert {"name": "KEELAGE_LOG_LEVEL", "value": "warning"} in env

@@ -2,222 +2,36 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from keelage_api.mounted import CONFIG_MAP, SECRET
-from keelage_api.proxy_config import OnClientDisconnect, Provider
+from keelage_api.proxy_config import OnClientDisconnect
+from keelage_api.v1alpha1.backend import Backend
 from keelage_api.v1alpha1.cascade import Cascade, LatencyBudget
-from keelage_api.v1alpha1.circuit_breaker import CircuitBreaker
-from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
+from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained
 from keelage_api.v1alpha1.history import History
+from keelage_api.v1alpha1.matching import Match
 from keelage_api.v1alpha1.metadata import (
     Condition,
-    Duration,
     LabelSelector,
     ModelName,
-    ModelPattern,
     Name,
     ObjectMeta,
-    ObjectName,
     Observed,
     Opaque,
     Part,
-    Word,
 )
 from keelage_api.v1alpha1.mode import Mode
 from keelage_api.v1alpha1.output import Output
 from keelage_api.v1alpha1.prompt_cache import PromptCache
-from keelage_api.v1alpha1.rate import BackendLimits, RateLimits
+from keelage_api.v1alpha1.rate import RateLimits
 from keelage_api.v1alpha1.response_cache import ResponseCache
 from keelage_api.v1alpha1.retry import Hedge, RetryPolicy
 from keelage_api.v1alpha1.saving import SavingStatus
+from keelage_api.v1alpha1.selection import Selections
 
 KIND = "LLMRoute"
-
-DEFAULT_ENDPOINTS = {
-    Provider.ANTHROPIC: "https://api.anthropic.com",
-    Provider.OPENAI: "https://api.openai.com",
-}
-
-Price = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=16),
-    pattern(
-        r"[0-9]{1,6}([.][0-9]{1,6})?",
-        'must be USD per million tokens as a decimal string with at most 6 decimals, as in "1.25"',
-    ),
-]
-
-
-ObjectKey = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=253),
-    pattern("[-._a-zA-Z0-9]+", "must be a key: letters, digits, '-', '_' and '.'"),
-]
-
-
-class CertificateHolder(enum.StrEnum):
-    CONFIG_MAP = CONFIG_MAP
-    SECRET = SECRET
-
-
-class SecretKeyRef(Part):
-    """A key of a Secret in the route's own namespace."""
-
-    name: ObjectName
-    """The Secret."""
-    key: ObjectKey
-    """The key whose value is sent to the provider."""
-
-
-class Credentials(Part):
-    """Where the kubelet takes the provider's key from; the application never sees it."""
-
-    secret_key_ref: SecretKeyRef
-    """The Secret and its key. Mounted into the sidecar only."""
-
-
-class CertificateRef(Part):
-    """A key of a ConfigMap or Secret in the route's own namespace."""
-
-    kind: CertificateHolder = CertificateHolder.CONFIG_MAP
-    """What holds it; certificates of authorities are no secret."""
-    name: ObjectName
-    """The ConfigMap or Secret."""
-    key: ObjectKey = "ca.crt"
-    """The key whose value is one or more certificates in PEM."""
-
-
-class TLS(Part):
-    """Whom the backend's certificate must come from. It is always verified."""
-
-    ca_certificate_refs: Annotated[tuple[CertificateRef, ...], Field(min_length=1, max_length=8)]
-    """The authorities to believe, and no other. Mounted into the sidecar; a changed one counts for new connections."""
-    hostname: (
-        Annotated[
-            str,
-            StringConstraints(min_length=1, max_length=253),
-            pattern(
-                r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-                "must be a host name in lower case, as in llm.internal.example",
-            ),
-        ]
-        | None
-    ) = None
-    """Asked for (SNI) and expected in the certificate. Left out: the endpoint's host."""
-
-
-class BackendTimeouts(Part):
-    """How long each step of a call to the backend may take."""
-
-    connect: Duration = "5s"
-    """TCP and TLS."""
-    first_byte: Duration = "120s"
-    """From the request's last byte to the answer's first. A long answer that is not streamed needs much."""
-    idle: Duration = "60s"
-    """Between two pieces of an answer."""
-    request: Duration = "10m"
-    """The whole call, retries not included."""
-
-
-class PriceOverride(Part):
-    """The price of one model at this backend, asked before the price book that keelage ships.
-
-    What is left out costs what the book says. For a model that the book does not have: `inputPerMTok` and
-    `outputPerMTok` are needed; reading from a prompt cache costs as much as input, writing for 5 minutes 1.25 times
-    that, for an hour 2 times.
-    """
-
-    model: ModelName
-    """The model, as it is sent to the backend."""
-    input_per_m_tok: Price | None = None
-    """USD per million input tokens."""
-    output_per_m_tok: Price | None = None
-    """USD per million output tokens."""
-    cache_read_per_m_tok: Price | None = None
-    """USD per million tokens read from a prompt cache."""
-    cache_write_5m_per_m_tok: Annotated[Price | None, Field(alias="cacheWrite5mPerMTok")] = None
-    """USD per million tokens written to a prompt cache for five minutes."""
-    cache_write_1h_per_m_tok: Annotated[Price | None, Field(alias="cacheWrite1hPerMTok")] = None
-    """USD per million tokens written to a prompt cache for an hour."""
-    context_window: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    """Prompt tokens beyond which the backend refuses."""
-    max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    """Output tokens beyond which the backend never goes."""
-    negotiated: bool = False
-    """Says that a price below the price book is meant. Without it such a price is refused: a slip of a digit would
-    make a hard budget soft."""
-
-
-@constrained(
-    Constraint["Backend"](
-        cel="self.provider != 'OpenAICompatible' || has(self.endpoint)",
-        message="endpoint is required for provider OpenAICompatible: write the URL of the server, as in http://vllm:8000",
-        holds=lambda part: part.provider is not Provider.OPENAI_COMPATIBLE or part.endpoint is not None,
-        field=".endpoint",
-    ),
-    Constraint["Backend"](
-        cel="self.provider == 'OpenAICompatible' || has(self.credentials)",
-        message="credentials are required for providers Anthropic and OpenAI: name a Secret and its key in"
-        " credentials.secretKeyRef",
-        holds=lambda part: part.provider is Provider.OPENAI_COMPATIBLE or part.credentials is not None,
-        field=".credentials",
-    ),
-    Constraint["Backend"](
-        cel="!has(self.endpoint) || !(self.endpoint.endsWith('/v1') || self.endpoint.endsWith('/v1/'))",
-        message="endpoint must not end in /v1: the path of each call, which begins with /v1, is appended to it",
-        holds=lambda part: part.endpoint is None or not part.endpoint.rstrip("/").endswith("/v1"),
-        field=".endpoint",
-    ),
-    Constraint["Backend"](
-        cel="!has(self.tls) || !has(self.endpoint) || !self.endpoint.startsWith('http:')",
-        message="tls needs an endpoint that begins with https: without TLS there is no certificate to verify",
-        holds=lambda part: part.tls is None or part.url.startswith("https:"),
-        field=".tls",
-    ),
-)
-class Backend(Part):
-    """One provider, with the key to use there."""
-
-    name: Name
-    """By which tiers refer to it."""
-    provider: Provider
-    """Anthropic and OpenAI are the APIs of these companies; OpenAICompatible is anything that speaks OpenAI's."""
-    endpoint: (
-        Annotated[
-            str,
-            StringConstraints(min_length=8, max_length=512),
-            pattern(
-                r"https?://([-.a-zA-Z0-9_]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[-._~a-zA-Z0-9/]*)?",
-                "must be an http or https URL without query, as in https://api.anthropic.com",
-            ),
-        ]
-        | None
-    ) = None
-    """Scheme, host, port and path prefix. Anthropic: https://api.anthropic.com; OpenAI: https://api.openai.com."""
-    credentials: Credentials | None = None
-    """The provider's key. May be left out for OpenAICompatible."""
-    tls: TLS | None = None
-    """For a backend whose certificate comes from an authority of your own. Left out: the public ones."""
-    timeouts: BackendTimeouts = BackendTimeouts()
-    """Limits for each step of a call."""
-    circuit_breaker: CircuitBreaker = CircuitBreaker()
-    """When a model of the backend is not asked for a while."""
-    limits: BackendLimits = BackendLimits()
-    """The provider's own limits for this key, over all sidecars. They refill continuously; what is left out is not
-    limited. Message batches are not counted, since providers count them apart. Backends of other LLMRoutes count for
-    themselves: where several use one key, divide its limits."""
-    prices: Annotated[tuple[PriceOverride, ...], Field(max_length=64), ListMap("model")] = ()
-    """Prices of models that the price book does not have, or has differently."""
-
-    @property
-    def url(self) -> str:
-        """The endpoint in force, without a trailing slash."""
-        endpoint = self.endpoint if self.endpoint is not None else DEFAULT_ENDPOINTS[self.provider]
-        return endpoint.rstrip("/")
 
 
 class TierModel(Part):
@@ -257,25 +71,6 @@ class Tier(Part):
     """In the order to try: first those that speak the call's own API, then the others, to which it is translated."""
 
 
-class Match(Part):
-    """Conditions on a call; all that are given must hold."""
-
-    models: Annotated[tuple[ModelPattern, ...], Field(max_length=32)] = ()
-    """Any of these models, as the application asked for; `*` at the end stands for anything."""
-    features: Annotated[tuple[Word, ...], Field(max_length=32)] = ()
-    """Any of these features: header `x-keelage-feature`, else the pod's label `keelage.dev/feature`."""
-    users: Annotated[tuple[Word, ...], Field(max_length=32)] = ()
-    """Any of these users: header `x-keelage-user`, else the user named in the request, else the pod's label
-    `keelage.dev/user`."""
-
-
-class Selection(Part):
-    """What a rule chooses."""
-
-    tier: Name
-    """One of `spec.tiers`."""
-
-
 class RouteRule(Part):
     """Which calls, to which tier, and how."""
 
@@ -286,8 +81,8 @@ class RouteRule(Part):
     tier and model, and what the same tokens would have cost there more or less."""
     matches: Annotated[tuple[Match, ...], Field(max_length=16)] = ()
     """The rule applies if any of them does; left out: to every call."""
-    select: Annotated[tuple[Selection, ...], Field(min_length=1, max_length=1)]
-    """The tier to use."""
+    select: Selections
+    """The tier to use: that of the first entry whose conditions hold."""
     retry: RetryPolicy = RetryPolicy()
     """When and how often to try again."""
     hedge: Hedge | None = None
@@ -329,6 +124,19 @@ def _summaries_astray(spec: LLMRouteSpec) -> list[str]:
     return [name for name, summary in summaries if summary is not None and summary.tier not in known]
 
 
+def _classifiers_astray(spec: LLMRouteSpec) -> list[str]:
+    known = {tier.name for tier in spec.tiers}
+    return [
+        rule.name
+        for rule in spec.rules
+        if any(
+            asked.tier not in known or (asked.otherwise is not None and asked.otherwise not in known)
+            for selection in rule.select
+            if selection.when is not None and (asked := selection.when.classifier) is not None
+        )
+    ]
+
+
 _TIER_ASTRAY = "!t.models.all(m, self.backends.exists(b, b.name == m.backend))"
 _RULE_ASTRAY = "!r.select.all(s, self.tiers.exists(t, t.name == s.tier))"
 _SUMMARY_ASTRAY = (
@@ -336,6 +144,14 @@ _SUMMARY_ASTRAY = (
 )
 _TIER_REMEDY = "tiers[].models[].backend must name one of spec.backends: correct the name or add the backend"
 _SUMMARY_REMEDY = "rules[].history.summarizeOver.tier must name one of spec.tiers: correct the name or add the tier"
+_CLASSIFIED = "has(s.when) && has(s.when.classifier)"
+_CLASSIFIER_ASTRAY = (
+    f"r.select.exists(s, {_CLASSIFIED} && (!self.tiers.exists(t, t.name == s.when.classifier.tier)"
+    " || (has(s.when.classifier.otherwise) && !self.tiers.exists(t, t.name == s.when.classifier.otherwise))))"
+)
+_CLASSIFIER_REMEDY = (
+    "rules[].select[].when.classifier: tier and otherwise must name one of spec.tiers: correct the name or add the tier"
+)
 _RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the name or add the tier"
 
 
@@ -360,6 +176,13 @@ _RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the n
         holds=lambda spec: not _summaries_astray(spec),
         field=".rules",
         explain=lambda spec: f"{_SUMMARY_REMEDY}; rule: {', '.join(_summaries_astray(spec))}",
+    ),
+    Constraint["LLMRouteSpec"](
+        cel=f"!self.rules.exists(r, {_CLASSIFIER_ASTRAY})",
+        message=_CLASSIFIER_REMEDY,
+        holds=lambda spec: not _classifiers_astray(spec),
+        field=".rules",
+        explain=lambda spec: f"{_CLASSIFIER_REMEDY}; rule: {', '.join(_classifiers_astray(spec))}",
     ),
 )
 class LLMRouteSpec(Part):

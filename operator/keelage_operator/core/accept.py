@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from keelage_api.errors import ManifestError
 from keelage_api.mounted import MountedKey
@@ -15,7 +14,6 @@ from keelage_api.proxy_config import (
     CircuitBreaker,
     Hedge,
     History,
-    Match,
     ModelChoice,
     PromptCaching,
     Quota,
@@ -26,6 +24,7 @@ from keelage_api.proxy_config import (
     Timeouts,
 )
 from keelage_api.response_cache import ResponseCache
+from keelage_api.selection import Selection
 from keelage_api.v1alpha1 import circuit_breaker, history, llmroute, prompt_cache, response_cache, retry
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
@@ -37,6 +36,7 @@ from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book, price_of
 from keelage_operator.core.problem import Problem
 from keelage_operator.core.quotas import quotas_of
+from keelage_operator.core.selections import ZoneUnknown, match_of, offsets_of, selections_of, unsearchable
 from keelage_operator.core.terms import BudgetInForce, in_force
 
 
@@ -59,8 +59,9 @@ class AcceptedRoute:
         downgrades to one of these tiers; without those whose model the application chooses."""
         histories = [rule.history for rule in self.rules if rule.history is not None]
         summaries = [each.summary.tier for each in histories if each.summary is not None]
-        named = (*downgrades, *summaries, *(tier for rule in self.rules for tier in tiers_instead(rule)))
-        chosen = [*(rule.choices for rule in self.rules), *(self.tiers.get(tier, ()) for tier in named)]
+        selected = (tier for rule in self.rules for tier in rule.tiers)
+        instead = (tier for rule in self.rules for tier in tiers_instead(rule))
+        chosen = [self.tiers.get(tier, ()) for tier in (*selected, *downgrades, *summaries, *instead)]
         return tuple({(each.backend, each.model): None for choices in chosen for each in choices if each.model})
 
 
@@ -117,6 +118,13 @@ def accept_route(
             tls=tls,
         )
     problems += escalation_problems(spec)
+    selected: dict[str, tuple[Selection, ...]] = {}
+    for rule in spec.rules:
+        problems += unsearchable(rule.name, rule.select)
+        try:
+            selected[rule.name] = selections_of(namespace, rule.select)
+        except ZoneUnknown as error:
+            problems.append(_zone_unknown(f"spec.rules[{rule.name}].select: timeZone", str(error)))
     if problems:
         return tuple(problems)
     tiers = {
@@ -127,23 +135,26 @@ def accept_route(
         )
         for tier in spec.tiers
     }
-    rules = tuple(_rule(name, rule, tiers) for rule in spec.rules)
+    rules = tuple(_rule(name, rule, tiers, selected[rule.name]) for rule in spec.rules)
     return AcceptedRoute(
         name, spec, rules, backends, tuple(sorted(credentials)), tiers, quotas_of(namespace, name, spec)
     )
 
 
-def _rule(route: str, rule: llmroute.RouteRule, tiers: Mapping[str, tuple[ModelChoice, ...]]) -> Rule:
-    tier = rule.select[0].tier
+def _rule(
+    route: str,
+    rule: llmroute.RouteRule,
+    tiers: Mapping[str, tuple[ModelChoice, ...]],
+    selected: tuple[Selection, ...],
+) -> Rule:
+    tier = rule.select[-1].tier
     return Rule(
         route=route,
         name=rule.name,
         choices=tiers[tier],
         tier=tier,
-        matches=tuple(
-            Match(models=tuple(match.models), features=tuple(match.features), users=tuple(match.users))
-            for match in rule.matches
-        ),
+        select=selected,
+        matches=tuple(match_of(match) for match in rule.matches),
         retry=Retry(
             attempts=rule.retry.attempts,
             base_ms=duration_ms(rule.retry.backoff.base),
@@ -215,16 +226,17 @@ def accept_budget(
     if isinstance(spec, Malformed):
         return tuple(Problem("Invalid", text) for text in spec.problems)
     try:
-        ZoneInfo(spec.window.time_zone)
-    except (OSError, ValueError, KeyError):  # a KeyError: not found; an OSError: a directory of zones
-        return (
-            Problem(
-                "TimeZoneUnknown",
-                f"spec.window.timeZone: {spec.window.time_zone} is not in the IANA database: write a name such as"
-                " UTC or Europe/Berlin",
-            ),
-        )
+        offsets_of(spec.window.time_zone)
+    except ZoneUnknown:
+        return (_zone_unknown("spec.window.timeZone", spec.window.time_zone),)
     return AcceptedBudget(spec, in_force(f"{namespace}/{name}", uid, spec))
+
+
+def _zone_unknown(field: str, zone: str) -> Problem:
+    return Problem(
+        "TimeZoneUnknown",
+        f"{field}: {zone} is not in the IANA database: write a name such as UTC or Europe/Berlin",
+    )
 
 
 def judge_route(raw: Mapping[str, object], book: Book) -> tuple[Problem, ...]:

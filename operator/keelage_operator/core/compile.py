@@ -7,7 +7,7 @@ serve the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from keelage_api.codec import seal
@@ -21,10 +21,12 @@ from keelage_operator.core.contradiction import contradictions
 from keelage_operator.core.downgrade import tier_problems
 from keelage_operator.core.escalation import idle_escalations
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
-from keelage_operator.core.overlap import catches_all, covers, fits_model, may_share_pods
+from keelage_operator.core.overlap import fits_model, may_share_pods
 from keelage_operator.core.price_book import Book, price_of
 from keelage_operator.core.problem import Problem
 from keelage_operator.core.quotas import narrow
+from keelage_operator.core.reach import unreachable
+from keelage_operator.core.selections import unknown_budgets
 from keelage_operator.core.terms import BudgetInForce
 
 __all__ = [
@@ -182,10 +184,11 @@ def combine(
         if compiled.route is not None:
             found = (
                 *_unpriced(compiled.route, in_force, book),
-                *_unreachable(compiled.route, earlier),
+                *unreachable(compiled.route, earlier),
                 *_hedges_in_vain(compiled.route),
+                *_budgets_unknown(compiled.route, in_force),
                 *idle_escalations(compiled.route.spec),
-                *narrow(compiled.route.quotas, compiled.route.rules),
+                *narrow(compiled.route.quotas, compiled.route.rules, compiled.route.tiers),
             )
             compiled_routes[name] = replace(compiled, problems=(*compiled.problems, *found))
             earlier.append(compiled.route)
@@ -287,37 +290,19 @@ def _counts(budget: BudgetInForce, route: AcceptedRoute, model: str) -> bool:
     )
 
 
-def _unreachable(route: AcceptedRoute, earlier: Sequence[AcceptedRoute]) -> tuple[Problem, ...]:
-    """Rules that no call can reach: an earlier rule, here or in an older route, takes every call."""
-    for older in earlier:
-        taking = next((rule.name for rule in older.rules if catches_all(rule)), None)
-        if taking is not None and covers(older.spec.pod_selector, route.spec.pod_selector):
-            names = ", ".join(rule.name for rule in route.rules)
-            return (
-                Problem(
-                    "OverlappingRoute",
-                    f"rules {names} are never reached: rule {taking} of the older LLMRoute {older.name} takes every"
-                    " call of the same pods: give that rule matches, or the routes different podSelectors",
-                    refuses=False,
-                ),
-            )
-    for index, rule in enumerate(route.rules):
-        if catches_all(rule) and index + 1 < len(route.rules):
-            names = ", ".join(later.name for later in route.rules[index + 1 :])
-            return (
-                Problem(
-                    "UnreachableRules",
-                    f"spec.rules: rules {names} are never reached: rule {rule.name} before them takes every call: move"
-                    " it to the end or give it matches",
-                    refuses=False,
-                ),
-            )
-    return ()
+def _budgets_unknown(route: AcceptedRoute, budgets: Sequence[BudgetInForce]) -> Iterator[Problem]:
+    """Conditions on budgets that the route's pods do not fall under."""
+    applying = [each.name for each in budgets if may_share_pods(each.pod_selector, route.spec.pod_selector)]
+    return unknown_budgets(route.rules, [each.name for each in budgets], applying)
 
 
 def _hedges_in_vain(route: AcceptedRoute) -> tuple[Problem, ...]:
     """Hedges of tiers that have nobody to hedge with."""
-    names = [rule.name for rule in route.rules if rule.hedge is not None and len(rule.choices) < 2]
+    names = [
+        rule.name
+        for rule in route.rules
+        if rule.hedge is not None and all(len(route.tiers[tier]) < 2 for tier in rule.tiers)
+    ]
     if not names:
         return ()
     return (

@@ -49,11 +49,12 @@ def _saves(route: AcceptedRoute, tier: str, book: Book) -> bool:
     """Whether some call of the route may become cheaper by it; also where a price is not known."""
     lower = _cost(route, route.tiers[tier], book)
     for rule in route.rules:
-        before = _cost(route, rule.choices, book)
-        if lower is None or before is None:
-            return True
-        if rule.tier != tier and (lower[0] < before[0] or lower[1] < before[1]):
-            return True
+        for other in rule.tiers:
+            before = _cost(route, route.tiers[other], book)
+            if lower is None or before is None:
+                return True
+            if other != tier and (lower[0] < before[0] or lower[1] < before[1]):
+                return True
     return False
 
 

@@ -22,6 +22,7 @@ from keelage_operator.core.sidecar_template import (
     HEALTH_PORT,
     PROXY_PORT,
     STATE_VOLUME,
+    TASK_TYPE_LABEL,
     TOKEN_VOLUME,
     USER_LABEL,
     PodFacts,
@@ -87,6 +88,7 @@ def inject(pod: Mapping[str, object], plan: InjectionPlan) -> Injected | NotInje
         credentials=tuple(sorted(set(plan.credentials))),
         user=str(labels.get(USER_LABEL, "")),
         feature=str(labels.get(FEATURE_LABEL, "")),
+        task_type=str(labels.get(TASK_TYPE_LABEL, "")),
         guaranteed=_guaranteed(spec),
     )
     sidecar, own_volumes = container(plan.template, facts), volumes(facts)

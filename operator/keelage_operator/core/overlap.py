@@ -4,18 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keelage_api.proxy_config import Rule
+from keelage_api.proxy_config import Match, Rule, ValueMatch
 from keelage_api.v1alpha1.metadata import LabelSelector
 from keelage_operator.core.terms import BudgetInForce
+
+_EVERY = Match()
 
 
 def catches_all(rule: Rule) -> bool:
     """Whether the rule takes every call."""
-    if rule.shadow:
-        return False
-    return not rule.matches or any(
-        not match.features and not match.users and (not match.models or "*" in match.models) for match in rule.matches
+    return _takes(rule, _EVERY)
+
+
+def takes_calls_of(earlier: Sequence[Rule], later: Rule) -> tuple[Rule, ...]:
+    """Of the earlier rules those that take every call of the later one before it; none unless that is proven."""
+    taking: dict[str, Rule] = {}
+    for match in later.matches or (_EVERY,):
+        shadow = next((rule for rule in earlier if _takes(rule, match)), None)
+        if shadow is None:
+            return ()
+        taking[f"{shadow.route}/{shadow.name}"] = shadow
+    return tuple(taking.values())
+
+
+def _takes(rule: Rule, match: Match) -> bool:
+    """True only if every call of the match is proven to be taken by the rule."""
+    return not rule.shadow and any(
+        (not outer.models or all(_fits(outer.models, each) for each in match.models or ("*",)))
+        and _holds_all(outer.features, match.features)
+        and _holds_all(outer.users, match.users)
+        and all(any(_narrows(other, header) for other in match.headers) for header in outer.headers)
+        and (outer.path is None or (match.path is not None and _below(match.path, outer.path)))
+        for outer in rule.matches or (_EVERY,)
     )
+
+
+def _narrows(inner: ValueMatch, outer: ValueMatch) -> bool:
+    """Whether what has the header as `inner` asks has it as `outer` asks."""
+    if inner.name != outer.name:
+        return False
+    return inner.value.startswith(outer.value) if outer.prefix else inner.value == outer.value and not inner.prefix
+
+
+def _below(inner: ValueMatch, outer: ValueMatch) -> bool:
+    one, other = inner.value.rstrip("/"), outer.value.rstrip("/")
+    if outer.prefix:
+        return one == other or one.startswith(f"{other}/")
+    return one == other and not inner.prefix
 
 
 def covers(outer: LabelSelector, inner: LabelSelector) -> bool:

@@ -23,7 +23,7 @@ from keelage_api.errors import ManifestError
 from keelage_api.money import parse_usd
 from keelage_api.pricing import ModelPrice, Rates
 from keelage_api.proxy_config import Provider
-from keelage_api.v1alpha1.llmroute import Backend, PriceOverride
+from keelage_api.v1alpha1.backend import Backend, PriceOverride
 from keelage_operator.core.model_names import (
     ANTHROPIC_DATED,
     MAX_OUTPUT_TOKENS,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from keelage_api.account import rate_kind
 from keelage_api.amount import measured
-from keelage_api.proxy_config import Quota, Rule, Unit
+from keelage_api.proxy_config import ModelChoice, Quota, Rule, Unit
 from keelage_api.usage import EXPECTED_OUTPUT_TOKENS
-from keelage_api.v1alpha1.llmroute import Backend, LLMRouteSpec, RouteRule
+from keelage_api.v1alpha1.backend import Backend
+from keelage_api.v1alpha1.llmroute import LLMRouteSpec, RouteRule
 from keelage_api.v1alpha1.metadata import duration_ms
 from keelage_api.v1alpha1.rate import Queue
 from keelage_operator.core.problem import Problem
@@ -25,7 +26,9 @@ def quotas_of(namespace: str, route: str, spec: LLMRouteSpec) -> tuple[Quota, ..
     )
 
 
-def narrow(quotas: Iterable[Quota], rules: Collection[Rule]) -> Iterator[Problem]:
+def narrow(
+    quotas: Iterable[Quota], rules: Collection[Rule], tiers: Mapping[str, tuple[ModelChoice, ...]]
+) -> Iterator[Problem]:
     """Limits in tokens that one call is expected to use up: calls then pass one by one."""
     for quota in quotas:
         if quota.unit not in (Unit.TOKENS, Unit.OUTPUT_TOKENS):
@@ -33,7 +36,8 @@ def narrow(quotas: Iterable[Quota], rules: Collection[Rule]) -> Iterator[Problem
         caps = {
             rule.name: min(EXPECTED_OUTPUT_TOKENS, rule.max_output_tokens or EXPECTED_OUTPUT_TOKENS)
             for rule in rules
-            if rule.name == quota.rule or any(choice.backend == quota.backend for choice in rule.choices)
+            if rule.name == quota.rule
+            or any(choice.backend == quota.backend for tier in rule.tiers for choice in tiers[tier])
         }
         above = [name for name, cap in caps.items() if cap > quota.limit]
         if above:

@@ -35,6 +35,7 @@ EMPTY_VOLUME = "keelage-empty"
 
 USER_LABEL = "keelage.dev/user"
 FEATURE_LABEL = "keelage.dev/feature"
+TASK_TYPE_LABEL = "keelage.dev/task-type"
 
 PLACEHOLDER_KEY = "keelage-sidecar-holds-the-key"
 APP_ENV: tuple[tuple[str, str], ...] = (
@@ -74,6 +75,7 @@ class PodFacts:
     """To mount: providers' keys and authorities."""
     user: str
     feature: str
+    task_type: str
     guaranteed: bool
 
 
@@ -166,6 +168,7 @@ def _environment(template: SidecarTemplate, facts: PodFacts) -> list[dict[str, o
         ("KEELAGE_HEALTH", f"0.0.0.0:{HEALTH_PORT}"),
         ("KEELAGE_USER", facts.user),
         ("KEELAGE_FEATURE", facts.feature),
+        ("KEELAGE_TASK_TYPE", facts.task_type),
         ("KEELAGE_DRAIN_S", template.drain_s),
         ("KEELAGE_LOG_LEVEL", template.log_level),
     ]

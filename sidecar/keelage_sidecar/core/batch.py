@@ -27,6 +27,7 @@ from keelage_sidecar.core.json_span import raw_members, splice
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+from keelage_sidecar.core.selection import Case, on_tier_at_once
 
 REQUESTS_MAX = 100_000
 """What Anthropic takes in one batch."""
@@ -175,11 +176,12 @@ def requests_in(body: bytes) -> list[msgspec.Raw] | Refusal:
 class BatchDraft:
     """A batch while its requests are read one by one: the caller may pause between them, as there may be 100,000."""
 
-    def __init__(self, table: RoutingTable, body: bytes, read: Reader, used: Used) -> None:
+    def __init__(self, table: RoutingTable, body: bytes, read: Reader, used: Used, unix_s: float) -> None:
         self._table = table
         self._body = body
         self._read = read
         self._used = used
+        self._unix_s = unix_s
         self._downgraded: Downgraded | None = None
         self._plan: Plan | None = None
         self._lots: list[Lot] = []
@@ -232,7 +234,10 @@ class BatchDraft:
 
     def _choice(self, where: str, facts: Facts) -> tuple[Rule, Candidate] | Refusal:
         """Whom the request goes to: the backend of all."""
-        plan = self._table.plan(facts)
+        rule = self._table.rule(facts)
+        if isinstance(rule, Refusal):
+            return _inside(where, rule)
+        plan = on_tier_at_once(self._table, rule, Case(facts, self._used, self._unix_s))
         if isinstance(plan, Refusal):
             return _inside(where, plan)
         downgraded = at_start(self._table, plan, facts, self._used)

@@ -218,6 +218,10 @@ class CallRecord(
     """How old the kept answer was."""
     saved: int = 0
     """Pico-dollars that the kept answer would have cost."""
+    tier: str = ""
+    selected_by: str = ""
+    """Where the rule has several tiers: the place of the entry that chose this one, and its conditions, as in
+    `1:promptWords+keywords`; `default` for the last entry."""
     history_trimmed: int | msgspec.UnsetType = msgspec.UNSET
     """Turns of the conversation that were not sent."""
     history_summarized: int | msgspec.UnsetType = msgspec.UNSET

@@ -14,7 +14,7 @@ from keelage_sidecar.core.json_span import repeats_a_key
 from keelage_sidecar.core.refusal import Headers, Refusal
 from keelage_sidecar.core.weight import Weight, weigh
 
-__all__ = ["Facts", "Headers", "read_request"]
+__all__ = ["NOBODY", "Facts", "Headers", "Workload", "read_request"]
 
 _NAME_MAX = 256
 """Characters of a model, user or feature: what a log line and a metric label can bear."""
@@ -46,24 +46,43 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     """A beta header widens the model's context window, so the usual one bounds nothing."""
     pod: str = ""
     """Where the sidecar runs: for limits that hold per pod."""
+    task_type: str = ""
+    headers: Headers = ()
+    """As received, with names in lower case."""
+    path: str = ""
+    """Of the call, without query; empty where nobody asked by one."""
+
+
+class Workload(msgspec.Struct, frozen=True, gc=False):
+    """The pod that the application runs in, for what its calls do not say themselves."""
+
+    user: str = ""
+    feature: str = ""
+    task_type: str = ""
+    pod: str = ""
+    """Its name."""
+
+
+NOBODY = Workload()
 
 
 def read_request(
     endpoint: Endpoint,
     headers: Headers,
     body: bytes,
-    default_user: str = "",
-    default_feature: str = "",
-    pod: str = "",
+    workload: Workload = NOBODY,
+    target: str = "",
 ) -> Facts | Refusal:
-    """Facts, or a 400 that names the field; any bytes yield one of the two.
+    """Facts, or a 400 that names the field; any bytes yield one of the two. `target`: the call's path and query.
 
-    User: `x-keelage-user`, else the body's own field, else the default (the pod's label).
-    Feature: `x-keelage-feature`, else the default.
+    User: `x-keelage-user`, else the body's own field, else the workload's (the pod's label).
+    Feature and type of task: `x-keelage-feature` and `x-keelage-task-type`, else the workload's.
     """
     given = dict(headers)
     user = _label(given[b"x-keelage-user"]) if b"x-keelage-user" in given else ""
-    feature = (_label(given[b"x-keelage-feature"]) if b"x-keelage-feature" in given else "") or default_feature
+    feature = (_label(given[b"x-keelage-feature"]) if b"x-keelage-feature" in given else "") or workload.feature
+    task = (_label(given[b"x-keelage-task-type"]) if b"x-keelage-task-type" in given else "") or workload.task_type
+    path = target.partition("?")[0]
     patience_s = _seconds(given.get(b"x-stainless-read-timeout")) or _seconds(given.get(b"x-stainless-timeout"))
     retry_count = _count(given.get(b"x-stainless-retry-count"))
     if not endpoint.has_model:
@@ -72,14 +91,17 @@ def read_request(
             "",
             False,
             0,
-            user or default_user,
+            user or workload.user,
             feature,
             body,
             {},
             patience_s,
             retry_count,
             asked_usage=True,
-            pod=pod,
+            pod=workload.pod,
+            task_type=task,
+            headers=headers,
+            path=path,
         )
 
     usual = b"content-encoding" not in given and given.get(b"content-type", b"") in _USUAL_TYPES
@@ -118,7 +140,7 @@ def read_request(
         if isinstance(cap, bool) or not isinstance(cap, int) or cap < least:
             return _bad(name, f"a whole number of at least {least} is needed")
         max_output, capped = max(max_output, cap), True
-    user = user or _user_of(endpoint, parsed) or default_user
+    user = user or _user_of(endpoint, parsed) or workload.user
     asked_usage = endpoint is not CHAT or _asked_usage(parsed)
     for name in _WEIGHED & parsed.keys():
         del parsed[name]
@@ -137,7 +159,10 @@ def read_request(
         capped,
         weight,
         b"anthropic-beta" in given and _widens(headers),
-        pod,
+        workload.pod,
+        task,
+        headers,
+        path,
     )
 
 

@@ -14,7 +14,6 @@ from keelage_api.proxy_config import (
     Backend,
     BudgetTerms,
     Dialect,
-    Match,
     ModelChoice,
     Per,
     Provider,
@@ -26,6 +25,7 @@ from keelage_api.proxy_config import (
 from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.endpoints import Endpoint
 from keelage_sidecar.core.judge import Conditions
+from keelage_sidecar.core.matching import Asks, Told, any_fits, takes
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.response_key import salt_of
@@ -87,15 +87,15 @@ class RoutingTable:
     """By route and rule."""
     limits: dict[str, tuple[Quota, ...]]
     """Of providers, by backend."""
-    by_user: bool
-    """A rule asks who the user is."""
+    asks: Asks | None
+    """What decides which rule a call falls under, beside its model and feature; None: nothing."""
     downgrades: bool
     """A budget has a cheaper tier."""
     salts: dict[tuple[str, str], bytes]
     """By route and rule, of those that keep answers."""
     conditions: dict[tuple[str, str], Conditions]
     """Of cascades, by route and rule."""
-    _rules: dict[tuple[Endpoint, str, str, str], Rule] = field(default_factory=dict, repr=False)
+    _rules: dict[tuple[Endpoint, str, str, Told], Rule] = field(default_factory=dict, repr=False)
     _plans: dict[tuple[str, str, str, Endpoint, str, str, bool], Plan] = field(default_factory=dict, repr=False)
     _budgets: dict[tuple[str, str, str], tuple[BudgetTerms, ...]] = field(default_factory=dict, repr=False)
     """What was found before: whatever the number of rules, the same question is answered once."""
@@ -129,16 +129,16 @@ class RoutingTable:
             else:
                 key = (quota.route, quota.rule)
                 rates[key] = (*rates.get(key, ()), quota)
-        by_user = any(match.users for rule in rules for match in rule.matches)
         downgrades = any(each.downgrades for each in terms)
         salts = {(rule.route, rule.name): salt_of(config, rule) for rule in rules if rule.response_cache}
         conditions = {(rule.route, rule.name): Conditions(rule.cascade) for rule in rules if rule.cascade is not None}
-        return cls(config, rules, terms, rehearsal, dearest, rates, limits, by_user, downgrades, salts, conditions)
+        asks = Asks.of(rules)
+        return cls(config, rules, terms, rehearsal, dearest, rates, limits, asks, downgrades, salts, conditions)
 
     def plan(self, facts: Facts) -> Plan | Refusal:
-        """The first rule that matches, on its default tier."""
+        """The first rule that matches, on its default tier or, where that has nobody for the call, another one."""
         rule = self.rule(facts)
-        return rule if isinstance(rule, Refusal) else self.on_tier(rule, facts)
+        return rule if isinstance(rule, Refusal) else self.on_any_tier(rule, facts)
 
     def rule(self, facts: Facts) -> Rule | Refusal:
         """The first rule that matches; which of its tiers the call uses is another question.
@@ -146,7 +146,7 @@ class RoutingTable:
         Calls without a model (lists of models, batches) take the first rule that has a
         backend of the dialect, whatever models it names.
         """
-        asked = (facts.endpoint, facts.model, facts.feature, facts.user if self.by_user else "")
+        asked = (facts.endpoint, facts.model, facts.feature, self.asks.told(facts) if self.asks is not None else ())
         known = self._rules.get(asked)
         if known is not None:
             return known
@@ -172,6 +172,14 @@ class RoutingTable:
             _remember(self._plans, asked, plan)
         return plan
 
+    def on_any_tier(self, rule: Rule, facts: Facts) -> Plan | Refusal:
+        """The first of the rule's tiers that has anybody for the call, the default one before the others."""
+        default = self.on_tier(rule, facts)
+        if isinstance(default, Plan):
+            return default
+        plans = (self.on_tier(rule, facts, tier) for tier in rule.tiers)
+        return next((plan for plan in plans if isinstance(plan, Plan)), default)
+
     def among(self, rule: Rule, facts: Facts) -> Plan | Refusal:
         """The same among the rule's own choices, which need not be those of a tier."""
         candidates = self._candidates(rule, facts)
@@ -180,20 +188,21 @@ class RoutingTable:
     def _rule(self, facts: Facts) -> Rule | Refusal:
         matched: Rule | None = None
         for rule in self.rules:
-            if rule.matches and not any(_matches(match, facts) for match in rule.matches):
+            if not takes(rule, facts):
                 continue
-            if facts.endpoint.has_model or self._candidates(rule, facts):
+            if facts.endpoint.has_model or isinstance(self.on_any_tier(rule, facts), Plan):
                 return rule
             matched = matched or rule
         if matched is not None:
             return matched
         if not self.rules:
             return Refusal(404, "NoMatchingRoute", "no LLMRoute selects this pod: apply one in its namespace", "model")
+        also = self.asks.text if self.asks is not None else ""
         return Refusal(
             404,
             "NoMatchingRoute",
             f"no rule of the LLMRoutes that select this pod matches model {facts.model[:120]!r}, "
-            f"feature {facts.feature!r} and user {facts.user!r}: add one to spec.rules",
+            f"feature {facts.feature!r} and user {facts.user!r}{also}: add one to spec.rules",
             "model",
         )
 
@@ -361,21 +370,9 @@ def _output_cap(rule: Rule, price: ModelPrice | None, facts: Facts, needed: bool
     return most if needed else 0
 
 
-def _matches(match: Match, facts: Facts) -> bool:
-    return (
-        (not match.models or not facts.endpoint.has_model or _any_fits(match.models, facts.model))
-        and (not match.features or facts.feature in match.features)
-        and (not match.users or facts.user in match.users)
-    )
-
-
 def _applies(terms: BudgetTerms, route: str, model: str, feature: str) -> bool:
     return (
         (not terms.routes or route in terms.routes)
-        and (not terms.models or _any_fits(terms.models, model))
+        and (not terms.models or any_fits(terms.models, model))
         and (not terms.features or feature in terms.features)
     )
-
-
-def _any_fits(patterns: tuple[str, ...], name: str) -> bool:
-    return any(name.startswith(p[:-1]) if p.endswith("*") else name == p for p in patterns)

@@ -18,6 +18,7 @@ from keelage_sidecar.core.log_line import ShadowBudget, ShadowRule, Would
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+from keelage_sidecar.core.selection import Case, on_tier_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def rehearse(
     plan: Plan | Refusal,
     room: Callable[[Claim], Room],
     used: Callable[[str, str], int | None],
+    unix_s: float,
 ) -> Rehearsal | None:
     """What would be otherwise; None where nothing would. `plan`: what is really done.
 
@@ -65,7 +67,7 @@ def rehearse(
         budgets = _budgets(then, facts, plan, room, used)
     if isinstance(rule, Refusal) or not rule.shadow:
         return Rehearsal(None, ("", ""), budgets) if budgets else None
-    return Rehearsal(then.on_tier(rule, facts), (rule.route, rule.name), budgets)
+    return Rehearsal(on_tier_at_once(then, rule, Case(facts, used, unix_s)), (rule.route, rule.name), budgets)
 
 
 def _budgets(

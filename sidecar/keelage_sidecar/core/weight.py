@@ -21,6 +21,7 @@ _BASE_TOKENS = 128
 _TOKENS_PER_OBJECT = 8
 _TOKENS_WITH_TOOLS = 1024
 _TOKENS_PER_TOOL = 64
+_LIKELY_TOKENS_PER_IMAGE = 1_600
 """Fitted on recorded calls: the hidden prompt for tools was at most 463 tokens longer than the body."""
 
 _CACHE_KEYS = frozenset({"cache_control", "caching", "prompt_cache_breakpoint", "prompt_cache_options"})
@@ -87,6 +88,14 @@ class Weight(msgspec.Struct, gc=False):
     """Field and reason of the first thing that no number in the request limits."""
     prediction: int = 0
     """Tokens of `prediction`, which are billed as output where they are rejected."""
+
+    @property
+    def likely_tokens(self) -> int:
+        """Input tokens as they usually turn out: a quarter of the bytes, and what tools and images take beside them.
+
+        Never for what must hold: 5 % too many in the median of recorded calls, a third to twice as many in nine of ten.
+        """
+        return max(0, self.tokens - _BASE_TOKENS) // 4 + _LIKELY_TOKENS_PER_IMAGE * self.images
 
 
 def text_tokens(text: str) -> int:

@@ -292,6 +292,7 @@ class Attempt:
         headers = reply_headers(
             answer.headers, decoded=body.decoded, final=self.end is not None, request_id=story.request_id
         )
+        headers += story.whom()
         if (
             story.clamped
             or story.downgraded

@@ -22,7 +22,7 @@ from keelage_sidecar.core.meter import Reading, meter_for
 from keelage_sidecar.core.open_batch import OBJECT_BYTES_MAX, OPEN_MAX, OpenBatch, created_id, through_sidecar
 from keelage_sidecar.core.outgoing import outgoing
 from keelage_sidecar.core.refusal import Refusal
-from keelage_sidecar.core.request import Facts, read_request
+from keelage_sidecar.core.request import NOBODY, Facts, Workload, read_request
 from keelage_sidecar.core.retry import Failure, unanswered
 from keelage_sidecar.core.routing import Candidate, RoutingTable
 from keelage_sidecar.core.settlement import never_billed
@@ -53,17 +53,15 @@ TOO_MANY = Refusal(
 
 @dataclass(frozen=True, slots=True)
 class BatchCalls:
-    """Serves every call below `/v1/messages/batches`; user and feature are those of the pod `pod`."""
+    """Serves every call below `/v1/messages/batches`."""
 
     means: Means
     keeper: BatchKeeper
-    user: str = ""
-    feature: str = ""
-    pod: str = ""
+    workload: Workload = NOBODY
 
     async def serve(self, call: Call, endpoint: Endpoint, table: RoutingTable, story: Story) -> Refusal | None:
         """Answer the call: None, or why it is refused."""
-        facts = read_request(endpoint, call.headers, call.body, self.user, self.feature, self.pod)
+        facts = read_request(endpoint, call.headers, call.body, self.workload, call.target)
         if isinstance(facts, Refusal):
             return facts
         story.facts = facts
@@ -137,9 +135,9 @@ class BatchCalls:
             return requests
 
         def read(params: bytes) -> Facts | Refusal:
-            return read_request(MESSAGES, call.headers, params, self.user, self.feature, self.pod)
+            return read_request(MESSAGES, call.headers, params, self.workload, call.target)
 
-        draft = BatchDraft(table, call.body, read, self.means.purse.used_percent)
+        draft = BatchDraft(table, call.body, read, self.means.purse.used_percent, self.means.unix())
         count = size = 0
         for request in requests:
             refusal = draft.add(request)
@@ -188,7 +186,7 @@ class BatchCalls:
             replace(order, body=b""),
             holds,
             tuple(each for each in call.headers if each[0] in _KEPT_HEADERS),
-            structs.replace(facts, body=b""),
+            structs.replace(facts, body=b"", headers=()),
             story.request_id,
             self.means.clock(),
         )

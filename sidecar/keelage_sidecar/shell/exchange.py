@@ -16,7 +16,7 @@ from keelage_sidecar.core.cascade import Outcome
 from keelage_sidecar.core.endpoints import ANTHROPIC_BATCHES, NEW_BATCH, dialect_of, endpoint_of
 from keelage_sidecar.core.log_line import CallRecord, Cascaded
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
-from keelage_sidecar.core.request import Facts, read_request
+from keelage_sidecar.core.request import NOBODY, Facts, Workload, read_request
 from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.core.shadow import rehearse
 from keelage_sidecar.shell import story as outcomes
@@ -25,10 +25,11 @@ from keelage_sidecar.shell.batch_call import BatchCalls
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.cached_call import CachedCalls
 from keelage_sidecar.shell.call import Call
-from keelage_sidecar.shell.inner_call import InnerCalls
+from keelage_sidecar.shell.inner_call import Asker, InnerCalls
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
 from keelage_sidecar.shell.reservation import reserve_rates
+from keelage_sidecar.shell.selector import Selector
 from keelage_sidecar.shell.shortening import Shortening
 from keelage_sidecar.shell.story import Story
 
@@ -46,23 +47,21 @@ class Exchange:
         tell: Callable[[CallRecord], None],
         batches: BatchKeeper,
         *,
-        user: str = "",
-        feature: str = "",
-        pod: str = "",
+        workload: Workload = NOBODY,
         id_prefix: str = "",
         traced: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`table` gives the configuration in force, `tell` gets every call once; user and feature of the pod `pod`;
+        """`table` gives the configuration in force, `tell` gets every call once; `workload`: the pod;
         `traced` whether lines tell what was decided on the way."""
-        self._shortening = Shortening(means, InnerCalls(means, tell))
-        self._batches = BatchCalls(means, batches, user, feature, pod)
+        inner = InnerCalls(means, tell)
+        self._selector = Selector(means, inner)
+        self._shortening = Shortening(means, inner)
+        self._batches = BatchCalls(means, batches, workload)
         self._cached = CachedCalls(means, means.responses)
         self._means = means
         self._table = table
         self._tell = tell
-        self._user = user
-        self._feature = feature
-        self._pod = pod
+        self._workload = workload
         self._id_prefix = id_prefix
         self._traced = traced
         self._count = 0
@@ -103,7 +102,7 @@ class Exchange:
             return NO_CONFIG
         if endpoint in (NEW_BATCH, ANTHROPIC_BATCHES):
             return await self._batches.serve(call, endpoint, table, story)
-        facts = read_request(endpoint, call.headers, call.body, self._user, self._feature, self._pod)
+        facts = read_request(endpoint, call.headers, call.body, self._workload, call.target)
         if isinstance(facts, Refusal):
             return facts
         story.facts = facts
@@ -121,7 +120,10 @@ class Exchange:
 
     async def _ask(self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story) -> Refusal | None:
         """A provider; None: the application has its answer, or has left."""
-        plan = table.on_tier(rule, facts)
+        if rule.select:
+            plan = await self._selector.select(Asker(table, rule, facts, story))
+        else:
+            plan = table.on_tier(rule, facts)
         self._rehearse(table, facts, plan, story)
         if isinstance(plan, Refusal):
             return plan
@@ -144,7 +146,7 @@ class Exchange:
     def _rehearse(self, table: RoutingTable, facts: Facts, plan: Plan | Refusal, story: Story) -> None:
         if table.rehearsal is not None:
             purse = self._means.purse
-            story.rehearsal = rehearse(table, facts, plan, purse.room, purse.used_percent)
+            story.rehearsal = rehearse(table, facts, plan, purse.room, purse.used_percent, self._means.unix())
 
     def _refuse(self, call: Call, refusal: Refusal, story: Story) -> None:
         dialect = dialect_of(call.target, call.headers)

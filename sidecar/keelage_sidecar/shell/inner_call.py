@@ -18,7 +18,7 @@ from keelage_sidecar.core.endpoints import Endpoint
 from keelage_sidecar.core.log_line import CallRecord, Purpose
 from keelage_sidecar.core.question import Question, endpoint_for, posed, reply_text
 from keelage_sidecar.core.refusal import Refusal
-from keelage_sidecar.core.request import Facts, Headers, read_request
+from keelage_sidecar.core.request import Facts, Headers, Workload, read_request
 from keelage_sidecar.core.routing import RoutingTable
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.attempts import attempt_all
@@ -128,7 +128,8 @@ class InnerCalls:
         """
         means, outer = self._means, asker.facts
         headers = _HEADERS[endpoint.dialect]
-        facts = read_request(endpoint, headers, body, outer.user, outer.feature, outer.pod)
+        workload = Workload(outer.user, outer.feature, outer.task_type, outer.pod)
+        facts = read_request(endpoint, headers, body, workload)
         if isinstance(facts, Refusal):
             return Unanswered(facts.reason)
         facts = structs.replace(facts, patience_s=whom.timeout_s)

@@ -156,6 +156,7 @@ class Metrics:
         self._cost: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._inner: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._selections: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)
         self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
         self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._hedges: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -191,6 +192,8 @@ class Metrics:
         self._violations += record.bound_violated
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
+        if record.selected_by:
+            self._selections[record.route, record.rule, record.tier, record.selected_by] += 1
         if record.clamped or record.downgraded or record.limit or record.unlimited or record.queue_ms:
             self._tell_limits(record)
         if record.attempts and record.endpoint in _OPERATIONS:
@@ -262,6 +265,12 @@ class Metrics:
             "Calls that the sidecar made itself, by purpose and how they ended",
             ("route", "purpose", "outcome"),
             self._inner.items(),
+        )
+        yield _counter(
+            "keelage_selections",
+            "Calls by the tier that their rule selected, and why",
+            ("route", "rule", "tier", "by"),
+            self._selections.items(),
         )
         yield _counter("keelage_refusals", "Calls that were refused", ("reason",), self._refusals.items())
         yield _counter("keelage_retries", "Attempts after the first", ("route", "backend"), self._retries.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
 
 import msgspec
 
@@ -105,6 +106,8 @@ class Story(msgspec.Struct):
     """Turns that were sent as a summary."""
     escalation: Escalation | None = None
     """Of a call whose answer was judged."""
+    selected_by: str = ""
+    """Why it has its tier (`selection.Selected.by`); empty where its rule has but one."""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -164,6 +167,13 @@ class Story(msgspec.Struct):
         """Who was asked before, and what became of it; empty where nobody was."""
         return told(self.plan, tuple(self.ends)) if self.plan is not None and self.ends else ""
 
+    def whom(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Headers that tell the application who answers, by which rule."""
+        if self.plan is None or self.candidate is None:
+            return ()
+        rule = self.plan.rule
+        return _whom(rule.route, rule.name, rule.tier, self.candidate.model, self.selected_by)
+
     def marks(self) -> list[tuple[bytes, bytes]]:
         """Headers that tell the application what was changed for a budget's sake or lost in translation, and who did
         not answer."""
@@ -208,6 +218,8 @@ class Story(msgspec.Struct):
             record.user, record.feature, record.sdk_retries = facts.user, facts.feature, facts.retry_count
         if (rule := self.rule if self.plan is None else self.plan.rule) is not None:
             record.route, record.rule = rule.route, rule.name
+        if self.plan is not None:
+            record.tier, record.selected_by = self.plan.rule.tier, self.selected_by
         if (candidate := self.candidate) is not None:
             record.backend, record.model = candidate.backend.name, candidate.model
             record.attempts, record.injected = self.attempts, self.injected
@@ -264,6 +276,17 @@ def _cascaded(escalation: Escalation, cost: int) -> Cascaded:
         tokens = (usage.prompt_tokens, usage.output_tokens) if usage is not None else (0, 0)
         told.first_answer = FirstAnswer(first.backend.name, first.model, *tokens, escalation.first_cost)
     return told
+
+
+@lru_cache(maxsize=1024)
+def _whom(route: str, rule: str, tier: str, model: str, by: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Models are named by applications: nothing in a name may end the header."""
+    said = ((b"rule", f"{route}/{rule}"), (b"tier", tier), (b"selected-by", by), (b"model", model))
+    return tuple(
+        (b"x-keelage-" + name, "".join(c if " " < c < "\x7f" else "?" for c in text).encode())
+        for name, text in said
+        if text
+    )
 
 
 def _choice(candidate: Candidate) -> Choice:

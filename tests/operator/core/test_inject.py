@@ -123,7 +123,7 @@ def test_authorities_are_mounted_beside_the_keys() -> None:
     keys = (MountedKey("corp-ca", "ca.crt", CONFIG_MAP), MountedKey("corp-ca", "key"), MountedKey("corp-ca", "ca.crt"))
     sources = next(
         volume["projected"]
-        for volume in volumes(PodFacts(keys, "", "", guaranteed=False))
+        for volume in volumes(PodFacts(keys, "", "", "", guaranteed=False))
         if volume["name"] == "keelage-credentials"
     )
     held = [{"key": "ca.crt", "path": "corp-ca/ca.crt"}, {"key": "key", "path": "corp-ca/key"}]

@@ -17,7 +17,7 @@ from keelage_api.money import PICO_PER_USD
 from keelage_api.pricing import ModelPrice, Rates, cost_of
 from keelage_api.proxy_config import Provider
 from keelage_api.usage import TokenUsage
-from keelage_api.v1alpha1.llmroute import Backend, PriceOverride
+from keelage_api.v1alpha1.backend import Backend, PriceOverride
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_operator.core.price_book import PRICED_ON, overridden, price_book, price_of
 

@@ -47,7 +47,7 @@ def order_of(
     if isinstance(requests, Refusal):
         return requests
     table = RoutingTable.build(settings or config(budgets=HARD))
-    draft = BatchDraft(table, body, lambda params: read_request(MESSAGES, (), params), used)
+    draft = BatchDraft(table, body, lambda params: read_request(MESSAGES, (), params), used, 0.0)
     for request in requests:
         refusal = draft.add(request)
         if refusal is not None:

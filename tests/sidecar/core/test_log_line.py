@@ -15,7 +15,7 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "claude-haiku-4-5", "claude-haiku-4-5-20251001", 2, 1, "alice", "triage", stream=True, bound=9_000_000_000,
         latency_ms=812.346, first_token_ms=301.5, stop_reason="end_turn", injected=("max_tokens",), dropped=("top_k",),
         clamped=256,
-        downgraded="fast", queue_ms=12.5, hedge="won",
+        downgraded="fast", queue_ms=12.5, hedge="won", tier="deep", selected_by="default",
         failed=(Failed("assistant/openai", "gpt-5-mini", 529, None, None, 12),),
     )  # fmt: skip
     record.used(TokenUsage(30, 7, 6, 4, 42, 5, 1))
@@ -81,6 +81,8 @@ def test_a_call_is_one_line_with_all_its_counts_and_its_cost() -> None:
         "cache": "",
         "cache_age_s": 0.0,
         "saved_picodollars": 0,
+        "tier": "deep",
+        "selected_by": "default",
         "upstream_request_id": "",
         "injected": ["max_tokens"],
         "dropped": ["top_k"],

@@ -13,7 +13,7 @@ from tests.sidecar.core.calls import facts_of, is_a
 
 from keelage_sidecar.core.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, OPENAI_MODELS, RESPONSES, Endpoint
 from keelage_sidecar.core.refusal import Headers, Refusal
-from keelage_sidecar.core.request import Facts, read_request
+from keelage_sidecar.core.request import Facts, Workload, read_request
 from keelage_sidecar.core.weight import Weight
 
 ENDPOINTS = st.sampled_from([MESSAGES, CHAT, RESPONSES, EMBEDDINGS, COUNT_TOKENS, OPENAI_MODELS])
@@ -66,7 +66,7 @@ def test_a_messages_call_is_read() -> None:
     assert replace(read, weight=Weight()) == Facts(
         MESSAGES, "claude-haiku-4-5", True, 1024, "alice", "triage", orjson.dumps(body),
         {"model": "claude-haiku-4-5", "max_tokens": 1024, "stream": True}, 600.0, 2, True,
-        capped=True, weight=Weight(),
+        capped=True, weight=Weight(), headers=headers,
     )  # fmt: skip
 
 
@@ -84,7 +84,8 @@ def test_a_messages_call_is_read() -> None:
 def test_the_user_is_found_in_order(
     endpoint: Endpoint, body: dict[str, object], headers: Headers, expected: str
 ) -> None:
-    read = is_a(Facts, read_request(endpoint, headers, orjson.dumps({"model": "m", **body}), "label", "pod-feature"))
+    pod = Workload("label", "pod-feature")
+    read = is_a(Facts, read_request(endpoint, headers, orjson.dumps({"model": "m", **body}), pod))
     assert (read.user, read.feature) == (expected, "pod-feature")
 
 

@@ -33,7 +33,7 @@ def played(
     call = messages() if facts is None else facts
     room = Room(0, 0, known=False) if left is None else Room(0, left)
     plan = table.plan(call)
-    return rehearse(table, call, plan, lambda _: room, lambda *_: percent) or NOBODY
+    return rehearse(table, call, plan, lambda _: room, lambda *_: percent, 0.0) or NOBODY
 
 
 def test_a_rule_in_shadow_takes_no_call_and_is_told() -> None:
@@ -154,8 +154,8 @@ def test_calls_are_served_as_if_what_is_in_shadow_were_not_there(rules: list[Rul
     table, plain = RoutingTable.build(asked), RoutingTable.build(without)
     for facts in (messages(), chat()):
         assert table.plan(facts) == plain.plan(facts)
-        assert (table.downgrades, table.by_user) == (plain.downgrades, plain.by_user)
-        rehearsal = rehearse(table, facts, table.plan(facts), lambda _: Room(0, left), lambda *_: None)
+        assert (table.downgrades, table.asks) == (plain.downgrades, plain.asks)
+        rehearsal = rehearse(table, facts, table.plan(facts), lambda _: Room(0, left), lambda *_: None, 0.0)
         assert (table.rehearsal is None) == (asked == without and not budget)
         first = next(
             (each for each in rules if is_a(tuple, each.matches)[0].models[0].rstrip("*") in facts.model[:7]), None

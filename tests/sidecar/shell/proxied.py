@@ -27,6 +27,7 @@ from keelage_api.proxy_config import (
 from keelage_sidecar.core.attribution import Spender
 from keelage_sidecar.core.claim import NOTHING, Charge, Claim, DenialReason, Denied, Hold, Room
 from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.request import Workload
 from keelage_sidecar.core.routing import RoutingTable
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
 from keelage_sidecar.shell.credentials import Credentials
@@ -301,9 +302,8 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
         replace(means, sleep=lambda seconds: here.turn_clock(seconds)),
         records.append,
     )
-    exchange = Exchange(
-        means, lambda: here.table, records.append, batches, user="pod-user", feature="pod-feature", pod="web-1"
-    )
+    workload = Workload("pod-user", "pod-feature", "pod-task", "web-1")
+    exchange = Exchange(means, lambda: here.table, records.append, batches, workload=workload)
     server = Server(exchange.handle)
     here = World(await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table, batches, means)
     try:

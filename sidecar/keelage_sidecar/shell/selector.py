@@ -1,0 +1,52 @@
+"""Finds the tier of a call whose rule has several, and asks classifiers where it depends on them."""
+
+from __future__ import annotations
+
+from keelage_sidecar.core.classification import KnownAnswers, key_of, question_of
+from keelage_sidecar.core.log_line import Purpose
+from keelage_sidecar.core.refusal import Refusal
+from keelage_sidecar.core.routing import Plan
+from keelage_sidecar.core.selection import Ask, Case, choose
+from keelage_sidecar.shell.inner_call import Asker, InnerCalls, Whom
+from keelage_sidecar.shell.means import Means
+
+
+class Selector:
+    def __init__(self, means: Means, inner: InnerCalls) -> None:
+        self._means = means
+        self._inner = inner
+        self._known = KnownAnswers()
+
+    async def select(self, asker: Asker) -> Plan | Refusal:
+        """Whom to ask, on the tier that the rule selects for the call; why is told in the call's story."""
+        means = self._means
+        case = Case(asker.facts, means.purse.used_percent, means.unix())
+        answers: dict[int, str | None] = {}
+        while isinstance(step := choose(asker.table, asker.rule, case, answers), Ask):
+            answers[step.index] = await self._said(asker, step)
+        if isinstance(step, Refusal):
+            return step
+        asker.story.selected_by = step.by
+        return step.plan
+
+    async def _said(self, asker: Asker, ask: Ask) -> str | None:
+        """What the classifier's model says; None: nothing, in time."""
+        classifier, route = ask.classifier, asker.rule.route
+        question = question_of(classifier, ask.text)
+        key = key_of(route, classifier.tier, question)
+        known = self._known.find(key, self._means.clock())
+        if known is not None:
+            return known
+        left_s = asker.story.patience_left_s(self._means.clock())
+        timeout_s = classifier.timeout_ms / 1000
+        whom = Whom(
+            asker.table.config.tiers.get(f"{route}/{classifier.tier}", ()),
+            timeout_s if left_s is None else max(0.0, min(timeout_s, left_s)),
+            classifier.tier,
+            classifier.max_tokens,
+        )
+        said = await self._inner.question(asker, whom, question, Purpose.CLASSIFIER)
+        if not isinstance(said, str):
+            return None
+        self._known.remember(key, said, self._means.clock())
+        return said
