@@ -32,6 +32,7 @@ from keelage_sidecar.shell.metrics import Metrics, Standing
 from keelage_sidecar.shell.server import Server
 from keelage_sidecar.shell.trust import Trust
 from keelage_sidecar.shell.upstream import Upstream
+from keelage_sidecar.shell.warm_up import Warmer
 from keelage_sidecar.shell.will_file import open_will_file
 
 HEALTH_LIMITS = Limits(body_bytes=64 * 1024, connections=64)
@@ -64,6 +65,7 @@ class Sidecar:
         self._keeper.report = self._report
         self._credentials = Credentials(settings.credentials_dir, loop.time)
         self._upstream = Upstream(Trust(settings.credentials_dir, loop.time).context)
+        self._warmer = Warmer(self._upstream)
         self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon)
         self._log = log or CallLog(level=settings.log_level)
         self._metrics = Metrics(self._standing)
@@ -113,6 +115,7 @@ class Sidecar:
             follow = group.create_task(self._watch.run())
             keep = group.create_task(self._keeper.run())
             batches = group.create_task(self._batches.run())
+            warm = group.create_task(self._warmer.run())
             try:
                 await self._ending.wait()
                 # The application may still call while it ends: it is served until it has gone, or time is up.
@@ -122,7 +125,8 @@ class Sidecar:
                 follow.cancel()
                 keep.cancel()
                 batches.cancel()
-                await asyncio.wait((follow, keep, batches))
+                warm.cancel()
+                await asyncio.wait((follow, keep, batches, warm))
                 self._batches.leave()
                 await self._keeper.leave()
                 await self._admin.finish()
@@ -137,6 +141,7 @@ class Sidecar:
         kept = [rule.response_cache.bytes_max for rule in config.rules if rule.response_cache is not None]
         self._means.responses.resize(max(kept, default=0))
         self._keeper.obey(config.budgets, config.quotas)
+        self._warmer.expect(config)
 
     def _tell(self, record: CallRecord) -> None:
         self._log.write(record)

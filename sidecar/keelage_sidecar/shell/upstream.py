@@ -8,6 +8,7 @@ written to it, so that a stale one never turns into an attempt with an unknown o
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import ssl
 from collections.abc import Callable
@@ -53,11 +54,17 @@ def origin_of(endpoint: str, tls: BackendTLS = _PUBLIC) -> Origin:
 class Pool:
     """The idle connections to one origin, the youngest last."""
 
-    __slots__ = ("idle", "origin")
+    __slots__ = ("idle", "is_cold", "origin", "used_s", "warmed_s")
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.idle: list[Connection] = []
+        self.used_s = -math.inf
+        """When the last answer had come."""
+        self.warmed_s = -math.inf
+        """When a connection was last opened ahead."""
+        self.is_cold = False
+        """It is in `Upstream.cold`."""
 
 
 class Upstream:
@@ -75,13 +82,12 @@ class Upstream:
         self.sweeper: asyncio.TimerHandle | None = None
         self.connects = 0
         """Connections ever opened."""
+        self.cold: asyncio.Queue[Pool] = asyncio.Queue()
+        """Whose last idle connection is gone, each once; for whoever opens connections ahead."""
 
     async def open(self, endpoint: str, connect_s: float, tls: BackendTLS | None = None) -> Connection:
         """A connection to use for one request; raises UpstreamError with `Failure.CONNECT`."""
-        pool = self._by_endpoint.get((endpoint, tls))
-        if pool is None:
-            origin = origin_of(endpoint, tls or _PUBLIC)
-            pool = self._by_endpoint[endpoint, tls] = self._pools.setdefault(origin, Pool(origin))
+        pool = self._by_endpoint.get((endpoint, tls)) or self.pool(endpoint, tls)
         idle = pool.idle
         while idle:
             connection = idle.pop()  # the youngest: the others may grow old and go
@@ -89,6 +95,26 @@ class Upstream:
                 return connection
             connection.abort()
         return await self._connect(pool, connect_s)
+
+    def pool(self, endpoint: str, tls: BackendTLS | None = None) -> Pool:
+        """The one of that endpoint, which is made where there is none."""
+        origin = origin_of(endpoint, tls or _PUBLIC)
+        pool = self._by_endpoint[endpoint, tls] = self._pools.setdefault(origin, Pool(origin))
+        return pool
+
+    async def warm(self, pool: Pool, connect_s: float) -> None:
+        """Open a connection that nobody needs yet; raises UpstreamError."""
+        connection = await self._connect(pool, connect_s)
+        connection.idle_since_s = self.loop.time()
+        pool.idle.append(connection)
+        if self.sweeper is None:
+            self.sweep_later()
+
+    def cooled(self, pool: Pool) -> None:
+        """It may have lost its last idle connection."""
+        if not (pool.idle or pool.is_cold):
+            pool.is_cold = True
+            self.cold.put_nowait(pool)
 
     async def close(self) -> None:
         """Close every connection; running answers fail."""
@@ -113,7 +139,9 @@ class Upstream:
             old = [each for each in pool.idle if each.idle_since_s + IDLE_S <= now_s]
             for connection in old:
                 pool.idle.remove(connection)
-                connection.abort()
+                connection.retire()
+            if old:
+                self.cooled(pool)
 
     # for connections
 
@@ -126,7 +154,7 @@ class Upstream:
         self.active.discard(connection)
         idle = connection.pool.idle
         if reusable and len(idle) < IDLE_MAX:
-            connection.idle_since_s = self.loop.time()
+            connection.pool.used_s = connection.idle_since_s = self.loop.time()
             idle.append(connection)
         else:
             connection.close()
@@ -136,6 +164,7 @@ class Upstream:
         self.active.discard(connection)
         if connection in connection.pool.idle:
             connection.pool.idle.remove(connection)
+            self.cooled(connection.pool)
 
     async def _connect(self, pool: Pool, timeout_s: float) -> Connection:
         loop, origin = self.loop, pool.origin
@@ -247,6 +276,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def retire(self) -> None:
+        """Close it, idle for long: its TLS session serves the next one, also if nothing was ever asked on it."""
+        self._remember()
+        self.abort()
+
     # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -328,13 +362,17 @@ class Connection(asyncio.Protocol):
     def _end(self, answer: Answer) -> None:
         self.answer = None
         if self._secured is not None:
-            remember(self._secured)
-            self._secured = None
+            self._remember()
         if self._paused:
             self.resume()
         sent = self._transport is not None and self._transport.get_write_buffer_size() == 0
         self._upstream.ended(self, self._keep and sent and not self._closed)
         answer.got_end()
+
+    def _remember(self) -> None:
+        if self._secured is not None:
+            remember(self._secured)
+            self._secured = None
 
     def _fail(self, text: str) -> None:
         if self.answer is not None:
