@@ -64,6 +64,7 @@ class Track:
         "retries",
         "streamed",
         "times_aside",
+        "whole",
     )
 
     def __init__(self, backend: Backend, model: str, now_s: float) -> None:
@@ -73,6 +74,8 @@ class Track:
         self.retries = RetryLedger()
         self.streamed = Pace()
         self.plain = Pace()
+        self.whole = Pace()
+        """Of answers from the request to their end; kept where a rule has a bound for that."""
         self.times_aside: dict[Cause, int] = {}
         self.asked_s = now_s
         self.judged_s = now_s - JUDGED_S

@@ -132,6 +132,15 @@ class Cascaded(msgspec.Struct, gc=False, omit_defaults=True, rename={"saved": "s
     """Where it was not the one that was given."""
 
 
+class Late(msgspec.Struct, gc=False):
+    """Why another tier took the call over."""
+
+    broken: str
+    """The rule's latency budget: `firstTokenWithin` or `answerWithin`."""
+    selected: str
+    """The tier that is too slow."""
+
+
 class CallRecord(
     msgspec.Struct,
     gc=False,
@@ -241,6 +250,8 @@ class CallRecord(
     """Where one would have taken the call."""
     shadow_budgets: tuple[ShadowBudget, ...] | msgspec.UnsetType = msgspec.UNSET
     """Where some would have refused or changed it."""
+    latency: Late | msgspec.UnsetType = msgspec.UNSET
+    """Where the selected tier was too slow."""
     cascade: Cascaded | msgspec.UnsetType = msgspec.UNSET
     """Where the first answer was judged."""
     failed: tuple[Failed, ...] | msgspec.UnsetType = msgspec.UNSET

@@ -1,4 +1,4 @@
-"""How long the first byte takes: what is usual, and when it is late. Pure."""
+"""How long the first byte, or the whole answer, takes: what is usual, and when it is late. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pace:
         self.count = 0
 
     def took(self, seconds: float) -> None:
-        """Until the first byte; or until nobody waited any more, if it had not come by then."""
+        """Until it came; or until nobody waited any more, if it had not come by then."""
         self._samples.append(seconds)
         self._late_s = None
         self.count += 1
@@ -40,10 +40,18 @@ class Pace:
     @property
     def late_s(self) -> float | None:
         """The 95th percentile of the last calls; None while there are too few."""
-        if self._late_s is None and len(self._samples) >= SAMPLES_MIN:
-            ordered = sorted(self._samples)
-            self._late_s = ordered[math.ceil(0.95 * len(ordered)) - 1]
+        if self._late_s is None:
+            self._late_s = self.percentile(95, SAMPLES)
         return self._late_s
+
+    def percentile(self, percent: int, most: int) -> float | None:
+        """What so many percent of the newest calls (at `most` that many) did not exceed; None while they are too few."""
+        ordered = sorted(self.newest(most))
+        return ordered[-(-percent * len(ordered) // 100) - 1] if len(ordered) >= SAMPLES_MIN else None
+
+    def newest(self, most: int) -> list[float]:
+        """The newest calls, oldest first."""
+        return list(self._samples)[-most:] if most > 0 else []
 
     @property
     def slowdown(self) -> float:

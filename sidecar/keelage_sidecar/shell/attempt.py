@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from keelage_api.proxy_config import Timeouts
+from keelage_api.proxy_config import Rule, Timeouts
 from keelage_api.sync import SavedBy
 from keelage_sidecar.core.answer_copy import CopiedAnswer
 from keelage_sidecar.core.attribution import Spender
@@ -301,6 +301,7 @@ class Attempt:
             or story.cache
             or story.trimmed
             or story.summarized
+            or story.otherwise is not None
             or story.escalation is not None
         ):
             headers += story.marks()
@@ -407,6 +408,9 @@ class Attempt:
             error = reading.error
         if story.outcome == outcomes.OK and (error or (answer is not None and answer.status >= 400)):
             story.outcome = outcomes.UPSTREAM_ERROR
+        rule = self._plan.rule
+        if (rule.first_token_within or rule.answer_within) is not None and self._sent and reserved is not None:
+            self._time(rule, complete=complete and self.status < 400)
         if self._ticket is not None:
             if answer is not None and answer.status >= 400:
                 self._track.breaker.ended(self._ticket, Verdict.REFUSED, means.clock(), 0.0)
@@ -417,6 +421,16 @@ class Attempt:
             else:
                 self._track.breaker.ended(self._ticket, Verdict.OK, means.clock(), 0.0)
         self._reserved = self._ticket = None
+
+    def _time(self, rule: Rule, *, complete: bool) -> None:
+        """For latency budgets. Of what did not come nothing is known until it has taken too long."""
+        took_s = self._means.clock() - self._asked_s
+        first, answer = rule.first_token_within, rule.answer_within
+        if answer is not None and (complete or took_s * 1000 > answer.within_ms):
+            self._track.whole.took(took_s)
+        unheard = not self.answered and (self.end is None or self.end.failure is Failure.TIMEOUT)
+        if first is not None and unheard and took_s * 1000 > first.within_ms:
+            self._track.pace(self._facts.stream).took(took_s)
 
     def _learn_caching(self, marked: Marked, reading: Reading) -> None:
         """What came of keelage's breakpoints, or of there being none."""
@@ -434,8 +448,9 @@ class Attempt:
     def outrun(self) -> AttemptEnd:
         """Another attempt has answered first: this one ends, and its slowness is remembered."""
         self._track.pace(self._facts.stream).took(self._means.clock() - self._asked_s)
+        self.end = AttemptEnd(self.index, failure=Failure.OUTRUN, took_ms=self._took_ms())
         self.settle()
-        return AttemptEnd(self.index, failure=Failure.OUTRUN, took_ms=self._took_ms())
+        return self.end
 
     def _feed_first(self) -> None:
         if self._unfed and self._meter is not None:

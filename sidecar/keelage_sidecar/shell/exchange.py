@@ -129,6 +129,8 @@ class Exchange:
             return plan
         if len(plan.candidates) > 1:
             plan = self._means.health.ordered(plan, 0, facts.user, self._means.pick(), self._means.clock())
+        if (rule.first_token_within or rule.answer_within) is not None:
+            plan = self._in_time(table, facts, plan, story)
         story.plan = plan
 
         if rule.history is not None:
@@ -142,6 +144,14 @@ class Exchange:
             if rates is not None:
                 used = story.used
                 self._means.purse.settle(rates, structs.replace(used, requests=min(1, used.requests)))
+
+    def _in_time(self, table: RoutingTable, facts: Facts, plan: Plan, story: Story) -> Plan:
+        """The plan, or that of the tier which takes over while the plan's is too slow."""
+        means, now_s = self._means, self._means.clock()
+        story.otherwise = means.latency.otherwise(table, plan, facts, means.health, means.pick(), now_s)
+        if story.otherwise is None:
+            return plan
+        return means.health.ordered(story.otherwise.plan, 0, facts.user, means.pick(), now_s)
 
     def _rehearse(self, table: RoutingTable, facts: Facts, plan: Plan | Refusal, story: Story) -> None:
         if table.rehearsal is not None:

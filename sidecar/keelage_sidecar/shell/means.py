@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from keelage_sidecar.core.expectation import Expectations
 from keelage_sidecar.core.health import HealthBook
+from keelage_sidecar.core.latency import LatencyBook
 from keelage_sidecar.core.prompt_cache_book import PromptCacheBook
 from keelage_sidecar.core.response_cache import ResponseCache
 from keelage_sidecar.core.savings import Savings
@@ -34,6 +35,7 @@ class Means:
     expectations: Expectations = field(default_factory=Expectations)
     responses: ResponseCache = field(default_factory=ResponseCache)
     """Answers that are kept, of the rules that keep any."""
+    latency: LatencyBook = field(default_factory=LatencyBook)
     savings: Savings = field(default_factory=Savings)
     prompt_caches: PromptCacheBook = field(default_factory=PromptCacheBook)
     queues: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))

@@ -14,7 +14,8 @@ from keelage_sidecar.core.cascade import Escalation, Outcome
 from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.endpoints import Endpoint
-from keelage_sidecar.core.log_line import CallRecord, Cascaded, Choice, Failed, FirstAnswer, Purpose, time_text
+from keelage_sidecar.core.latency import Otherwise
+from keelage_sidecar.core.log_line import CallRecord, Cascaded, Choice, Failed, FirstAnswer, Late, Purpose, time_text
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -104,6 +105,8 @@ class Story(msgspec.Struct):
     """Turns of the conversation that were not sent."""
     summarized: int = 0
     """Turns that were sent as a summary."""
+    otherwise: Otherwise | None = None
+    """Of a call whose tier is too slow."""
     escalation: Escalation | None = None
     """Of a call whose answer was judged."""
     selected_by: str = ""
@@ -194,6 +197,8 @@ class Story(msgspec.Struct):
         if self.trimmed or self.summarized:
             counts = (b"trimmed=%d" % self.trimmed, b"summarized=%d" % self.summarized)
             marks.append((b"x-keelage-history", b", ".join(each for each in counts if not each.endswith(b"=0"))))
+        if self.otherwise is not None:
+            marks.append((b"x-keelage-latency", b"otherwise"))
         if self.escalation is not None:
             marks.append((b"x-keelage-cascade", self.escalation.outcome.encode()))
         return marks
@@ -250,6 +255,8 @@ class Story(msgspec.Struct):
             self._tell_rehearsal(record, self.rehearsal)
         if self.trimmed or self.summarized:
             record.history_trimmed, record.history_summarized = self.trimmed, self.summarized
+        if self.otherwise is not None:
+            record.latency = Late(self.otherwise.bound, self.otherwise.tier)
         if self.escalation is not None:
             record.cascade = _cascaded(self.escalation, self.cost)
         if traced and self.plan is not None:
