@@ -181,6 +181,7 @@ class Sidecar:
             figures=self._keeper.figures(),
             models=tuple(self._means.health.figures()),
             cache=self._means.responses,
+            guards=tuple(self._means.latency.figures()),
             savings=tuple(self._keeper.savings.totals()),
             prompt_caches=self._means.prompt_caches.states(),
         )

@@ -45,7 +45,7 @@ class Pace:
         return self._late_s
 
     def percentile(self, percent: int, most: int) -> float | None:
-        """What so many percent of the newest calls (at `most` that many) did not exceed; None while they are too few."""
+        """What so many percent of the newest calls (at `most` that many) did not exceed; None: they are too few."""
         ordered = sorted(self.newest(most))
         return ordered[-(-percent * len(ordered) // 100) - 1] if len(ordered) >= SAMPLES_MIN else None
 

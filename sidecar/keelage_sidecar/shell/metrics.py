@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from keelage_api.account import RATE_WINDOW
 from keelage_api.proxy_config import Dialect, Unit
 from keelage_api.sync import SavedBy
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.health import ModelHealth
-from keelage_sidecar.core.log_line import CallRecord, Cascaded
+from keelage_sidecar.core.latency import GuardFigures
+from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.prompt_cache_book import Key, State
 from keelage_sidecar.core.response_cache import ResponseCache
 from keelage_sidecar.core.savings import Saved
 from keelage_sidecar.shell.caching_metrics import CachingMetrics
+from keelage_sidecar.shell.escalation_metrics import EscalationMetrics
 from keelage_sidecar.shell.exposition import (
     CONTENT_TYPE,
     CounterFamily,
@@ -86,6 +89,8 @@ class Standing:
     models: tuple[ModelHealth, ...]
     """Those that were asked last come last."""
     cache: ResponseCache
+    guards: tuple[GuardFigures, ...] = ()
+    """Of latency budgets; those that were asked about last come last."""
     savings: tuple[tuple[str, SavedBy, Saved], ...] = ()
     """By route and kind."""
     prompt_caches: tuple[tuple[Key, State], ...] = ()
@@ -160,7 +165,7 @@ class Metrics:
         self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
         self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._hedges: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._cascades: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._escalations = EscalationMetrics()
         self._clamped: defaultdict[tuple[str], int] = defaultdict(int)
         self._downgraded: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._answers = ResponseCacheMetrics()
@@ -187,8 +192,8 @@ class Metrics:
             self._hedges[record.route, record.hedge] += 1
         if record.cache:
             self._answers.tell(record)
-        if isinstance(record.cascade, Cascaded):
-            self._cascades[record.route, record.rule, record.cascade.outcome] += 1
+        if record.cascade is not UNSET or record.latency is not UNSET:
+            self._escalations.tell(record)
         self._violations += record.bound_violated
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
@@ -277,12 +282,6 @@ class Metrics:
         yield _counter(
             "keelage_hedges", "Calls with a second attempt beside the first", ("route", "result"), self._hedges.items()
         )
-        yield _counter(
-            "keelage_cascade",
-            "Calls whose first answer was judged, by what became of it",
-            ("route", "rule", "outcome"),
-            self._cascades.items(),
-        )
         yield _counter("keelage_bound_violations", "Bills above their bound: must stay 0", (), [((), self._violations)])
         yield _counter("keelage_uncertain_charges", "Calls charged without full evidence", (), [((), self._uncertain)])
         yield _counter("keelage_budget_wait_seconds", "Time calls waited for money", (), [((), self._waited)])
@@ -310,7 +309,7 @@ class Metrics:
         yield from self._answers.families(standing.cache)
         yield from _lease_gauges(standing.figures)
         yield from _model_figures(standing.models[-MODELS_MAX:])
-        yield _saved(standing.savings)
+        yield from self._escalations.families(standing.guards[-MODELS_MAX:], standing.savings)
         yield from self._caching.families(standing.prompt_caches[-MODELS_MAX:])
         info = GaugeFamily("keelage_config_info", "The configuration in force", labels=("version",))
         info.add((standing.config_version,), 1)
@@ -356,14 +355,6 @@ def _lease_gauges(figures: tuple[Figures, ...]) -> Iterator[Family]:
             else:
                 tokens.add((each.budget, each.window), amount)
         yield from (money, tokens, rates)
-
-
-def _saved(savings: tuple[tuple[str, SavedBy, Saved], ...]) -> GaugeFamily:
-    """A gauge: what costs more than it saves takes from the sum."""
-    family = GaugeFamily("keelage_saved_usd", "Saved by cascades and caches, an estimate", labels=("route", "by"))
-    for route, by, saved in savings:
-        family.add((route, by.value), saved.amount / PICO)
-    return family
 
 
 def _model_figures(models: tuple[ModelHealth, ...]) -> Iterator[Family]:

@@ -9,7 +9,8 @@ from keelage_api.sync import SavedBy
 from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.breaker import State
 from keelage_sidecar.core.health import Cause, ModelHealth
-from keelage_sidecar.core.log_line import CallRecord, Cascaded
+from keelage_sidecar.core.latency import Bound, GuardFigures
+from keelage_sidecar.core.log_line import CallRecord, Cascaded, Late
 from keelage_sidecar.core.prompt_cache import Extent
 from keelage_sidecar.core.prompt_cache_book import Key
 from keelage_sidecar.core.prompt_cache_book import State as Caching
@@ -118,6 +119,16 @@ def test_what_became_of_cascades_is_counted_and_what_they_saved_may_fall() -> No
     assert 'keelage_cascade_total{outcome="kept",route="r",rule="all"} 2.0' in lines
     assert 'keelage_cascade_total{outcome="escalated",route="r",rule="all"} 1.0' in lines
     assert 'keelage_saved_usd{by="Cascade",route="r"} -0.5' in lines
+
+
+def test_latency_budgets_and_the_calls_that_they_moved_are_shown() -> None:
+    guards = (GuardFigures("r/anthropic", "m", Bound.FIRST_TOKEN, 5_000, State.OPEN, 1),)
+    metrics = Metrics(lambda: replace(standing(), guards=guards))
+    metrics.tell(CallRecord("", "", "messages", "ok", 200, "r", "all", latency=Late("firstTokenWithin", "deep")))
+    lines = metrics.exposition()[1].decode().splitlines()
+    assert 'keelage_latency_otherwise_total{budget="firstTokenWithin",route="r",rule="all"} 1.0' in lines
+    labels = 'backend="r/anthropic",budget="firstTokenWithin",gen_ai_request_model="m",within_ms="5000"'
+    assert f"keelage_latency_budget_state{{{labels}}} 2.0" in lines
 
 
 def test_leases_are_shown_in_their_units() -> None:
