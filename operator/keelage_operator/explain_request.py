@@ -21,6 +21,7 @@ from keelage_operator.explain_prompt import marked, shortened
 from keelage_operator.local_folder import Folder
 from keelage_operator.local_mode import Objects, compile_folder, problems
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
+from keelage_sidecar.core.cascade import cascade_of
 from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
 from keelage_sidecar.core.health import HealthBook
 from keelage_sidecar.core.refusal import Headers, Refusal, render
@@ -163,6 +164,24 @@ def _care(plan: Plan, facts: Facts) -> list[str]:
     if hedge is not None and len(weights) > 1:
         after = f"{hedge.after_ms} ms" if hedge.after_ms else "longer than 95 of its last 100 calls"
         lines.append(f"hedge: if the first byte takes {after}, the next one is asked as well, and both are paid")
+    return [*lines, *_instead(plan, facts)]
+
+
+def _instead(plan: Plan, facts: Facts) -> list[str]:
+    """Which other tiers the call may come to."""
+    lines = []
+    rule, cascade = plan.rule, cascade_of(plan, facts)
+    if cascade is not None:
+        lines.append(
+            f"cascade: an answer that will not do is not passed on, and tier {cascade.to} is asked; both are paid"
+        )
+    for what, budget in (("first token", rule.first_token_within), ("answer", rule.answer_within)):
+        if budget is not None and budget.otherwise != rule.tier and (facts.stream or budget is rule.answer_within):
+            bound = duration_text(budget.within_ms)
+            lines.append(
+                f"latency budget: while more than {100 - budget.percent} of 100 calls wait longer than {bound} for the"
+                f" {what}, tier {budget.otherwise} takes them"
+            )
     return lines
 
 
