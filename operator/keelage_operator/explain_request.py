@@ -172,9 +172,7 @@ def _instead(plan: Plan, facts: Facts) -> list[str]:
     lines = []
     rule, cascade = plan.rule, cascade_of(plan, facts)
     if cascade is not None:
-        lines.append(
-            f"cascade: an answer that will not do is not passed on, and tier {cascade.to} is asked; both are paid"
-        )
+        lines.append(f"cascade: where its answer will not do, tier {cascade.to} is asked as well; both are paid")
     for what, budget in (("first token", rule.first_token_within), ("answer", rule.answer_within)):
         if budget is not None and budget.otherwise != rule.tier and (facts.stream or budget is rule.answer_within):
             bound = duration_text(budget.within_ms)

@@ -78,8 +78,11 @@ def test_figures_on_the_page_are_those_of_the_code(text: str, value: bool) -> No
         (
             "chat",
             [
-                "latency budget: while more than 5 of 100 calls wait longer than 5s for the first token, tier fast takes them",
-                "latency budget: while more than 10 of 100 calls wait longer than 60s for the answer, tier fast takes them",
+                f"latency budget: while more than {calls} wait longer than {bound}, tier fast takes them"
+                for calls, bound in (
+                    ("5 of 100 calls", "5s for the first token"),
+                    ("10 of 100 calls", "60s for the answer"),
+                )
             ],
         ),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec import structs
+
 from keelage_api.proxy_config import OnClientDisconnect
 from keelage_sidecar.core.cascade import Escalation, Outcome, cascade_of, dearer, outcome_of
 from keelage_sidecar.core.downgrade import Downgraded, at_start
@@ -140,6 +142,8 @@ async def _escalate(
             if refusal is None:
                 reading.cancel()
     if escalation.outcome is not Outcome.ESCALATED:
+        assert story.plan is not None
+        story.plan = structs.replace(story.plan, rule=plan.rule)  # its tier has answered
         await first.relay()
 
 

@@ -115,6 +115,7 @@ async def test_an_answer_that_will_not_do_is_never_seen_and_both_are_paid(
         assert asked(provider) == [cheap, dear]
         (record,) = here.records
         assert (record.model, record.outcome, record.attempts, record.output_tokens) == (dear, "ok", 2, 2)
+        assert (record.tier, reply.headers["x-keelage-tier"]) == ("deep", "deep")
         assert here.purse.spent == record.cost == billed(provider)
         assert isinstance(record.cascade, Cascaded)
         assert (record.cascade.outcome, record.cascade.cause) == ("escalated", "ReplyPrefix")
@@ -179,7 +180,8 @@ async def test_where_the_dear_tier_fails_the_first_answer_is_given(tmp_path: Pat
         (record,) = here.records
         assert isinstance(record.cascade, Cascaded)
         assert record.cascade.outcome == "failed"
-        assert (record.outcome, record.model, record.output_tokens) == ("ok", HAIKU, 5)
+        assert (record.outcome, record.model, record.tier, record.output_tokens) == ("ok", HAIKU, "fast", 5)
+        assert (reply.headers["x-keelage-model"], reply.headers["x-keelage-tier"]) == (HAIKU, "fast")
 
 
 @pytest.mark.parametrize("path", [MESSAGES, CHAT])
