@@ -16,6 +16,9 @@ _BLANK = b" \t\r\n"
 # Possessive, so that a string of 30 MB costs one pass and no memory.
 _TOKEN = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")([ \t\r\n]*+:)?|[{}\[\]]', re.DOTALL)
 _KEYS_COLON = re.compile(rb':(?<=[" \t\r\n]:)')
+_BEFORE_COLON = b'" \t\r\n'
+_BYTES_PER_COLON = 1024
+"""With fewer, each is looked for by itself at the speed of memchr; a pattern takes 70 us for 100 KB without any."""
 _MAYBE_KEY = re.compile(rb'"[ \t\r\n]*+:')
 _ESCAPED_QUOTE = re.compile(rb'\\"[ \t\r\n]*+:')
 _KEY = re.compile(rb'[ \t\r\n,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
@@ -79,7 +82,7 @@ def repeats_a_key(body: bytes, parsed_keys: int) -> bool:
     finds fewer than there are keys. Those quotes that an escape makes part of a string are taken off, as text
     that quotes JSON is full of them; that is certain while no escaped backslash stands before a quote.
     """
-    if len(_KEYS_COLON.findall(body)) == parsed_keys:
+    if _colons(body) == parsed_keys:
         return False
     quotes = len(_MAYBE_KEY.findall(body))
     if quotes == parsed_keys:
@@ -87,6 +90,17 @@ def repeats_a_key(body: bytes, parsed_keys: int) -> bool:
     if b'\\\\"' not in body and quotes - len(_ESCAPED_QUOTE.findall(body)) == parsed_keys:
         return False
     return layout_of(body).keys != parsed_keys
+
+
+def _colons(body: bytes) -> int:
+    """Those after a quote or a blank."""
+    count, at = 0, body.find(b":")
+    for _ in range(len(body) // _BYTES_PER_COLON + 8):
+        if at < 0:
+            return count
+        count += body[at - 1] in _BEFORE_COLON
+        at = body.find(b":", at + 1)
+    return count + len(_KEYS_COLON.findall(body, at)) if at >= 0 else count
 
 
 def appended(body: bytes, members: Iterable[bytes]) -> bytes:

@@ -14,7 +14,7 @@ from keelage_sidecar.core.json_span import appended, splice
 from keelage_sidecar.core.prompt_cache_key import NAME as CACHE_KEY
 from keelage_sidecar.core.prompt_cache_key import key_for
 from keelage_sidecar.core.refusal import Headers
-from keelage_sidecar.core.request import CAP_FIELDS, Facts
+from keelage_sidecar.core.request import CAP_FIELDS, HEADS_MAX, Facts
 from keelage_sidecar.core.routing import Candidate
 from keelage_sidecar.core.translation.model_traits import chat_traits
 
@@ -47,15 +47,6 @@ _DROPPED = frozenset(
         b"authorization", b"x-api-key", b"api-key",
     }
 )  # fmt: skip
-_PASSED = frozenset(
-    {
-        b"accept", b"content-type", b"user-agent", b"anthropic-version", b"anthropic-beta", b"x-stainless-lang",
-        b"x-stainless-package-version", b"x-stainless-os", b"x-stainless-arch", b"x-stainless-runtime",
-        b"x-stainless-runtime-version", b"x-stainless-async", b"x-stainless-retry-count", b"x-stainless-timeout",
-        b"x-stainless-read-timeout", b"x-stainless-helper-method", b"x-stainless-raw-response",
-    }
-)  # fmt: skip
-"""What SDKs send with every call: known to pass, so nothing else about them is asked."""
 _NAMES_NOTHING = (b"keep-alive", b"close")
 """What `connection` usually says, without naming another header."""
 
@@ -148,22 +139,24 @@ def _stops(facts: Facts, candidate: Candidate) -> bytes | None:
 def _headers(
     candidate: Candidate, secret: str | None, headers: Headers, host: bytes, body: bytes, method: str
 ) -> list[tuple[bytes, bytes]]:
-    sent = [(b"host", host)]
-    sent += [
-        field
-        for field in headers
-        if field[0] in _PASSED or (field[0] not in _DROPPED and not field[0].startswith(b"x-keelage-"))
-    ]
-    naming = [field[1] for field in headers if field[0] == b"connection" and field[1] not in _NAMES_NOTHING]
-    if naming:
-        named = {token.strip().lower() for value in naming for token in value.split(b",")}
-        sent[1:] = [field for field in sent[1:] if field[0] not in named]
-    sent.append((b"accept-encoding", b"identity"))
+    sent = [(b"host", host), *_passed(headers), (b"accept-encoding", b"identity")]
     if secret:
         sent.append(_key_header(candidate.backend, secret))
     if body or method in ("POST", "PUT", "PATCH"):
         sent.append((b"content-length", b"%d" % len(body)))
     return sent
+
+
+@lru_cache(maxsize=HEADS_MAX)
+def _passed(headers: Headers) -> Headers:
+    """The application's own that go on."""
+    naming = [field[1] for field in headers if field[0] == b"connection" and field[1] not in _NAMES_NOTHING]
+    named = {token.strip().lower() for value in naming for token in value.split(b",")}
+    return tuple(
+        field
+        for field in headers
+        if field[0] not in _DROPPED and field[0] not in named and not field[0].startswith(b"x-keelage-")
+    )
 
 
 @lru_cache(maxsize=256)

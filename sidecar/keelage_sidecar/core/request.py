@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 import msgspec
 import orjson
@@ -78,13 +79,9 @@ def read_request(
     User: `x-keelage-user`, else the body's own field, else the workload's (the pod's label).
     Feature and type of task: `x-keelage-feature` and `x-keelage-task-type`, else the workload's.
     """
-    given = dict(headers)
-    user = _label(given[b"x-keelage-user"]) if b"x-keelage-user" in given else ""
-    feature = (_label(given[b"x-keelage-feature"]) if b"x-keelage-feature" in given else "") or workload.feature
-    task = (_label(given[b"x-keelage-task-type"]) if b"x-keelage-task-type" in given else "") or workload.task_type
+    said = _said(headers)
+    user, feature, task = said.user, said.feature or workload.feature, said.task_type or workload.task_type
     path = target.partition("?")[0]
-    patience_s = _seconds(given.get(b"x-stainless-read-timeout")) or _seconds(given.get(b"x-stainless-timeout"))
-    retry_count = _count(given.get(b"x-stainless-retry-count"))
     if not endpoint.has_model:
         return Facts(
             endpoint,
@@ -95,8 +92,8 @@ def read_request(
             feature,
             body,
             {},
-            patience_s,
-            retry_count,
+            said.patience_s,
+            said.retry_count,
             asked_usage=True,
             pod=workload.pod,
             task_type=task,
@@ -104,9 +101,8 @@ def read_request(
             path=path,
         )
 
-    usual = b"content-encoding" not in given and given.get(b"content-type", b"") in _USUAL_TYPES
-    if not (usual and len(given) == len(headers)) and (misread := _misread(headers)) is not None:
-        return misread
+    if said.misread is not None:
+        return said.misread
     if len(body) > _VALUES_MAX and _countless(body):
         return Refusal(413, "RequestTooLarge", f"the body holds more than {_VALUES_MAX} JSON values: send fewer")
     try:
@@ -153,16 +149,48 @@ def read_request(
         feature,
         body,
         parsed,
-        patience_s,
-        retry_count,
+        said.patience_s,
+        said.retry_count,
         asked_usage,
         capped,
         weight,
-        b"anthropic-beta" in given and _widens(headers),
+        said.widens,
         workload.pod,
         task,
         headers,
         path,
+    )
+
+
+class _Said(msgspec.Struct, frozen=True, gc=False):
+    """What the headers say."""
+
+    user: str
+    feature: str
+    task_type: str
+    patience_s: float | None
+    retry_count: int
+    misread: Refusal | None
+    """Why the provider may read other JSON in the body than we do."""
+    widens: bool
+
+
+HEADS_MAX = 64
+"""Heads that are remembered with what was read in them: an SDK sends the same one with nearly every call. At
+`Limits.head_bytes` that is 4 MiB, as sent by SDKs 64 KiB."""
+
+
+@lru_cache(maxsize=HEADS_MAX)
+def _said(headers: Headers) -> _Said:
+    given = dict(headers)
+    return _Said(
+        _label(given.get(b"x-keelage-user", b"")),
+        _label(given.get(b"x-keelage-feature", b"")),
+        _label(given.get(b"x-keelage-task-type", b"")),
+        _seconds(given.get(b"x-stainless-read-timeout")) or _seconds(given.get(b"x-stainless-timeout")),
+        _count(given.get(b"x-stainless-retry-count")),
+        _misread(headers),
+        _widens(headers),
     )
 
 
@@ -191,7 +219,6 @@ _KNOWN = _FIELDS | {
     "frequency_penalty", "presence_penalty", "parallel_tool_calls", "logprobs", "cache_control", "context_management",
 }  # fmt: skip
 """Fields that are what they look like; the usual request has no others, so that none of its own is looked at."""
-_USUAL_TYPES = (b"application/json", b"")
 _WEIGHED = frozenset({"messages", "input", "system", "tools", "functions", "prediction", "metadata"})
 _VALUES_MAX = 500_000
 """Of a body. Each takes up to a hundred bytes once parsed; the most that providers take are 300,000 tokens to embed."""

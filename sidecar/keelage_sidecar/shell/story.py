@@ -306,4 +306,5 @@ def _failed(end: AttemptEnd, candidate: Candidate) -> Failed:
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    """To the microsecond; `round` takes twice as long."""
+    return int(seconds * 1_000_000 + 0.5) / 1000
