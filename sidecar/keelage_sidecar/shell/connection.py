@@ -15,6 +15,8 @@ import httptools
 from keelage_sidecar.core.endpoints import dialect_of
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.shell.call import Call
+from keelage_sidecar.shell.known_head import KnownHead
+from keelage_sidecar.shell.lingering import Lingering
 from keelage_sidecar.shell.port import Port, from_loopback
 from keelage_sidecar.shell.refusals import BODIES_FULL, BROKEN, STOPPING
 
@@ -49,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._piece_bytes = 0
         self._patience_s = 0.0
         """The deadline's, while a request is awaited or arrives."""
+        self._known: KnownHead | None = None
         # Of the request that arrives:
         self._in_head = self._in_body = False
         self._raw_bytes = 0
@@ -92,7 +95,7 @@ class Connection(asyncio.Protocol):
             self._stash += data
             if len(self._stash) > STASH_BYTES and self._transport is not None:
                 self._transport.pause_reading()
-        elif not self._discarding and self._doomed is None:
+        elif not (self._discarding or self._doomed is not None or self._take_known(data)):
             self._feed(data)
 
     def pause_writing(self) -> None:
@@ -108,8 +111,10 @@ class Connection(asyncio.Protocol):
 
     # the parser
 
-    def on_url(self, url: bytes) -> None:
+    def on_message_begin(self) -> None:
         self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -119,7 +124,8 @@ class Connection(asyncio.Protocol):
         self._in_head, self._in_body = False, True
         limits = self._limits
         # Trailers come to the list later: nothing here reads any, and the raw length is bounded.
-        headers = self._head = tuple(self._headers)
+        headers = self._headers
+        self._head = tuple(field for field in headers if field[0] != b"content-length")
         if len(headers) > limits.head_fields or self._raw_bytes + self._piece_bytes > limits.head_bytes:
             self._bound_head(len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers))
         fields = dict(headers)
@@ -174,9 +180,8 @@ class Connection(asyncio.Protocol):
             parser.should_keep_alive(),
             self._loop.time(),
         )
-        self._url = b""
+        self._url = self._body = b""
         self._headers = []
-        self._body = b""
         self._body_bytes = self._raw_bytes = 0
         self._in_body = False
         if self._call is None:
@@ -215,7 +220,19 @@ class Connection(asyncio.Protocol):
         elif self._transport is not None:
             self._transport.abort()
 
+    def _take_known(self, data: bytes) -> bool:
+        """Begin with the request that `data` is, if it is one with the head of the one before."""
+        known, limits, held = self._known, self._limits, self._port.body_bytes
+        body = None if known is None or self._in_head or self._in_body else known.body_of(data)
+        if body is None or len(body) > limits.body_bytes or held + len(body) > limits.bodies_bytes:
+            return False
+        assert known is not None
+        self._port.body_bytes = held + len(body)
+        self._start(Call(self, known.method, known.target, known.headers, body, received_s=self._loop.time()))
+        return True
+
     def _feed(self, data: bytes) -> None:
+        begins = not (self._in_head or self._in_body)
         self._piece_bytes = len(data)
         self._raw_bytes += len(data)
         try:
@@ -229,6 +246,8 @@ class Connection(asyncio.Protocol):
             self._more_to_come()
             if self._doomed is not None:
                 self._answer_doom()
+        elif begins and not self._queue:
+            self._known = self._port.heads.learn(data, self._call)
 
     def _more_to_come(self) -> None:
         """A request is not there in whole, or none has begun: until when that may last, and how long it may get."""
@@ -296,7 +315,7 @@ class Connection(asyncio.Protocol):
         self._discarding = True
         path, headers = self._url.decode("latin-1"), cast(Headers, tuple(self._headers))
         status, fields, body = render(self._doomed, dialect_of(path, headers), "")
-        call = Call(_Lingering(self), "", path, headers, b"", keeps_connection=False)
+        call = Call(Lingering(self.write), "", path, headers, b"", keeps_connection=False)
         call.reply(status, fields, body)
         self._wait(self._limits.discard_s)
         self._stash.clear()
@@ -342,9 +361,8 @@ class Connection(asyncio.Protocol):
         if not call.finished:
             # A bug, or a shutdown before the call's first step: never a body that seems complete.
             if not call.started:
-                status, fields, body = render(
-                    STOPPING if error is None else BROKEN, dialect_of(call.target, call.headers), ""
-                )
+                why = STOPPING if error is None else BROKEN
+                status, fields, body = render(why, dialect_of(call.target, call.headers), "")
                 call.reply(status, fields, body)
             call.fail()
         if not call.keeps_connection:
@@ -379,24 +397,3 @@ class Connection(asyncio.Protocol):
 
 def _dropped(data: bytes) -> None:
     """Nobody is there to read it."""
-
-
-class _Lingering:
-    """The wire of a refusal: closing is left to the connection, which reads on for a while."""
-
-    closed = False
-    draining = False
-    full = False
-    local = False
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def write(self, data: bytes, /) -> None:
-        self._connection.write(data)
-
-    async def writable(self) -> None:
-        """A refusal is small: it never waits."""
-
-    def close(self) -> None:
-        """Later, by the connection's deadline."""

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from keelage_sidecar.shell.call import Call
+from keelage_sidecar.shell.known_head import KnownHeads
 from keelage_sidecar.shell.limits import Limits
 
 Handler = Callable[[Call], Coroutine[object, None, None]]
@@ -39,6 +40,7 @@ class Port:
         self.draining = False
         self.body_bytes = 0
         """Request bodies in memory."""
+        self.heads = KnownHeads()
         self.connections: set[Peer] = set()
         self.running: dict[asyncio.Task[None], Peer] = {}
         """Calls being answered; some go on when their connection is lost."""
