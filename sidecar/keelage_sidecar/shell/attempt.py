@@ -135,6 +135,8 @@ class Attempt:
         )
         if isinstance(reserved, Busy):
             return Unasked(AttemptEnd(self.index, failure=Failure.LIMITED), reserved.refusal)
+        if self._marked is not None and not isinstance(reserved, Reservation):
+            reserved = self._without_marks() or reserved
         if not isinstance(reserved, Reservation):
             return reserved
         self._reserved = reserved
@@ -199,6 +201,11 @@ class Attempt:
             if marked is not None:
                 self._said = marked.facts
         return None
+
+    def _without_marks(self) -> Reservation | None:
+        """At a budget's limit the surcharge for writing to caches may be what is missing."""
+        self._said, self._marked = self._interpreter.facts if self._interpreter is not None else self._facts, None
+        return reserve_at_once(self._means, self._table, self._said, self._plan, self.index, self._story)
 
     async def ask(self) -> None:
         """Send, and wait for the first byte of the answer's body; sets `end` where it has not come."""

@@ -8,7 +8,7 @@ import msgspec
 import orjson
 import pytest
 from msgspec import UNSET
-from tests.sidecar.shell.proxied import HAIKU, MONTH, World, config_of, world
+from tests.sidecar.shell.proxied import HAIKU, World, config_of, world
 
 from keelage_api.money import PICO_PER_USD
 from keelage_api.proxy_config import PromptCaching, ProxyConfig
@@ -83,16 +83,25 @@ async def test_an_entry_of_an_hour_is_asked_for_and_paid(tmp_path: Path) -> None
 
 
 async def test_the_bound_holds_also_where_every_token_is_written(tmp_path: Path) -> None:
-    async with FakeProvider() as provider, world(caching(provider, long=True), tmp_path) as here:
-        provider.config(cache_min_tokens=1)
-        here.purse.limit = 10**18
+    async with FakeProvider(cache_min_tokens=1) as provider, world(caching(provider, long=True), tmp_path) as here:
         await here.post(MESSAGES, question())
+        [record] = here.records
+        assert not record.bound_violated
+        assert record.bound > record.cost > record.cache_write_1h_tokens * 2 * INPUT > 0
+
+
+async def test_at_the_limit_a_call_goes_without_breakpoints_rather_than_not_at_all(tmp_path: Path) -> None:
+    async with FakeProvider() as provider, world(caching(provider, long=True), tmp_path) as here:
+        await here.post(MESSAGES, question(inference_geo="global"))
         bound = here.records[-1].bound
-        assert not here.records[-1].bound_violated
-        assert bound > here.records[-1].cost
-        here.purse.limit = here.purse.spent + bound - 1
-        assert (await here.post(MESSAGES, question("x" + "what is cheap?"[1:]))).status == 429
-        assert here.purse.accounts[MONTH, ""].reserved == 0
+        here.purse.limit = here.purse.spent + bound * 3 // 4
+        assert (await here.post(MESSAGES, question(inference_geo="global"))).status == 200
+        last = here.records[-1]
+        assert (last.prompt_cache, usage_of(here)[1:]) == (UNSET, (0, 0))
+        assert last.bound < bound * 3 // 4
+        assert orjson.loads(provider.requests()[-1].body)["system"] == SYSTEM
+        here.purse.limit = here.purse.spent + last.bound - 1
+        assert (await here.post(MESSAGES, question(inference_geo="global"))).status == 429
 
 
 async def test_a_call_with_breakpoints_of_its_own_passes_byte_for_byte(tmp_path: Path) -> None:
