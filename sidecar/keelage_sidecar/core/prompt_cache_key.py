@@ -1,6 +1,6 @@
-"""OpenAI's `prompt_cache_key`: calls that begin alike go to the same machine, whose cache has their beginning. Pure.
+"""Calls that begin alike go where their beginning is cached: at OpenAI by a key, and among weighted models. Pure.
 
-OpenAI caches unasked, and picks the machine by the first tokens of the prompt and this key.
+OpenAI caches unasked, and picks the machine by the first tokens of the prompt and `prompt_cache_key`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 
 from keelage_sidecar.core.endpoints import Kind
-from keelage_sidecar.core.json_span import Member, located, outermost
+from keelage_sidecar.core.json_span import Member, elements, located, outermost
 from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.routing import Plan
 
 NAME = "prompt_cache_key"
 BYTES_MIN = 4096
@@ -32,11 +33,34 @@ def key_for(facts: Facts, scope: str) -> str | None:
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
 
 
+def stays_with(plan: Plan, facts: Facts) -> str:
+    """Who gets the same of several weighted models each time: the user; else, where prompts are cached, the
+    conversation, known by its first message. Empty: nobody does."""
+    if facts.user or plan.rule.prompt_cache is None or plan.candidates[0].weight is None:
+        return facts.user
+    members, _ = located(facts.body)
+    array = members.get("input" if facts.endpoint.kind is Kind.RESPONSES else "messages")
+    spans = elements(facts.body, array) if array is not None and _is_array(facts.body, array) else None
+    for span in spans or ():
+        message = facts.body[span.start : span.end]
+        if not _instructs(message):
+            return hashlib.blake2b(message, digest_size=16).hexdigest()
+    return ""
+
+
 def _instructions(body: bytes, messages: Member) -> bytes:
     """The first message of a chat as it stands, if it instructs the model."""
-    found = outermost(body, messages) if body[messages.start : messages.start + 1] == b"[" else None
-    if found is None or body[found[0].start : found[0].start + 1] != b"{":
-        return b""
-    first = body[found[0].start : found[0].end]
-    role = located(first)[0].get("role")
-    return first if role is not None and first[role.start : role.end] in _INSTRUCTING else b""
+    found = outermost(body, messages) if _is_array(body, messages) else None
+    first = body[found[0].start : found[0].end] if found is not None else b""
+    return first if _instructs(first) else b""
+
+
+def _is_array(body: bytes, member: Member) -> bool:
+    return body[member.start : member.start + 1] == b"["
+
+
+def _instructs(message: bytes) -> bool:
+    if not message.startswith(b"{"):
+        return False
+    role = located(message)[0].get("role")
+    return role is not None and message[role.start : role.end] in _INSTRUCTING

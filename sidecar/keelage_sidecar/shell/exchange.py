@@ -15,6 +15,7 @@ from keelage_api.sync import SavedBy
 from keelage_sidecar.core.cascade import Outcome
 from keelage_sidecar.core.endpoints import ANTHROPIC_BATCHES, NEW_BATCH, dialect_of, endpoint_of
 from keelage_sidecar.core.log_line import CallRecord, Cascaded
+from keelage_sidecar.core.prompt_cache_key import stays_with
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
 from keelage_sidecar.core.request import NOBODY, Facts, Workload, read_request
 from keelage_sidecar.core.routing import Plan, RoutingTable
@@ -128,7 +129,8 @@ class Exchange:
         if isinstance(plan, Refusal):
             return plan
         if len(plan.candidates) > 1:
-            plan = self._means.health.ordered(plan, 0, facts.user, self._means.pick(), self._means.clock())
+            means = self._means
+            plan = means.health.ordered(plan, 0, stays_with(plan, facts), means.pick(), means.clock())
         if (rule.first_token_within or rule.answer_within) is not None:
             plan = self._in_time(table, facts, plan, story)
         story.plan = plan

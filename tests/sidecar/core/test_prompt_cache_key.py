@@ -8,7 +8,7 @@ from tests.sidecar.core.calls import ANTHROPIC, LOCAL, OPENAI, chat, config, fac
 
 from keelage_api.proxy_config import ModelChoice, PromptCaching, Provider, Rule
 from keelage_sidecar.core.endpoints import CHAT
-from keelage_sidecar.core.prompt_cache_key import BYTES_MIN, key_for
+from keelage_sidecar.core.prompt_cache_key import BYTES_MIN, key_for, stays_with
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Plan, RoutingTable
 
@@ -70,6 +70,30 @@ def test_a_short_call_or_one_with_a_key_gets_none(facts: Facts) -> None:
 def test_what_openai_would_refuse_gets_a_key_or_none_but_no_error(messages: object) -> None:
     facts = facts_of(CHAT, orjson.dumps({"model": "m", "messages": messages, "x": "x" * BYTES_MIN}))
     assert key_for(facts, "r/all") is not None
+
+
+CACHING = PromptCaching()
+
+
+def stays(facts: Facts, caching: PromptCaching | None = CACHING, weight: int | None = 1) -> str:
+    choices = (ModelChoice(OPENAI.name, "m", weight), ModelChoice(LOCAL.name, "m", weight))
+    table = RoutingTable.build(config(Rule("r", "all", choices, prompt_cache=caching)))
+    return stays_with(is_a(Plan, table.plan(facts)), facts)
+
+
+def test_a_conversation_without_a_user_stays_with_its_model() -> None:
+    first, later, other = talk("a"), talk("a", "b"), talk("b")
+    assert stays(first) == stays(later) != stays(other)
+    assert stays(talk("a", rules="others")) == stays(first)
+    asked: list[Facts] = [responses(input=[{"role": "user", "content": said} for said in each]) for each in ("a", "ab")]
+    assert stays(asked[0]) == stays(asked[1]) != ""
+
+
+def test_a_user_comes_first_and_without_weights_or_caches_nothing_is_looked_at() -> None:
+    assert stays(talk("a", user="ann")) == "ann"
+    assert stays(talk("a"), caching=None) == ""
+    assert stays(talk("a"), weight=None) == ""
+    assert stays(responses(input="a")) == ""
 
 
 @pytest.mark.parametrize("caching", [PromptCaching(), None])
