@@ -130,13 +130,14 @@ class Pod:
         self.holder = Holder(Journal(buffer, self._boot), self._message)
         self.keeper = LeaseKeeper(self.holder, self, running().time, lambda: 1.0)
         self.keeper.obey(tuple(each.terms for each in self.world.scene.budgets), self.world.scene.quotas)
-        self._spawn(self.keeper.run())
+        self._keep = self._spawn(self.keeper.run())
         self._spawn(self._work())
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = self.process.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -167,6 +168,8 @@ class Pod:
     async def leave(self) -> None:
         self.process.go_on()
         await self.stop_calls()
+        self._keep.cancel()
+        await asyncio.wait([self._keep])
         await self.process.create_task(self.keeper.leave())
         await self.stop()
 
