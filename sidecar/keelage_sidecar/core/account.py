@@ -100,6 +100,9 @@ class Account:
     """What waits here is served next: what is free here too is gathered for it."""
     hopeless: int = 0
     """A request of this amount cannot be served in this window, says the ledger; 0: none known."""
+    dry: bool = False
+    """The ledger gave nothing of what was asked for last. Calls that wait go on asking in a hurry; what is only
+    expected is asked for as often as there is something to tell."""
     refused_s: float = NEVER
     """When last refused for it."""
     heard_s: float = NEVER
@@ -129,6 +132,11 @@ class Account:
     @property
     def free(self) -> int:
         return self.granted - self.spent - self.reserved
+
+    @property
+    def presses(self) -> bool:
+        """Whether to ask for more at once, before a call has to wait for it."""
+        return self.free < self.low_mark and not self.hopeless and not self.dry
 
     def free_at(self, now_s: float) -> int:
         """`free`, but of a provider's limit no more than it said to be left and what has come back since."""
@@ -212,7 +220,7 @@ class Account:
             return float("inf")
         if self.tight:
             return min(self.ends_s, spoke_s + (ASK_AGAIN_S if self.free > self.queued else TIGHT_S))
-        if self.free < self.low_mark and not self.hopeless:
+        if self.presses:
             return min(self.ends_s, spoke_s + ASK_AGAIN_S)
         return self.ends_s
 
@@ -245,3 +253,4 @@ class Asked:
     needed: int
     """The amount of the call that it asked for; 0: none waits."""
     final: bool
+    want: int = 0

@@ -130,7 +130,7 @@ class Dialogue:
         final = self._gives_up(account, now)
         seq = self._next_seq()
         account.told_s = now
-        self._pending[seq] = Asked(account.owner, account, now, needed, final)
+        self._pending[seq] = Asked(account.owner, account, now, needed, final, want)
         return Statement(
             budget=account.budget,
             window=account.window,
@@ -183,7 +183,7 @@ class Dialogue:
         queued = min(self._queue.amount_on(owner), AMOUNT_MAX) if hard else 0
         want = min(self._queue.amount_on(owner) + spare, AMOUNT_MAX)
         seq = self._next_seq()
-        self._pending[seq] = Asked(owner, None, now, needed, final=False)
+        self._pending[seq] = Asked(owner, None, now, needed, False, want)
         if value and len(self._wanted) < ERRORS_MAX:
             # Asked until it is answered, though nobody waits any more: what was granted would else lie there unknown.
             self._wanted[owner] = None
@@ -296,6 +296,8 @@ class Dialogue:
             self._journal.set_spent(account.slot, account.spent, account.uncertain)
         # A lower total is taken at once, but for what is spent or in flight.
         granted = max(right.granted, right.spent, min(account.granted, account.spent + account.reserved))
+        # A rate flows in again in a moment.
+        account.dry = asked.want > 0 and granted <= account.granted and not account.is_rate
         if granted != account.granted:
             self._journal.set_granted(account.slot, granted)
             account.granted = granted

@@ -118,7 +118,7 @@ class Holder:
                 payer.largest.now = amount
             if payer.value:
                 self._rota.changed(payer)
-            if claim.hard and payer.granted - payer.spent - payer.reserved < payer.low_mark and not payer.hopeless:
+            if claim.hard and payer.granted - payer.spent - payer.reserved < payer.low_mark and payer.presses:
                 dialogue.hurry(payer)
         self._hold_id += 1
         self._holds[self._hold_id] = tuple(parts)

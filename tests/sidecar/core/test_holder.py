@@ -126,6 +126,20 @@ def test_what_is_offered_back_is_not_spent_any_more() -> None:
     assert holder.try_reserve(month(1000 - 10), 1.0) is None
 
 
+def test_what_the_ledger_did_not_give_is_not_asked_for_in_a_hurry() -> None:
+    holder = leased(30)
+    hold = must_hold(holder.try_reserve(month(20), 0.0))
+    (asked,) = give(holder, 30, 1.0)
+    assert asked.want > 0
+    assert holder.next_at(2.0, 1.0) == 3.0
+    holder.settle(hold, Charge(15))
+    must_hold(holder.try_reserve(month(10), 1.1))
+    assert not holder.eager
+    (asked,) = give(holder, 40, 3.0)
+    assert asked.want > 0
+    assert holder.next_at(2.0, 3.0) == 3.25, "there is something to be had again"
+
+
 def test_a_tight_holder_keeps_only_what_is_spent_or_reserved() -> None:
     holder = leased(30)
     hold = must_hold(holder.try_reserve(month(10), 0.0))
