@@ -1,6 +1,7 @@
 """What deciding about one call costs: the request path over a provider that has always answered already.
 
-    python -m keelage_dev.bench.path [--rules 1,100,1000] [--sizes 1000,100000] [--calls N] [--profile]
+    python -m keelage_dev.bench.path [--rules 1,100,1000] [--sizes 1000,100000] [--prompt-cache] [--hits] [--calls N]
+        [--profile]
 
 The time that the fastest hundredth of the calls take, so that a busy machine matters little. The sockets and their
 parsers are left out; the journal is the real one, with everything on: a hard budget, log line and metrics.
@@ -31,11 +32,13 @@ from keelage_api.proxy_config import (
     BudgetTerms,
     Match,
     ModelChoice,
+    PromptCaching,
     Provider,
     ProxyConfig,
     Rule,
     Timeouts,
 )
+from keelage_api.response_cache import ResponseCache
 from keelage_api.sync import Right, SyncReply, SyncRequest
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Headers
@@ -147,7 +150,7 @@ def _no_tls(_: tuple[str, ...]) -> NoReturn:
     raise AssertionError("nothing connects here")
 
 
-def config_of(rules: int) -> ProxyConfig:
+def config_of(rules: int, caching: PromptCaching | None = None, kept: ResponseCache | None = None) -> ProxyConfig:
     """Only the last of the rules matches."""
     backend = Backend(BACKEND, Provider.ANTHROPIC, "https://api.anthropic.com", "llm-keys/anthropic")
     choice = (ModelChoice(backend.name, ""),)
@@ -155,7 +158,7 @@ def config_of(rules: int) -> ProxyConfig:
     price = ModelPrice((Rates(0, 1_000_000, 100_000, 1_250_000, 2_000_000, 5_000_000),), 200_000, 64_000)
     return ProxyConfig(
         version="bench",
-        rules=(*before, Rule("shop/route", "all", choice)),
+        rules=(*before, Rule("shop/route", "all", choice, prompt_cache=caching, response_cache=kept)),
         backends={backend.name: backend},
         budgets=(BudgetTerms(BUDGET, hard=True),),
         prices={Provider.ANTHROPIC: {MODEL: price}},
@@ -171,11 +174,19 @@ def body_of(size: int) -> bytes:
     return orjson.dumps({**body, "metadata": {"user_id": "u" * max(1, min(64, missing))}})
 
 
+def with_prefix(body: bytes) -> bytes:
+    """A call of the same length with a third of it in the system prompt, and a question at the end."""
+    said = orjson.loads(body)
+    turns = len(said["messages"]) * 2 // 3 // 2 * 2
+    said["system"] = "".join(message["content"] for message in said["messages"][turns:])
+    said["messages"] = [*said["messages"][:turns], {"role": "user", "content": "And now?"}]
+    return orjson.dumps(said)
+
+
 class DecisionPath:
     """An exchange with nothing before or behind it."""
 
-    def __init__(self, directory: Path, rules: int) -> None:
-        config = config_of(rules)
+    def __init__(self, directory: Path, config: ProxyConfig) -> None:
         key = directory / config.backends[BACKEND].credential
         key.parent.mkdir()
         key.write_text("sk-bench", "utf-8")
@@ -201,12 +212,14 @@ class DecisionPath:
         self._metrics.tell(record)
 
 
-async def measure(rules: int, size: int, calls: int, profile: bool) -> None:
+async def measure(
+    rules: int, size: int, calls: int, profile: bool, caching: PromptCaching | None, kept: ResponseCache | None
+) -> None:
     """Print one row."""
-    body = body_of(size)
+    body = body_of(size) if caching is None else with_prefix(body_of(size))
     headers = (*SDK_HEADERS, (b"content-length", b"%d" % len(body)))
     with tempfile.TemporaryDirectory() as directory:
-        path = DecisionPath(Path(directory), rules)
+        path = DecisionPath(Path(directory), config_of(rules, caching, kept))
         keeping = asyncio.get_running_loop().create_task(path.keeper.run())
         while not path.keeper.reached:  # noqa: ASYNC110 -- the ledger answers within a turn or two
             await asyncio.sleep(0)
@@ -224,7 +237,8 @@ async def measure(rules: int, size: int, calls: int, profile: bool) -> None:
         best_us = sorted(took)[calls // 100] / 1_000
         python, native = await functions(path, headers, body)
         print(
-            f"{rules:>6} rules {size:>8} bytes {best_us:>8.1f} us {python:>6} Python and {native:>4} C functions",
+            f"{rules:>6} rules {size:>8} bytes {'hit' if kept else '':>3}"
+            f" {best_us:>8.1f} us {python:>6} Python and {native:>4} C functions",
             flush=True,
         )
         if profile:
@@ -254,7 +268,9 @@ async def show(path: DecisionPath, headers: Headers, body: bytes) -> None:
 async def main(arguments: argparse.Namespace) -> None:
     for rules in arguments.rules:
         for size in arguments.sizes:
-            await measure(rules, size, arguments.calls, arguments.profile)
+            caching = PromptCaching() if arguments.prompt_cache else None
+            kept = ResponseCache(sampled=True) if arguments.hits else None
+            await measure(rules, size, arguments.calls, arguments.profile, caching, kept)
 
 
 def numbers(text: str) -> list[int]:
@@ -265,6 +281,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rules", type=numbers, default=[1, 100, 1_000])
     parser.add_argument("--sizes", type=numbers, default=[1_000, 10_000, 100_000])
+    parser.add_argument("--prompt-cache", action="store_true", help="rules put breakpoints into the calls")
     parser.add_argument("--calls", type=int, default=5_000)
+    parser.add_argument("--hits", action="store_true", help="the same call again and again, answered from the cache")
     parser.add_argument("--profile", action="store_true")
     uvloop.run(main(parser.parse_args()))
