@@ -17,6 +17,33 @@ class CacheScope(enum.StrEnum):
     USER = "User"
 
 
+class SharedCache(msgspec.Struct, frozen=True):
+    """A server where sidecars share what they keep."""
+
+    host: str
+    port: int
+    namespace: str
+    """Begins the names of what is kept there."""
+    encryption_key: str
+    """`<secret>/<key>`, a file below the sidecar's credentials directory."""
+    secure: bool = False
+    """TLS."""
+    database: int = 0
+    username: str = ""
+    password: str = ""
+    """Like `encryption_key`; empty: none is needed."""
+    authorities: tuple[str, ...] = ()
+    """Like `BackendTLS.authorities`."""
+    hostname: str = ""
+    """Like `BackendTLS.hostname`."""
+    timeout_ms: int = 50
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that must be there."""
+        return (self.encryption_key, *((self.password,) if self.password else ()), *self.authorities)
+
+
 class ResponseCache(msgspec.Struct, frozen=True):
     """Of one rule."""
 
@@ -29,3 +56,5 @@ class ResponseCache(msgspec.Struct, frozen=True):
     """Also calls whose answer would be another one the next time."""
     bytes_max: int = CACHE_BYTES
     """Of the sidecar's whole cache; of several rules the greatest counts."""
+    shared: SharedCache | None = None
+    """None: with nobody."""

@@ -30,6 +30,7 @@ from keelage_sidecar.shell.limits import Limits
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.metrics import Metrics, Standing
 from keelage_sidecar.shell.server import Server
+from keelage_sidecar.shell.shared_answers import SharedAnswers
 from keelage_sidecar.shell.trust import Trust
 from keelage_sidecar.shell.upstream import Upstream
 from keelage_sidecar.shell.warm_up import Warmer
@@ -64,8 +65,10 @@ class Sidecar:
         self._keeper = LeaseKeeper(holder, ledger, loop.time, random.random)
         self._keeper.report = self._report
         self._credentials = Credentials(settings.credentials_dir, loop.time)
-        self._upstream = Upstream(Trust(settings.credentials_dir, loop.time).context)
+        trust = Trust(settings.credentials_dir, loop.time)
+        self._upstream = Upstream(trust.context)
         self._warmer = Warmer(self._upstream)
+        self._shared = SharedAnswers(self._credentials, trust, loop.time, time.time, random.random)
         self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon)
         self._log = log or CallLog(level=settings.log_level)
         self._metrics = Metrics(self._standing)
@@ -84,6 +87,7 @@ class Sidecar:
             lambda: self._watch.table,
             self._tell,
             self._batches,
+            self._shared,
             workload=Workload(settings.user, settings.feature, settings.task_type, settings.pod),
             id_prefix=f"kl_{secrets.token_hex(8)}_",
             traced=lambda: self._log.level is LogLevel.DEBUG,
@@ -116,6 +120,7 @@ class Sidecar:
             keep = group.create_task(self._keeper.run())
             batches = group.create_task(self._batches.run())
             warm = group.create_task(self._warmer.run())
+            shared = group.create_task(self._shared.run())
             try:
                 await self._ending.wait()
                 # The application may still call while it ends: it is served until it has gone, or time is up.
@@ -126,7 +131,8 @@ class Sidecar:
                 keep.cancel()
                 batches.cancel()
                 warm.cancel()
-                await asyncio.wait((follow, keep, batches, warm))
+                shared.cancel()
+                await asyncio.wait((follow, keep, batches, warm, shared))
                 self._batches.leave()
                 await self._keeper.leave()
                 await self._admin.finish()
@@ -140,6 +146,7 @@ class Sidecar:
     def _obey(self, config: ProxyConfig) -> None:
         kept = [rule.response_cache.bytes_max for rule in config.rules if rule.response_cache is not None]
         self._means.responses.resize(max(kept, default=0))
+        self._shared.obey(config)
         self._keeper.obey(config.budgets, config.quotas)
         self._warmer.expect(config)
 
@@ -164,6 +171,7 @@ class Sidecar:
             missing=self._missing(),
             ledger_reached=self._keeper.reached,
             models=self._means.health.remarks(self._clock()),
+            unshared=self._shared.errors(),
         )
 
     def _view(self) -> View:
@@ -182,6 +190,7 @@ class Sidecar:
             models=tuple(self._means.health.figures()),
             cache=self._means.responses,
             guards=tuple(self._means.latency.figures()),
+            shared=self._shared.figures(),
             savings=tuple(self._keeper.savings.totals()),
             prompt_caches=self._means.prompt_caches.states(),
         )

@@ -30,6 +30,7 @@ from keelage_api.v1alpha1.response_cache import ResponseCache
 from keelage_api.v1alpha1.retry import Hedge, RetryPolicy
 from keelage_api.v1alpha1.saving import SavingStatus
 from keelage_api.v1alpha1.selection import Selections
+from keelage_api.v1alpha1.shared_cache import SharedCache
 
 KIND = "LLMRoute"
 
@@ -184,6 +185,12 @@ _RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the n
         field=".rules",
         explain=lambda spec: f"{_CLASSIFIER_REMEDY}; rule: {', '.join(_classifiers_astray(spec))}",
     ),
+    Constraint["LLMRouteSpec"](
+        cel="!has(self.sharedCache) || self.rules.exists(r, has(r.responseCache))",
+        message="sharedCache needs a rule that keeps answers: write responseCache there, or leave sharedCache out",
+        holds=lambda spec: spec.shared_cache is None or any(rule.response_cache for rule in spec.rules),
+        field=".sharedCache",
+    ),
 )
 class LLMRouteSpec(Part):
     """What the sidecars of the selected pods do with calls to LLM providers."""
@@ -194,6 +201,8 @@ class LLMRouteSpec(Part):
     """Providers that tiers refer to."""
     tiers: Annotated[tuple[Tier, ...], Field(max_length=32), ListMap("name")] = ()
     """Named choices of models that rules refer to."""
+    shared_cache: SharedCache | None = None
+    """Where the sidecars of this route share the answers that its rules keep (`responseCache`); left out: nowhere."""
     rules: Annotated[tuple[RouteRule, ...], Field(min_length=1, max_length=64), ListMap("name")]
     """Asked in order; the first that matches a call decides."""
 

@@ -53,6 +53,8 @@ from keelage_sidecar.shell.journal import open_holder
 from keelage_sidecar.shell.lease_keeper import LeaseKeeper
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.metrics import Metrics, Standing
+from keelage_sidecar.shell.shared_answers import SharedAnswers
+from keelage_sidecar.shell.trust import Trust
 from keelage_sidecar.shell.upstream import Connection, Pool, Upstream, origin_of
 
 MODEL = "claude-haiku-4-5"
@@ -195,10 +197,11 @@ class DecisionPath:
         self.keeper.obey(config.budgets)
         upstream = PromptUpstream(config.backends[BACKEND].endpoint)
         means = Means(self.keeper, upstream, Credentials(directory, clock), clock, time.time, lambda: 0.5)
+        shared = SharedAnswers(means.credentials, Trust(directory, clock), clock, time.time, means.pick)
         table = RoutingTable.build(config)
         self._log = CallLog(os.open(os.devnull, os.O_WRONLY))
         self._metrics = Metrics(lambda: Standing("bench", False, 0, 0, 0, 0, (), (), means.responses))
-        self._exchange = Exchange(means, lambda: table, self._tell, BatchKeeper(means, self._tell))
+        self._exchange = Exchange(means, lambda: table, self._tell, BatchKeeper(means, self._tell), shared)
         self._wire = Sink()
 
     async def serve(self, headers: Headers, body: bytes) -> int:

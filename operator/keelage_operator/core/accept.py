@@ -23,15 +23,16 @@ from keelage_api.proxy_config import (
     Summary,
     Timeouts,
 )
-from keelage_api.response_cache import ResponseCache
+from keelage_api.response_cache import SharedCache
 from keelage_api.selection import Selection
-from keelage_api.v1alpha1 import circuit_breaker, history, llmroute, prompt_cache, response_cache, retry
+from keelage_api.v1alpha1 import circuit_breaker, history, llmroute, prompt_cache, retry
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_api.v1alpha1.manifest import Malformed
 from keelage_api.v1alpha1.metadata import duration_ms
 from keelage_api.v1alpha1.mode import Mode
 from keelage_operator.core.escalation import cascade_of, escalation_problems, latency_budget_of, tiers_instead
+from keelage_operator.core.kept_answers import mounted_for, response_cache_of, shared_cache_of
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book, price_of
 from keelage_operator.core.problem import Problem
@@ -79,7 +80,7 @@ def accept_route(
         return tuple(Problem("Invalid", text) for text in spec.problems)
     problems = []
     backends: dict[str, Backend] = {}
-    credentials: set[MountedKey] = set()
+    credentials: set[MountedKey] = set(mounted_for(spec.shared_cache))
     for backend in spec.backends:
         prices: dict[str, ModelPrice] = {}
         for override in backend.prices:
@@ -135,7 +136,8 @@ def accept_route(
         )
         for tier in spec.tiers
     }
-    rules = tuple(_rule(name, rule, tiers, selected[rule.name]) for rule in spec.rules)
+    shared = shared_cache_of(namespace, spec.shared_cache)
+    rules = tuple(_rule(name, rule, tiers, selected[rule.name], shared) for rule in spec.rules)
     return AcceptedRoute(
         name, spec, rules, backends, tuple(sorted(credentials)), tiers, quotas_of(namespace, name, spec)
     )
@@ -146,6 +148,7 @@ def _rule(
     rule: llmroute.RouteRule,
     tiers: Mapping[str, tuple[ModelChoice, ...]],
     selected: tuple[Selection, ...],
+    shared: SharedCache | None,
 ) -> Rule:
     tier = rule.select[-1].tier
     return Rule(
@@ -171,20 +174,8 @@ def _rule(
         stop_sequences=tuple(rule.output.stop_sequences),
         prompt_cache=_prompt_cache(rule.prompt_cache),
         history=_history(rule.history),
-        response_cache=_response_cache(rule.response_cache),
+        response_cache=response_cache_of(rule.response_cache, shared),
         shadow=rule.mode is Mode.SHADOW,
-    )
-
-
-def _response_cache(spec: response_cache.ResponseCache | None) -> ResponseCache | None:
-    if spec is None:
-        return None
-    return ResponseCache(
-        ttl_ms=duration_ms(spec.exact.ttl),
-        stale_ms=duration_ms(spec.stale_on_error) if spec.stale_on_error else 0,
-        scope=spec.scope,
-        sampled=spec.sampled is response_cache.SampledAnswers.ALLOW,
-        bytes_max=response_cache.memory_bytes(spec.memory),
     )
 
 

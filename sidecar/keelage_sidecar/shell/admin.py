@@ -38,6 +38,8 @@ class Health:
     """By the last exchange."""
     models: tuple[str, ...] = ()
     """What is to be said of those whose circuit is not closed."""
+    unshared: tuple[str, ...] = ()
+    """Why shared caches cannot be used."""
 
 
 class Admin:
@@ -114,6 +116,7 @@ def _remarks(path: str, health: Health) -> list[str]:
     found += health.models
     if not health.ledger_reached:
         found.append("the operator does not answer: calls are paid from what was leased before")
+    found += [f"{why}: calls go on without it" for why in health.unshared]
     return found
 
 

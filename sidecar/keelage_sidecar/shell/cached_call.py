@@ -20,6 +20,7 @@ from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import not_cached
+from keelage_sidecar.shell.shared_answers import SharedAnswers
 from keelage_sidecar.shell.story import CacheUse, Story
 
 FOLLOW_S = 30.0
@@ -39,9 +40,10 @@ class _End(enum.Enum):
 class CachedCalls:
     """What the calls of one sidecar know of each other's answers."""
 
-    def __init__(self, means: Means, cache: ResponseCache) -> None:
+    def __init__(self, means: Means, cache: ResponseCache, shared: SharedAnswers) -> None:
         self._means = means
         self._cache = cache
+        self._shared = shared
         self._asking: dict[bytes, asyncio.Future[_End]] = {}
         """By key: calls that others wait for."""
 
@@ -71,12 +73,32 @@ class CachedCalls:
             if kept is not None and self._age_s(kept) <= min(ttl_s, asked.max_age_s):
                 self._give(call, rule, kept, CacheUse.HIT, story)
                 return None
-        if asked.only_if_cached:
-            return not_cached("no answer to it is kept")
-        spare = kept if asked.max_age_s > ttl_s and terms.stale_ms else None
-        story.cache = CacheUse.MISS if asked.max_age_s >= 0 else CacheUse.BYPASS
-        story.spare = spare is not None
-        refusal = await self._ask(key, story, ask)
+        leads = key not in self._asking
+        if leads:
+            self._asking[key] = asyncio.get_running_loop().create_future()
+        end = _End.LEFT
+        try:
+            if terms.shared is not None and asked.max_age_s >= 0:
+                kept = await self._shared_one(key, terms, kept)
+                if kept is not None and self._age_s(kept) <= min(ttl_s, asked.max_age_s):
+                    end = _End.KEPT
+                    self._give(call, rule, kept, CacheUse.HIT, story)
+                    return None
+            if asked.only_if_cached:
+                return not_cached("no answer to it is kept")
+            spare = kept if asked.max_age_s > ttl_s and terms.stale_ms else None
+            story.cache = CacheUse.MISS if asked.max_age_s >= 0 else CacheUse.BYPASS
+            story.spare = spare is not None
+            story.copy = AnswerCopy(self._cache.body_max)
+            refusal = await ask()
+            answer = self._answer(story) if refusal is None else None
+            if answer is not None:
+                self._keep(key, terms, answer)
+            if story.outcome != outcomes.CLIENT_DISCONNECT:
+                end = _End.NOT_KEPT if answer is None else _End.KEPT
+        finally:
+            if leads:
+                self._asking.pop(key).set_result(end)
         if spare is not None and not call.gone and not call.started and _is_outage(refusal):
             if refusal is not None:
                 story.refused(refusal)
@@ -101,24 +123,19 @@ class CachedCalls:
                 break
         return kept
 
-    async def _ask(self, key: bytes, story: Story, ask: Callable[[], Awaitable[Refusal | None]]) -> Refusal | None:
-        """Without the cache, but that others wait for the answer, and that it is kept."""
-        leads = key not in self._asking
-        if leads:
-            self._asking[key] = asyncio.get_running_loop().create_future()
-        end = _End.LEFT
-        story.copy = AnswerCopy(self._cache.body_max)
-        try:
-            refusal = await ask()
-            answer = self._answer(story) if refusal is None else None
-            if answer is not None:
-                self._cache.keep(key, answer)
-            if story.outcome != outcomes.CLIENT_DISCONNECT:
-                end = _End.NOT_KEPT if answer is None else _End.KEPT
-            return refusal
-        finally:
-            if leads:
-                self._asking.pop(key).set_result(end)
+    async def _shared_one(self, key: bytes, terms: Terms, kept: KeptAnswer | None) -> KeptAnswer | None:
+        """The younger of what is kept here and what others have kept."""
+        assert terms.shared is not None
+        found = await self._shared.find(terms.shared, key)
+        if found is None or (kept is not None and kept.kept_s >= found.kept_s):
+            return kept
+        self._cache.keep(key, found)
+        return found
+
+    def _keep(self, key: bytes, terms: Terms, answer: KeptAnswer) -> None:
+        self._cache.keep(key, answer)
+        if terms.shared is not None:
+            self._shared.keep(terms.shared, key, answer, terms.ttl_ms + terms.stale_ms)
 
     def _answer(self, story: Story) -> KeptAnswer | None:
         """What the call was told, if it is worth keeping: whole, and what the rule asks for without a budget's need."""

@@ -51,4 +51,6 @@ class Credentials:
         """Every key and authority that the configuration names and that is not there, sorted."""
         named = {backend.credential for backend in config.backends.values() if backend.credential}
         trusted = {path for backend in config.backends.values() if backend.tls for path in backend.tls.authorities}
-        return tuple(sorted(name for name in named | trusted if self.get(name) is None))
+        caches = [rule.response_cache for rule in config.rules if rule.response_cache is not None]
+        shared = {path for cache in caches if cache.shared is not None for path in cache.shared.files}
+        return tuple(sorted(name for name in named | trusted | shared if self.get(name) is None))

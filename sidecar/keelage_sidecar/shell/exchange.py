@@ -31,6 +31,7 @@ from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import NO_CONFIG, OVERLOADED, STOPPING
 from keelage_sidecar.shell.reservation import reserve_rates
 from keelage_sidecar.shell.selector import Selector
+from keelage_sidecar.shell.shared_answers import SharedAnswers
 from keelage_sidecar.shell.shortening import Shortening
 from keelage_sidecar.shell.story import Story
 
@@ -47,6 +48,7 @@ class Exchange:
         table: Callable[[], RoutingTable | None],
         tell: Callable[[CallRecord], None],
         batches: BatchKeeper,
+        shared: SharedAnswers,
         *,
         workload: Workload = NOBODY,
         id_prefix: str = "",
@@ -58,7 +60,7 @@ class Exchange:
         self._selector = Selector(means, inner)
         self._shortening = Shortening(means, inner)
         self._batches = BatchCalls(means, batches, workload)
-        self._cached = CachedCalls(means, means.responses)
+        self._cached = CachedCalls(means, means.responses, shared)
         self._means = means
         self._table = table
         self._tell = tell

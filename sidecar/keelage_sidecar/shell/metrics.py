@@ -36,6 +36,7 @@ from keelage_sidecar.shell.exposition import (
     exposition,
 )
 from keelage_sidecar.shell.response_cache_metrics import ResponseCacheMetrics
+from keelage_sidecar.shell.shared_answers import SharedFigures
 
 MODELS_MAX = 100
 ERRORS_MAX = 50
@@ -91,6 +92,8 @@ class Standing:
     cache: ResponseCache
     guards: tuple[GuardFigures, ...] = ()
     """Of latency budgets; those that were asked about last come last."""
+    shared: tuple[SharedFigures, ...] = ()
+    """Servers where answers are shared."""
     savings: tuple[tuple[str, SavedBy, Saved], ...] = ()
     """By route and kind."""
     prompt_caches: tuple[tuple[Key, State], ...] = ()
@@ -306,7 +309,7 @@ class Metrics:
             [((), self._unlimited)],
         )
         standing = self._standing()
-        yield from self._answers.families(standing.cache)
+        yield from self._answers.families(standing.cache, standing.shared)
         yield from _lease_gauges(standing.figures)
         yield from _model_figures(standing.models[-MODELS_MAX:])
         yield from self._escalations.families(standing.guards[-MODELS_MAX:], standing.savings)

@@ -6,7 +6,7 @@ import pytest
 from tests.operator.core.manifest_fields import compiled, route
 
 from keelage_api.codec import decode_config, encode
-from keelage_api.response_cache import CacheScope, ResponseCache
+from keelage_api.response_cache import CacheScope, ResponseCache, SharedCache
 
 
 def cache_of(spec: dict[str, object] | None) -> ResponseCache | None:
@@ -14,6 +14,30 @@ def cache_of(spec: dict[str, object] | None) -> ResponseCache | None:
     config = compiled([route(rules=[{"name": "all", "select": [{"tier": "fast"}], **fields}])]).config_for({})
     assert decode_config(encode(config)) == config
     return config.rules[0].response_cache
+
+
+def test_a_shared_cache_reaches_every_rule_that_keeps_answers_and_is_mounted_for() -> None:
+    shared: dict[str, object] = {
+        "endpoint": "redis://valkey",
+        "database": 2,
+        "username": "keelage",
+        "credentials": {"secretKeyRef": {"name": "keys", "key": "password"}},
+        "encryptionKey": {"secretKeyRef": {"name": "keys", "key": "answers"}},
+        "timeout": "20ms",
+    }
+    rules = [
+        {"name": "kept", "select": [{"tier": "fast"}], "matches": [{"features": ["a"]}], "responseCache": {}},
+        {"name": "rest", "select": [{"tier": "fast"}]},
+    ]
+    namespace = compiled([route(sharedCache=shared, rules=rules)])
+    kept, rest = namespace.config_for({}).rules
+    wanted = SharedCache("valkey", 6379, "shop", "keys/answers", False, 2, "keelage", "keys/password", timeout_ms=20)
+    assert (kept.response_cache, rest.response_cache) == (ResponseCache(shared=wanted), None)
+    assert {key.path for key in namespace.credentials_for({})} == {
+        "llm-keys/anthropic",
+        "keys/answers",
+        "keys/password",
+    }
 
 
 def test_without_the_field_nothing_is_kept() -> None:

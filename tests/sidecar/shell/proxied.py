@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
+from tests.sidecar.shell.fake_valkey import FakeValkey
 
 from keelage_api.codec import seal
 from keelage_api.pricing import ModelPrice, Rates
@@ -34,6 +35,7 @@ from keelage_sidecar.shell.credentials import Credentials
 from keelage_sidecar.shell.exchange import Exchange
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.server import Server
+from keelage_sidecar.shell.shared_answers import SharedAnswers
 from keelage_sidecar.shell.trust import Trust
 from keelage_sidecar.shell.upstream import Upstream
 
@@ -186,6 +188,7 @@ class World:
     table: RoutingTable | None
     batches: BatchKeeper
     means: Means
+    shared: SharedAnswers
     later_s: float = 0.0
     """How far the clock is ahead of the loop's."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -277,7 +280,7 @@ def config_of(
 
 
 @asynccontextmanager
-async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
+async def world(config: ProxyConfig | None, keys: Path, shared_with: FakeValkey | None = None) -> AsyncIterator[World]:
     """A running data path; `keys` becomes the directory of credentials."""
     (keys / "llm-keys").mkdir(exist_ok=True)
     (keys / "llm-keys" / "key").write_text(f"{KEY}\n")
@@ -287,7 +290,8 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
     async def no_sleep(seconds: float) -> None:
         delays.append(seconds)
 
-    upstream = Upstream(Trust(keys, lambda: loop.time() + here.later_s).context)
+    trust = Trust(keys, lambda: loop.time() + here.later_s)
+    upstream = Upstream(trust.context)
     means = Means(
         purse=purse,
         upstream=upstream,
@@ -302,14 +306,29 @@ async def world(config: ProxyConfig | None, keys: Path) -> AsyncIterator[World]:
         replace(means, sleep=lambda seconds: here.turn_clock(seconds)),
         records.append,
     )
+    shared = SharedAnswers(
+        means.credentials,
+        trust,
+        means.clock,
+        lambda: NOW_UNIX_S + here.later_s,
+        means.pick,
+        None if shared_with is None else lambda *_: shared_with.dial(),
+    )
     workload = Workload("pod-user", "pod-feature", "pod-task", "web-1")
-    exchange = Exchange(means, lambda: here.table, records.append, batches, workload=workload)
+    exchange = Exchange(means, lambda: here.table, records.append, batches, shared, workload=workload)
     server = Server(exchange.handle)
-    here = World(await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table, batches, means)
+    here = World(
+        await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table, batches, means, shared
+    )
+    sharing = asyncio.ensure_future(shared.run())
+    if config is not None:
+        shared.obey(config)
     try:
         yield here
     finally:
         await server.finish()
+        sharing.cancel()
+        await asyncio.wait((sharing,))
         batches.leave()
         await upstream.close()
     assert not purse.holds, "a hold was never settled"
