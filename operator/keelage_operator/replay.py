@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import msgspec
+import orjson
 from msgspec import structs
 
 from keelage_api.pricing import cost_of
@@ -30,12 +31,19 @@ from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+from keelage_sidecar.core.selection import Case, on_tier_at_once
 from keelage_sidecar.core.weight import Weight
 
 _ENDPOINTS: Mapping[str, Endpoint] = {each.kind: each for each in (MESSAGES, CHAT, RESPONSES, EMBEDDINGS)}
 """Calls that models answer; the others cost nothing, or are batches."""
 _DECIDED_ANEW = frozenset({*DenialReason, "NotBoundable", "NoMatchingRoute", "NoBackendForDialect"})
 """Reasons of refusals that routes and budgets have; others are the application's, and stay."""
+_PATHS = {
+    MESSAGES: "/v1/messages",
+    CHAT: "/v1/chat/completions",
+    RESPONSES: "/v1/responses",
+    EMBEDDINGS: "/v1/embeddings",
+}
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _GOLDEN = 0.618033988749895
 """Multiples of it fill [0, 1) evenly: calls without a user are spread by weights as they would be by chance."""
@@ -114,7 +122,7 @@ class Replay:
             return
         usage = self._usage(record)
         facts = _facts(endpoint, record, usage)
-        plan = self._plan(facts)
+        plan = self._plan(facts, record.prompt_words if isinstance(record.prompt_words, int) else None)
         if isinstance(plan, Refusal):
             self._tally.after_refusal("", "", plan.reason)
         elif record.cache in ("hit", "stale"):
@@ -151,8 +159,20 @@ class Replay:
         self._assumed[Assumption.REFUSED_BEFORE] += 1
         return self._usual.get(record.request_model, _Usual()).usage
 
-    def _plan(self, facts: Facts) -> Plan | Refusal:
-        plan = self.table.plan(facts)
+    def _plan(self, facts: Facts, words: int | None) -> Plan | Refusal:
+        """`words`: of the prompt; None where they were not counted."""
+        rule = self.table.rule(facts)
+        if isinstance(rule, Refusal):
+            return rule
+        plan: Plan | Refusal
+        if rule.select:
+            if words is None:
+                words = facts.weight.likely_tokens * 3 // 4
+                self._assumed[Assumption.WORDS] += any(entry.when.words is not None for entry in rule.select)
+            said = structs.replace(facts, body=orjson.dumps({"input": "w " * words}))
+            plan = on_tier_at_once(self.table, rule, Case(said, self._used, self._now.timestamp()))
+        else:
+            plan = self.table.on_tier(rule, facts)
         if isinstance(plan, Plan) and len(plan.candidates) > 1:
             self._count += 1
             return self._health.ordered(plan, 0, facts.user, self._count * _GOLDEN % 1, 0.0)
@@ -217,6 +237,8 @@ def _facts(endpoint: Endpoint, record: CallRecord, usage: TokenUsage) -> Facts:
         asked_usage=True,
         capped=capped,
         weight=weight,
+        task_type=record.task_type or "",
+        path=_PATHS[endpoint],
     )
 
 
@@ -235,6 +257,13 @@ def _notes(config: ProxyConfig) -> Iterator[str]:
     rules = config.rules
     if any(rule.shadow for rule in rules) or any(terms.shadow for terms in config.budgets):
         yield "what is in mode: Shadow takes no call and changes none, here too"
+    if any(match.headers for rule in rules for match in rule.matches):
+        yield "lines have no headers: a match that asks for one takes no call"
+    whens = [entry.when for rule in rules for entry in rule.select]
+    if any(when.keywords is not None for when in whens):
+        yield "lines hold no text: no keyword is taken to be in any prompt"
+    if any(when.classifier is not None for when in whens):
+        yield "no classifier is asked: no condition on one is taken to hold"
     if any(rule.response_cache for rule in rules):
         yield "hits of a response cache that were none before are not foreseen"
     if any(rule.prompt_cache for rule in rules):

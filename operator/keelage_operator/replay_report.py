@@ -28,6 +28,10 @@ class Assumption(enum.StrEnum):
         "were refused before, so that nothing is known of their answers: each is taken to use what others for the same"
         " model did on average"
     )
+    WORDS = (
+        "were decided by the words of their prompts, which their lines do not tell: taken to be three quarters of their"
+        " estimated tokens"
+    )
     AT_BOUND = "were charged at their bound, and are taken to be again"
     DEAREST = "would go to a model without a price, and are charged at the dearest known rates of its provider"
     UNPRICED = "would go to a model without a price, and are left out of the costs"
@@ -144,7 +148,7 @@ class Tally:
             model = CACHED
         if record.downgraded or record.clamped:
             self._lowered[record.budget, False] += 1
-        for sums in (self._total, *self._sums.of(rule, "", model)):
+        for sums in (self._total, *self._sums.of(rule, record.tier, model)):
             sums.calls_before += 1
             sums.before += record.cost
 

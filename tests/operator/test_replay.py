@@ -304,3 +304,37 @@ def test_logs_of_several_pods_are_replayed_in_the_order_of_time(
     report = json.loads(capsys.readouterr().out)
     assert (report["calls"], report["first"]) == (4, "2026-11-21T10:00:00.000Z")
     assert report["budgets"][0]["refusedAfter"] == 3
+
+
+SELECTING = """\
+  - name: all
+    select:
+    - {when: {taskTypes: [translate]}, tier: fast}
+    - {when: {promptWords: {atMost: 40}, keywords: {noneOf: [legal]}}, tier: fast}
+    - {when: {budgetUsed: {budget: day, atLeastPercent: 50}}, tier: fast}
+    - {tier: deep}"""
+
+
+def test_conditions_are_judged_by_what_lines_tell() -> None:
+    records = [
+        call(0, prompt_words=400),
+        call(1, prompt_words=40),
+        call(2, prompt_words=400, task_type="translate"),
+        *(call(number, prompt_words=400) for number in range(3, 6)),
+    ]
+    report = replayed(with_rules(SELECTING) + budget(limit={"amount": "0.03"}, enforcement="Observe"), *records)
+    # 0.0045, 0.0015, 0.0015, 0.0045, 0.0045: then more than half is used.
+    assert {row.name: row.calls_after for row in report.tiers if row.calls_after} == {"deep": 3, "fast": 3}
+    assert "lines hold no text: no keyword is taken to be in any prompt" in report.notes
+    assert not any("three quarters" in note for note in report.notes)
+
+
+def test_words_that_were_not_counted_are_estimated_and_that_is_said() -> None:
+    report = replayed(with_rules(SELECTING), call(0), call(1, bound_input_tokens=200, input_tokens=20))
+    assert {row.name: row.calls_after for row in report.tiers if row.calls_after} == {"deep": 1, "fast": 1}
+    assert any(note.startswith("2 of the calls were decided by the words") for note in report.notes)
+
+
+def test_the_tier_that_answered_is_told_beside_the_new_one() -> None:
+    report = replayed(with_rules(ALL.replace("asked", "deep")), call(tier="fast"))
+    assert [(row.name, row.calls_before, row.calls_after) for row in report.tiers] == [("deep", 0, 1), ("fast", 1, 0)]

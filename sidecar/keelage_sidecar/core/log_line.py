@@ -231,6 +231,10 @@ class CallRecord(
     selected_by: str = ""
     """Where the rule has several tiers: the place of the entry that chose this one, and its conditions, as in
     `1:promptWords+keywords`; `default` for the last entry."""
+    task_type: str | msgspec.UnsetType = msgspec.UNSET
+    """Where the call or its pod names one."""
+    prompt_words: int | msgspec.UnsetType = msgspec.UNSET
+    """Where a condition asked for their number."""
     history_trimmed: int | msgspec.UnsetType = msgspec.UNSET
     """Turns of the conversation that were not sent."""
     history_summarized: int | msgspec.UnsetType = msgspec.UNSET

@@ -25,12 +25,14 @@ class Prompt:
     An agent that calls tools goes on with the question that it was asked, so all calls of its loop see the same text.
     """
 
-    __slots__ = ("_facts", "_folded", "_text")
+    __slots__ = ("_facts", "_folded", "_text", "counted")
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._text: str | None = None
         self._folded: str | None = None
+        self.counted: int | None = None
+        """The words, once somebody asked for their number."""
 
     @property
     def text(self) -> str:
@@ -42,7 +44,9 @@ class Prompt:
     @property
     def words(self) -> int:
         """As white space divides them."""
-        return len(self.text.split())
+        if self.counted is None:
+            self.counted = len(self.text.split())
+        return self.counted
 
     @property
     def folded(self) -> str:

@@ -24,6 +24,7 @@ class Selector:
         answers: dict[int, str | None] = {}
         while isinstance(step := choose(asker.table, asker.rule, case, answers), Ask):
             answers[step.index] = await self._said(asker, step)
+        asker.story.prompt_words = case.prompt.counted
         if isinstance(step, Refusal):
             return step
         asker.story.selected_by = step.by

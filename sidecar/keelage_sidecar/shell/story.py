@@ -109,6 +109,8 @@ class Story(msgspec.Struct):
     """Of a call whose tier is too slow."""
     escalation: Escalation | None = None
     """Of a call whose answer was judged."""
+    prompt_words: int | None = None
+    """Where a condition asked for their number."""
     selected_by: str = ""
     """Why it has its tier (`selection.Selected.by`); empty where its rule has but one."""
 
@@ -221,10 +223,14 @@ class Story(msgspec.Struct):
         if (facts := self.facts) is not None:
             record.request_model, record.stream = facts.model, facts.stream
             record.user, record.feature, record.sdk_retries = facts.user, facts.feature, facts.retry_count
+            if facts.task_type:
+                record.task_type = facts.task_type
         if (rule := self.rule if self.plan is None else self.plan.rule) is not None:
             record.route, record.rule = rule.route, rule.name
         if self.plan is not None:
             record.tier, record.selected_by = self.plan.rule.tier, self.selected_by
+            if self.prompt_words is not None:
+                record.prompt_words = self.prompt_words
         if (candidate := self.candidate) is not None:
             record.backend, record.model = candidate.backend.name, candidate.model
             record.attempts, record.injected = self.attempts, self.injected

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tests.sidecar.core.calls import ANTHROPIC, OPENAI, chat, claude, config, embeddings, gpt, is_a, messages
 
 from keelage_api.proxy_config import BudgetTerms, Downgrade, Match, ModelChoice, ProxyConfig, Rule, Unit
+from keelage_api.selection import Classifier, Selection, Size, When
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.claim import Room
 from keelage_sidecar.core.log_line import ShadowBudget, ShadowRule, Would
@@ -163,3 +164,17 @@ def test_calls_are_served_as_if_what_is_in_shadow_were_not_there(rules: list[Rul
         expected = first.name if first is not None and first.shadow else None
         told = rehearsal.told(None, None) if rehearsal is not None else None
         assert (told.rule if told is not None else None) == expected
+
+
+def test_a_rule_in_shadow_with_several_tiers_tells_the_one_that_it_would_have_selected() -> None:
+    short = Selection(When(words=Size(at_most=3)), "fast")
+    selecting = replace(MINI, select=(short,))
+    assert is_a(ShadowRule, played(config(selecting, REST, tiers=TIERS)).told(None, None)).tier == "fast"
+    long = messages(messages=[{"role": "user", "content": "one two three four"}])
+    assert is_a(ShadowRule, played(config(selecting, REST, tiers=TIERS), facts=long).told(None, None)).tier == "mini"
+
+
+def test_a_rule_in_shadow_asks_no_classifier() -> None:
+    asked = Selection(When(classifier=Classifier("fast", "SIMPLE?", " simple ", 1000, 5)), "fast")
+    selecting = replace(MINI, select=(asked,))
+    assert is_a(ShadowRule, played(config(selecting, REST, tiers=TIERS)).told(None, None)).tier == "mini"

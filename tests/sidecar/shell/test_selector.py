@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 from tests.sidecar.core.calls import is_a
 from tests.sidecar.shell.proxied import GPT, HAIKU, KEY, MONTH, World, config_of, world
@@ -61,12 +62,14 @@ async def test_answer_and_log_say_which_tier_and_why(tmp_path: Path) -> None:
             ("fast", "0:promptWords", GPT),
             ("deep", "default", HAIKU),
         ]
+        assert [each.prompt_words for each in here.records] == [1, 4]
 
 
 async def test_a_rule_with_one_tier_says_no_reason(tmp_path: Path) -> None:
     async with FakeProvider() as provider, world(selecting(provider.url), tmp_path) as here:
         assert await told(here, "Hi") == ("r/all", "deep", HAIKU, "")
         assert here.records[0].selected_by == ""
+        assert here.records[0].prompt_words is UNSET
 
 
 async def test_a_models_name_cannot_end_a_header(tmp_path: Path) -> None:
