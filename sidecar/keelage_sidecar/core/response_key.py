@@ -78,7 +78,7 @@ def key_of(salt: bytes, terms: ResponseCache, facts: Facts, target: str, headers
         if not who:
             del body["metadata"]
     # None of these holds the end of a line, so that no two lists of them read the same.
-    lines = [target.encode(), facts.feature.encode()]
+    lines = [target.encode(), facts.feature.encode(), facts.task_type.encode()]
     lines.append(facts.user.encode() if terms.scope is CacheScope.USER else b"")
     lines += [b"%b: %b" % field for field in headers if field[0].startswith(_PROVIDERS_HEADERS)]
     lines.append(b"")

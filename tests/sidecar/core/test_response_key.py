@@ -87,9 +87,11 @@ def test_a_field_that_is_null_is_not_one_that_is_missing() -> None:
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=8)
 names = st.sampled_from([b"anthropic-beta", b"anthropic-version", b"openai-organization", b"x-other"])
 header_values = st.text("ab:=,-\x20", max_size=6).map(str.encode)
+CallOf = tuple[bytes, str, str, str, str, Headers]
 calls = st.tuples(
     st.binary(min_size=32, max_size=32),
     st.sampled_from(["/v1/messages", "/v1/messages?beta=true"]),
+    texts,
     texts,
     texts,
     st.lists(st.tuples(names, header_values), max_size=3).map(tuple),
@@ -97,15 +99,15 @@ calls = st.tuples(
 
 
 @given(calls, calls, st.sampled_from(list(CacheScope)))
-def test_a_key_never_collides_over_rule_path_user_feature_and_headers(
-    one: tuple[bytes, str, str, str, Headers], other: tuple[bytes, str, str, str, Headers], scope: CacheScope
+def test_a_key_never_collides_over_rule_path_user_feature_task_and_headers(
+    one: CallOf, other: CallOf, scope: CacheScope
 ) -> None:
-    def of(call: tuple[bytes, str, str, str, Headers]) -> tuple[bytes, tuple[object, ...]]:
-        salt, target, user, feature, headers = call
-        facts = msgspec.structs.replace(messages(), user=user, feature=feature)
+    def of(call: CallOf) -> tuple[bytes, tuple[object, ...]]:
+        salt, target, user, feature, task_type, headers = call
+        facts = msgspec.structs.replace(messages(), user=user, feature=feature, task_type=task_type)
         found = key(facts, ResponseCache(scope=scope), salt, target, headers)
         counted = tuple(field for field in headers if field[0] != b"x-other")
-        return found, (salt, target, user if scope is CacheScope.USER else "", feature, counted)
+        return found, (salt, target, user if scope is CacheScope.USER else "", feature, task_type, counted)
 
     (first, said), (second, also) = of(one), of(other)
     assert (first == second) == (said == also)
