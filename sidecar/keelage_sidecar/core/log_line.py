@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -295,10 +296,15 @@ class CallRecord(
 
     def line(self) -> bytes:
         """The record as one line, with its newline."""
-        return _ENCODER.encode(self) + b"\n"
+        return lines((self,))
 
 
 _ENCODER = msgspec.json.Encoder()
+
+
+def lines(records: Sequence[CallRecord]) -> bytes:
+    """Each record as a line, with its newline."""
+    return _ENCODER.encode_lines(records)
 
 
 def time_text(unix_s: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from keelage_sidecar.core.log_line import CallRecord, LogLevel
+from keelage_sidecar.core.log_line import CallRecord, LogLevel, lines
 
 LINES = 64
 DELAY_S = 0.25
@@ -19,15 +19,16 @@ class CallLog:
         self._descriptor = descriptor
         self.level = level
         """What is below is left out; may be changed at any time."""
-        self._lines: list[bytes] = []
+        self._records: list[CallRecord] = []
+        """Not written yet; encoded together, while the encoder's code is in the cache."""
         self._timer: asyncio.TimerHandle | None = None
 
     def write(self, record: CallRecord) -> None:
-        """Queue the call's line."""
+        """Queue the call's line; the record changes no more."""
         if record.judge() < self.level:
             return
-        self._lines.append(record.line())
-        if len(self._lines) >= LINES:
+        self._records.append(record)
+        if len(self._records) >= LINES:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
@@ -37,8 +38,8 @@ class CallLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        data = memoryview(b"".join(self._lines))
-        self._lines.clear()
+        data = memoryview(lines(self._records))
+        self._records.clear()
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]

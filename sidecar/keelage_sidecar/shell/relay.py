@@ -61,12 +61,9 @@ class Body:
 
 def reply_headers(headers: Headers, *, decoded: bool, final: bool, request_id: str) -> list[tuple[bytes, bytes]]:
     """What the application gets of the upstream's headers; `final`: its SDK is not to try again."""
-    kept, dropped = [], list[bytes]()
-    for field in headers:
-        if field[0] not in _HOP_BY_HOP:
-            kept.append(field)
-        elif field[0] == b"connection" and field[1] not in _USUAL:
-            dropped += [token.strip().lower() for token in field[1].split(b",")]
+    kept = [field for field in headers if field[0] not in _HOP_BY_HOP]
+    naming = [field[1] for field in headers if field[0] == b"connection" and field[1] not in _USUAL]
+    dropped = [token.strip().lower() for value in naming for token in value.split(b",")]
     if decoded:
         dropped.append(b"content-encoding")
     if final:
