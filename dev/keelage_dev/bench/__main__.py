@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import signal
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keelage_dev.bench.contender import CONTENDERS, Api, Contender
-from keelage_dev.bench.measure import Result, Running, Shot, fire, pace, providing, started, stream_kib
+from keelage_dev.bench.contender import CONTENDERS, Api, Contender, sidecar_launch
+from keelage_dev.bench.measure import PROXY_CORE, Result, Running, Shot, fire, pace, providing, started, stream_kib
 from keelage_dev.bench.programs import BenchFailed, programs
 from keelage_dev.bench.report import Measured, machine, table, write
 
@@ -100,9 +102,26 @@ def run(
                     up_now.signal(signal.SIGSTOP)
                 print(f"round {number + 1} of {rounds}: {name}", flush=True)
     print(table(results, measured))
+    by_rules = decision_path() if out is not None else ""
+    print(by_rules)
     if out is not None:
-        write(out, results, measured)
+        write(out, results, measured, by_rules)
     return 0
+
+
+def decision_path() -> str:
+    """How the cost of deciding grows with rules and bodies, of the same process without sockets."""
+    launch = sidecar_launch("keelage_dev.bench.path", "--rules", "1,100,1000", "--sizes", "1000,100000")
+    done = subprocess.run(
+        ["taskset", "-c", PROXY_CORE, *launch.command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **launch.env},
+    )
+    if done.returncode != 0:
+        raise BenchFailed(f"keelage_dev.bench.path: {done.stderr.strip()[-800:]}")
+    return f"the decision path without sockets\n{done.stdout}"
 
 
 def main() -> int:

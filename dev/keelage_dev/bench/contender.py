@@ -138,6 +138,21 @@ def _portkey_headers(api: Api, place: Place) -> tuple[str, ...]:
     return (*_plain_headers(api, place), f"x-portkey-provider: {provider}", host)
 
 
+def sidecar_launch(*module: str) -> Launch:
+    """`python -m MODULE ARGUMENTS` as in the sidecar's image."""
+    python = DEBIAN_PYTHON if DEBIAN_PYTHON.exists() else Path(sys.executable)
+    return Launch(
+        # -S: what this machine's Python does at each start is not in the image; the path below has all there is.
+        (str(python), "-S", "-m", *module),
+        {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path and not path.startswith(sys.base_prefix)),
+            # The image's modules are compiled once, too.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(CACHE / "compiled"),
+        },
+    )
+
+
 def _keelage(place: Place) -> Launch:
     manifests = place.home / "manifests"
     manifests.mkdir()
@@ -149,11 +164,11 @@ def _keelage(place: Place) -> Launch:
     token = place.home / "token"
     token.write_text("bench", "utf-8")
     (place.home / "state").mkdir()
+    launch = sidecar_launch("keelage_sidecar")
     return Launch(
-        # -S: what this machine's Python does at each start is not in the image; the path below has all there is.
-        (str(DEBIAN_PYTHON if DEBIAN_PYTHON.exists() else sys.executable), "-S", "-m", "keelage_sidecar"),
+        launch.command,
         {
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path and not path.startswith(sys.base_prefix)),
+            **launch.env,
             "KEELAGE_OPERATOR": f"http://127.0.0.1:{place.control}",
             "KEELAGE_LISTEN": f"127.0.0.1:{place.port}",
             "KEELAGE_HEALTH": f"127.0.0.1:{place.control + 1}",
@@ -161,9 +176,6 @@ def _keelage(place: Place) -> Launch:
             "KEELAGE_STATE_DIR": str(place.home / "state"),
             "KEELAGE_WILL_FILE": str(place.home / "will"),
             "KEELAGE_TOKEN_FILE": str(token),
-            # As in the image, where the modules are compiled once.
-            "PYTHONDONTWRITEBYTECODE": "",
-            "PYTHONPYCACHEPREFIX": str(CACHE / "compiled"),
         },
         (sys.executable, "-m", "keelage_dev.bench.control", str(manifests), str(place.control)),
     )

@@ -67,7 +67,7 @@ def table(results: Results, measured: Mapping[str, Measured]) -> str:
     return "\n".join(lines)
 
 
-def write(folder: Path, results: Results, measured: Mapping[str, Measured]) -> None:
+def write(folder: Path, results: Results, measured: Mapping[str, Measured], by_rules: str) -> None:
     """`latest.json`, `latest.txt` and `latest.svg` in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     runs = {
@@ -78,10 +78,11 @@ def write(folder: Path, results: Results, measured: Mapping[str, Measured]) -> N
         "command": "make bench",
         "machine": machine(),
         "contenders": {name: asdict(each) for name, each in measured.items()},
+        "decision_path": by_rules.splitlines(),
         "runs": runs,
     }
     (folder / "latest.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
-    (folder / "latest.txt").write_text(f"{machine()}\n{table(results, measured)}\n", "utf-8")
+    (folder / "latest.txt").write_text(f"{machine()}\n{table(results, measured)}\n\n{by_rules}", "utf-8")
     (folder / "latest.svg").write_text(plot(results), "utf-8")
 
 
