@@ -11,7 +11,6 @@ import enum
 import re
 from collections.abc import Set
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 
 from keelage_api.proxy_config import Backend
 from keelage_sidecar.core.refusal import Headers, Refusal
@@ -203,6 +202,8 @@ def _retry_after_ms(given: dict[bytes, bytes], now_unix_s: float) -> int | None:
         try:
             return max(0, int(float(said) * 1000))
         except ValueError:
+            from email.utils import parsedate_to_datetime  # seldom needed, and a fortieth of each start
+
             when = parsedate_to_datetime(said.decode("latin-1"))
             return max(0, int((when.timestamp() - now_unix_s) * 1000))
     except (ValueError, OverflowError, TypeError, IndexError):

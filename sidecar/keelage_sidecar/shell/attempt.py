@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keelage_api.proxy_config import Rule, Timeouts
 from keelage_api.sync import SavedBy
@@ -24,8 +25,6 @@ from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import UNASKED, AttemptEnd, Failure, answered, is_retryable
 from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.core.settlement import settle_attempt
-from keelage_sidecar.core.translation.counted_stream import CountedStream
-from keelage_sidecar.core.translation.interpreter import Interpreter, interpret
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.answer import Answer, UpstreamError
 from keelage_sidecar.shell.call import Call
@@ -36,6 +35,9 @@ from keelage_sidecar.shell.refusals import credential_missing
 from keelage_sidecar.shell.relay import Body, relay, reply_headers
 from keelage_sidecar.shell.reservation import Busy, Reservation, reserve_at_once, reserve_attempt
 from keelage_sidecar.shell.story import Story
+
+if TYPE_CHECKING:
+    from keelage_sidecar.core.translation.interpreter import Interpreter
 
 SWALLOWED_BYTES = 64 * 1024
 SWALLOWED_S = 2.0
@@ -190,6 +192,9 @@ class Attempt:
     def _word(self) -> Refusal | None:
         """Say it as the candidate should get it, in its API; a refusal where that has no words for it."""
         if self.candidate.backend.dialect is not self._facts.endpoint.dialect:
+            # Most pods never translate: a fourteenth of each start, paid by the first call that does.
+            from keelage_sidecar.core.translation.interpreter import interpret
+
             interpreter = interpret(self._facts, self.candidate, self._call.headers)
             if isinstance(interpreter, Refusal):
                 return interpreter
@@ -320,6 +325,8 @@ class Attempt:
             if not body.streaming:
                 await self._tell(interpreter, body, meter, answer.status, headers)
                 return
+            from keelage_sidecar.core.translation.counted_stream import CountedStream
+
             meter = CountedStream(meter, interpreter.stream(int(self._means.unix()), story.request_id))
         if story.copy is not None:
             story.copy.begin(answer.status, headers)
