@@ -6,17 +6,22 @@ import re
 from pathlib import Path
 
 import msgspec
+import pytest
 import yaml
 
 from keelage_operator.check import check
+from keelage_operator.cli import main
 from keelage_operator.core.compile import BudgetManifest, RouteManifest, compile_namespace
 from keelage_operator.core.price_book import price_book
 from keelage_sidecar.core.log_line import ShadowBudget, ShadowRule
+from keelage_sidecar.shell.choice_metrics import ChoiceMetrics
+from keelage_sidecar.shell.exposition import exposition
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "examples" / "shadow.yaml"
 ROUTE, BUDGET = yaml.safe_load_all(PATH.read_text())
 README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "routing.md").read_text()
 
 
 def test_nothing_is_wrong_with_the_manifest() -> None:
@@ -50,3 +55,21 @@ def test_the_lines_that_the_readme_shows_are_those_that_are_written() -> None:
     assert again == rule
     budgets = msgspec.convert(line["shadow_budgets"], list[ShadowBudget])
     assert msgspec.to_builtins(budgets) == line["shadow_budgets"]
+
+
+def test_the_plan_that_the_page_shows_is_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = re.search(r"\n[$] keelage (plan -f new.yaml [^\n]*)\n(.*?)```", PAGE, re.DOTALL)
+    assert shown is not None
+    live = "".join(line for line in PATH.read_text().splitlines(keepends=True) if "mode: Shadow" not in line)
+    (tmp_path / "new.yaml").write_text(live)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    assert main(shown[1].split()) == 0
+    assert capsys.readouterr().out == shown[2]
+
+
+def test_the_metrics_that_the_page_names_are_those_of_the_scrape() -> None:
+    named = set(re.findall(r"`(keelage_shadow_\w+)", PAGE))
+    assert named == set(re.findall(r"# TYPE (keelage_shadow_\w+)", exposition(ChoiceMetrics().families()).decode()))

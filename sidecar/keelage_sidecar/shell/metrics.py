@@ -26,6 +26,7 @@ from keelage_sidecar.core.prompt_cache_book import Key, State
 from keelage_sidecar.core.response_cache import ResponseCache
 from keelage_sidecar.core.savings import Saved
 from keelage_sidecar.shell.caching_metrics import CachingMetrics
+from keelage_sidecar.shell.choice_metrics import ChoiceMetrics
 from keelage_sidecar.shell.escalation_metrics import EscalationMetrics
 from keelage_sidecar.shell.exposition import (
     CONTENT_TYPE,
@@ -164,7 +165,7 @@ class Metrics:
         self._cost: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._inner: defaultdict[tuple[str, str, str], int] = defaultdict(int)
-        self._selections: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)
+        self._choices = ChoiceMetrics()
         self._refusals: defaultdict[tuple[str], int] = defaultdict(int)
         self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._hedges: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -200,8 +201,8 @@ class Metrics:
         self._violations += record.bound_violated
         self._uncertain += record.uncertain
         self._waited += record.wait_ms / 1000
-        if record.selected_by:
-            self._selections[record.route, record.rule, record.tier, record.selected_by] += 1
+        if record.selected_by or record.shadow_rule is not UNSET or record.shadow_budgets is not UNSET:
+            self._choices.tell(record)
         if record.clamped or record.downgraded or record.limit or record.unlimited or record.queue_ms:
             self._tell_limits(record)
         if record.attempts and record.endpoint in _OPERATIONS:
@@ -274,12 +275,7 @@ class Metrics:
             ("route", "purpose", "outcome"),
             self._inner.items(),
         )
-        yield _counter(
-            "keelage_selections",
-            "Calls by the tier that their rule selected, and why",
-            ("route", "rule", "tier", "by"),
-            self._selections.items(),
-        )
+        yield from self._choices.families()
         yield _counter("keelage_refusals", "Calls that were refused", ("reason",), self._refusals.items())
         yield _counter("keelage_retries", "Attempts after the first", ("route", "backend"), self._retries.items())
         yield _counter(

@@ -10,7 +10,7 @@ from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.breaker import State
 from keelage_sidecar.core.health import Cause, ModelHealth
 from keelage_sidecar.core.latency import Bound, GuardFigures
-from keelage_sidecar.core.log_line import CallRecord, Cascaded, Late
+from keelage_sidecar.core.log_line import CallRecord, Cascaded, Late, ShadowBudget, ShadowRule, Would
 from keelage_sidecar.core.prompt_cache import Extent
 from keelage_sidecar.core.prompt_cache_book import Key
 from keelage_sidecar.core.prompt_cache_book import State as Caching
@@ -129,6 +129,21 @@ def test_latency_budgets_and_the_calls_that_they_moved_are_shown() -> None:
     assert 'keelage_latency_otherwise_total{budget="firstTokenWithin",route="r",rule="all"} 1.0' in lines
     labels = 'backend="r/anthropic",budget="firstTokenWithin",gen_ai_request_model="m",within_ms="5000"'
     assert f"keelage_latency_budget_state{{{labels}}} 2.0" in lines
+
+
+def test_what_is_in_shadow_is_counted_with_what_it_would_have_cost_more() -> None:
+    metrics = Metrics(standing)
+    for difference in (-2 * 10**12, 5 * 10**11):
+        rule = ShadowRule("r", "mini", difference_picodollars=difference)
+        refused = (ShadowBudget("shop/day", Would.REFUSE),)
+        metrics.tell(CallRecord("", "", "messages", "ok", 200, "r", shadow_rule=rule, shadow_budgets=refused))
+    lines = metrics.exposition()[1].decode().splitlines()
+    for line in (
+        'keelage_shadow_rule_calls_total{route="r",rule="mini"} 2.0',
+        'keelage_shadow_rule_difference_usd{route="r",rule="mini"} -1.5',
+        'keelage_shadow_budget_calls_total{budget="shop/day",would="refuse"} 2.0',
+    ):
+        assert line in lines
 
 
 def test_leases_are_shown_in_their_units() -> None:
