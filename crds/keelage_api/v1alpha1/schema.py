@@ -227,7 +227,14 @@ def definition(resource: Resource) -> Schema:
 def text(resource: Resource) -> str:
     """The YAML file."""
     head = "# Generated from the models by `python -m keelage_api.v1alpha1.schema write`; edit those.\n"
-    return head + yaml.safe_dump(definition(resource), sort_keys=False, width=120, allow_unicode=True)
+    return head + yaml.dump(definition(resource), Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what stands in two places twice: not every reader of YAML follows references."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 def path_of(resource: Resource) -> Path:

@@ -125,7 +125,7 @@ async def _escalates(table: RoutingTable, facts: Facts, plan: Plan, heard: Attem
 async def _escalate(
     means: Means, call: Call, table: RoutingTable, facts: Facts, plan: Plan, first: Attempt, story: Story
 ) -> None:
-    """Ask the dear tier, while the first answer is read to its end; it is passed on where the dear one cannot be."""
+    """Ask the dear tier, while the first answer is read on; it is passed on where the dear one cannot be."""
     escalation = story.escalation
     assert escalation is not None
     dear = dearer(table, plan, first.index, facts, means.purse.used_percent)
@@ -139,8 +139,7 @@ async def _escalate(
             reading = group.create_task(first.read_on())
             refusal = await _attempt_from(means, call, table, facts, dear, Again(begin, 0), story)
             escalation.outcome = outcome_of(refusal)
-            if refusal is None:
-                reading.cancel()
+            reading.cancel()
     if escalation.outcome is not Outcome.ESCALATED:
         assert story.plan is not None
         story.plan = structs.replace(story.plan, rule=plan.rule)  # its tier has answered

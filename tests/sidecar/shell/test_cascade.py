@@ -197,6 +197,19 @@ async def test_a_stream_that_begins_otherwise_flows_before_it_ends(tmp_path: Pat
             assert here.records[0].outcome == "client_disconnect"
 
 
+async def test_where_the_dear_tier_fails_the_first_answer_flows_before_it_ends(tmp_path: Path) -> None:
+    faults = {HAIKU: "hang:5", OPUS: "400", GPT4: "400"}
+    async with (
+        FakeProvider(replies=DOUBT, model_faults=faults) as provider,
+        world(cascading(provider.url), tmp_path) as here,
+    ):
+        reader, writer = await here.connect()
+        writer.write(request("POST", MESSAGES, orjson.dumps(body(MESSAGES, True))))
+        assert b"x-keelage-cascade: failed" in await reader.readuntil(b"UNCE")
+        writer.close()
+        await until(lambda: bool(here.records))
+
+
 async def test_an_answer_that_breaks_off_while_it_is_held_back_is_asked_for_again(tmp_path: Path) -> None:
     caps = Cascade("fast", "deep", max_tokens=True)
     async with (
