@@ -45,7 +45,7 @@ class Origin:
 
 
 def origin_of(endpoint: str, tls: BackendTLS = _PUBLIC) -> Origin:
-    """Scheme, host and port of a URL, and how the host proves itself."""
+    """Scheme, host and port of a URL, and how the host proves itself. Raises ValueError."""
     parts = urlsplit(endpoint)
     secure = parts.scheme == "https"
     return Origin(secure, parts.hostname or "", parts.port or (443 if secure else 80), tls)
@@ -97,8 +97,11 @@ class Upstream:
         return await self._connect(pool, connect_s)
 
     def pool(self, endpoint: str, tls: BackendTLS | None = None) -> Pool:
-        """The one of that endpoint, which is made where there is none."""
-        origin = origin_of(endpoint, tls or _PUBLIC)
+        """The one of that endpoint, which is made where there is none; raises UpstreamError for what is no URL."""
+        try:
+            origin = origin_of(endpoint, tls or _PUBLIC)
+        except ValueError as error:  # the schema lets through a port of 99999
+            raise UpstreamError(Failure.CONNECT, f"{error}: correct backends[].endpoint") from error
         pool = self._by_endpoint[endpoint, tls] = self._pools.setdefault(origin, Pool(origin))
         return pool
 

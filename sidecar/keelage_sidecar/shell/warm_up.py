@@ -30,9 +30,12 @@ class Warmer:
         """Calls under that configuration will come: one connection to each backend that they ask first."""
         upstream = self._upstream
         tiers = (*(rule.choices for rule in config.rules), *config.tiers.values())
-        for name in dict.fromkeys(choices[0].backend for choices in tiers if choices):
-            backend = config.backends[name]
-            pool = upstream.pool(backend.endpoint, backend.tls)
+        first = {choices[0].backend for choices in tiers if choices}
+        for backend in (each for name, each in config.backends.items() if name in first):
+            try:
+                pool = upstream.pool(backend.endpoint, backend.tls)
+            except UpstreamError:  # each call will tell
+                continue
             if pool.used_s == -math.inf:
                 pool.used_s = upstream.loop.time()
                 upstream.cooled(pool)

@@ -17,6 +17,7 @@ from tests.sidecar.shell.secured import authority, secured
 from keelage_api.codec import seal
 from keelage_api.mounted import CONFIG_MAP, MountedKey
 from keelage_api.proxy_config import BackendTLS, ProxyConfig, Timeouts
+from keelage_sidecar.core.retry import Failure
 from keelage_sidecar.shell.answer import UpstreamError
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.credentials import Credentials
@@ -92,6 +93,24 @@ async def test_the_certificate_must_be_for_the_host_or_the_hostname_that_is_give
         with pytest.raises(UpstreamError, match="IP address mismatch"):
             await client.connect(port)
         await client.connect(port, BackendTLS((CA,), "llm.internal"))
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x16\x03\x03\xff\xff", b"\x00" * 9000])
+async def test_noise_in_place_of_a_handshake_is_no_connection(client: Client, tmp_path: Path, said: bytes) -> None:
+    pem, _ = authority(tmp_path / "own.pem")
+    mount(tmp_path, pem)
+
+    async def noise(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(noise, "127.0.0.1", 0)
+    with pytest.raises(UpstreamError) as caught:
+        await client.connect(server.sockets[0].getsockname()[1])
+    assert caught.value.failure is Failure.CONNECT
+    server.close()
+    await server.wait_closed()
 
 
 async def test_a_changed_authority_counts_for_the_next_connection(client: Client, tmp_path: Path) -> None:

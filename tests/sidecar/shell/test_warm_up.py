@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.sidecar.shell.proxied import until
+from tests.sidecar.shell.proxied import KEY, config_of, until
 from tests.sidecar.shell.secured import authority, secured
 from tests.sidecar.shell.test_trust import CA, PRIVATE, answer, mount, private
 from tests.sidecar.whole import FakeConfigs, FakeLedger, running
 
 from keelage_api.proxy_config import Timeouts
+from keelage_dev.provider import FakeProvider
 from keelage_sidecar.shell.trust import Trust
 from keelage_sidecar.shell.upstream import IDLE_S, Connection, Origin, Pool, Upstream
 from keelage_sidecar.shell.warm_up import LATELY_S, PAUSE_S, Warmer, is_wanted
@@ -124,3 +125,14 @@ async def test_a_sidecar_connects_to_its_providers_when_it_has_its_configuration
                 pass
             assert (await here.call()).status == 200
             assert b"keelage_upstream_connects_total 1.0" in (await here.ask("GET", "/metrics")).body
+
+
+@pytest.mark.parametrize("endpoint", ["https://127.0.0.1:99999", "https://"])
+async def test_an_endpoint_that_names_no_host_costs_its_own_calls_and_no_others(tmp_path: Path, endpoint: str) -> None:
+    async with FakeProvider({KEY: "app"}) as provider:
+        config = config_of([endpoint, provider.url])
+        async with running(tmp_path, FakeLedger(), FakeConfigs(config)) as here:
+            await here.ready()
+            reply = await here.call()
+            assert reply.status == 200
+            assert " ConnectError " in reply.headers["x-keelage-tried"]
