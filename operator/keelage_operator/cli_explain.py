@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,6 +72,6 @@ async def _picture(arguments: argparse.Namespace) -> LedgerPicture:
 
 def _request(arguments: argparse.Namespace) -> int:
     body = sys.stdin.buffer.read() if arguments.file == "-" else Path(arguments.file).read_bytes()
-    found = explain_request(read_folder(arguments.folder), tuple(arguments.header), body, arguments.path)
+    found = explain_request(read_folder(arguments.folder), tuple(arguments.header), body, time.time(), arguments.path)
     print(found.text)
     return 0 if found.served else 1

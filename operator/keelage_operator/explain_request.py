@@ -18,6 +18,7 @@ from keelage_operator.core.quotas import duration_text
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.explain_limits import Limits, most
 from keelage_operator.explain_prompt import marked, shortened
+from keelage_operator.explain_selection import selected
 from keelage_operator.local_folder import Folder
 from keelage_operator.local_mode import Objects, compile_folder, problems
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
@@ -44,6 +45,18 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """About which call."""
+
+    headers: Headers
+    body: bytes
+    path: str
+    guessed: str
+    """Said behind the path."""
+    unix_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """What the folder says."""
 
@@ -54,8 +67,8 @@ class _Known:
     """`<secret>/<key>` that are there."""
 
 
-def explain_request(folder: Folder, headers: Headers, body: bytes, path: str = "") -> Explanation:
-    """`headers` with names in lower case; `path` empty: guessed from them and the body."""
+def explain_request(folder: Folder, headers: Headers, body: bytes, unix_s: float, path: str = "") -> Explanation:
+    """At that time; `headers` with names in lower case; `path` empty: guessed from them and the body."""
     compiled = compile_folder(folder, Objects(Path("unused")), "")
     notes = [f"note: {text}" for _, text in problems(compiled)]
     in_force = [budget.in_force for budget in compiled.budgets.values() if budget.in_force is not None]
@@ -66,30 +79,35 @@ def explain_request(folder: Folder, headers: Headers, body: bytes, path: str = "
     )
     guessed = "" if path else " (guessed; --path says it)"
     path = path or _path(headers, body)
-    lines, served = _explained(known, headers, body, path, guessed)
+    lines, served = _explained(known, _Asked(headers, body, path, guessed, unix_s))
     return Explanation("\n".join((*notes, *lines)), served)
 
 
-def _explained(known: _Known, headers: Headers, body: bytes, path: str, guessed: str) -> tuple[list[str], bool]:
+def _explained(known: _Known, asked: _Asked) -> tuple[list[str], bool]:
+    headers, body, path, guessed = asked.headers, asked.body, asked.path, asked.guessed
     dialect = dialect_of(path, headers)
     endpoint = endpoint_of("POST", path, headers)
     if isinstance(endpoint, Refusal):
         return [f"POST {path}{guessed}", *_refused(endpoint, dialect)], False
-    facts = read_request(endpoint, headers, body)
+    facts = read_request(endpoint, headers, body, target=path)
     if isinstance(facts, Refusal):
         return [f"POST {path}{guessed}", *_refused(facts, dialect)], False
     lines = [
         f"POST {path}{guessed}: model {facts.model!r}, feature {facts.feature!r}, user {facts.user!r},"
-        f" {'streamed' if facts.stream else 'plain'}, {len(body)} bytes"
+        f" {f'type of task {facts.task_type!r}, ' if facts.task_type else ''}"
+        f"{'streamed' if facts.stream else 'plain'}, {len(body)} bytes"
     ]
     table = RoutingTable.build(known.config)
-    plan = table.plan(facts)
+    rule = table.rule(facts)
+    if isinstance(rule, Refusal):
+        return [*lines, *_refused(rule, dialect)], False
+    conditions, plan = selected(table, rule, facts, asked.unix_s)
     if isinstance(plan, Refusal):
-        return [*lines, *_refused(plan, dialect)], False
+        return [*lines, *conditions, *_refused(plan, dialect)], False
     limits = Limits(table, known.budgets)
     if facts.user:
         plan = HealthBook().ordered(plan, 0, facts.user, 0.0, 0.0)
-    lines += [*_rule(known.config, plan), *_cache(plan.rule, facts)]
+    lines += [*_rule(known.config, rule), *_cache(rule, facts), *conditions, *_backends(plan)]
     told, facts = shortened(plan.rule, facts)
     lines += [*told, *_care(plan, facts), *limits.of_rule(plan, facts)]
     served: bool | None = None
@@ -121,18 +139,20 @@ def _path(headers: Headers, body: bytes) -> str:
     return EMBEDDINGS if "embed" in str(fields.get("model", "")) else RESPONSES
 
 
-def _rule(config: ProxyConfig, plan: Plan) -> list[str]:
-    rule = plan.rule
+def _rule(config: ProxyConfig, rule: Rule) -> list[str]:
     passed = [f"{each.route}/{each.name}" for each in config.rules[: config.rules.index(rule)]]
-    tier = f", tier {rule.tier}" if rule.tier else ""
-    lines = [f"LLMRoute {rule.route}, rule {rule.name}{tier}: the first that matches"]
-    if passed:
-        lines[0] += f"; before it do not: {', '.join(passed)}"
-    count = len(plan.candidates)
-    lines.append(
-        f"{count} backend{'' if count == 1 else 's'}, in this order: those of the call's own API come first;"
+    before = f"; before it do not: {', '.join(passed)}" if passed else ""
+    tier = f", tier {rule.tier}" if rule.tier and not rule.select else ""
+    return [f"LLMRoute {rule.route}, rule {rule.name}{tier}: the first that matches{before}"]
+
+
+def _backends(plan: Plan) -> list[str]:
+    rule, count = plan.rule, len(plan.candidates)
+    of = f"tier {rule.tier}: " if rule.select else ""
+    lines = [
+        f"{of}{count} backend{'' if count == 1 else 's'}, in this order: those of the call's own API come first;"
         f" {rule.retry.attempts} attempts in all, each of which reserves its bound before it is sent"
-    )
+    ]
     left_out = len(rule.choices) - count
     if left_out:
         lines.append(f"{left_out} of the tier left out: they speak the other API, and are not known to have the model")

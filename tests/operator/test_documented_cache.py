@@ -70,5 +70,5 @@ def test_what_the_cache_does_for_a_call_is_explained(
     (tmp_path / "route.yaml").write_text(yaml.safe_dump({**ROUTE, "spec": spec}))
     headers = ((b"x-keelage-user", b"ada"), (b"x-keelage-feature", feature.encode()))
     call = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **fields}
-    found = explain_request(read_folder(tmp_path), headers, json.dumps(call).encode(), "/v1/messages")
+    found = explain_request(read_folder(tmp_path), headers, json.dumps(call).encode(), 0.0, "/v1/messages")
     assert f"response cache: {told}" in found.text

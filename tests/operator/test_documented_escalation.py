@@ -92,5 +92,5 @@ def test_both_are_explained_for_a_call(tmp_path: Path, feature: str, told: list[
     (tmp_path / "all.yaml").write_text(yaml.safe_dump(everywhere))
     body = {"model": "auto", "max_tokens": 100, "stream": True, "messages": [{"role": "user", "content": "hello"}]}
     headers = ((b"x-keelage-feature", feature.encode()),)
-    found = explain_request(read_folder(tmp_path), headers, json.dumps(body).encode(), "/v1/messages")
+    found = explain_request(read_folder(tmp_path), headers, json.dumps(body).encode(), 0.0, "/v1/messages")
     assert [line for line in found.text.splitlines() if line.startswith(("cascade", "latency"))] == told

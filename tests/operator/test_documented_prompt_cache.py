@@ -34,7 +34,7 @@ def explained(folder: Path, turns: int, words: int, **fields: object) -> str:
     for number in range(turns):
         said += [{"role": "user", "content": f"{number} " * words}, {"role": "assistant", "content": "Indeed."}]
     body = {"model": "auto", "max_tokens": 100, "messages": said[:-1], **fields}
-    return explain_request(read_folder(folder), (), orjson.dumps(body), "/v1/messages").text
+    return explain_request(read_folder(folder), (), orjson.dumps(body), 0.0, "/v1/messages").text
 
 
 @pytest.mark.parametrize(

@@ -67,5 +67,5 @@ def explained(folder: Path, user: str, feature: str) -> tuple[str, bool]:
     (folder / "all.yaml").write_text(yaml.safe_dump_all([everywhere, keys]))
     headers = ((b"x-keelage-user", user.encode()), (b"x-keelage-feature", feature.encode()))
     body = {"model": "claude-haiku-4-5", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}
-    found = explain_request(read_folder(folder), headers, json.dumps(body).encode(), "/v1/messages")
+    found = explain_request(read_folder(folder), headers, json.dumps(body).encode(), 0.0, "/v1/messages")
     return found.text, found.served

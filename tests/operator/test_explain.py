@@ -134,7 +134,7 @@ async def test_a_ledger_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def explained(body: object, *headers: tuple[bytes, bytes], folder: Path = EXAMPLES, path: str = "") -> tuple[str, bool]:
-    found = explain_request(read_folder(folder), headers, json.dumps(body).encode(), path)
+    found = explain_request(read_folder(folder), headers, json.dumps(body).encode(), 0.0, path)
     return found.text, found.served
 
 

@@ -32,7 +32,7 @@ def change(folder: Path, old: str, new: str) -> None:
 
 
 def explained(folder: Path, *headers: tuple[bytes, bytes], **fields: object) -> tuple[list[str], bool]:
-    found = explain_request(read_folder(folder), headers, json.dumps({**ASKED, **fields}).encode())
+    found = explain_request(read_folder(folder), headers, json.dumps({**ASKED, **fields}).encode(), 0.0)
     return [line.strip() for line in found.text.splitlines()], found.served
 
 
