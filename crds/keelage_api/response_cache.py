@@ -14,6 +14,7 @@ class CacheScope(enum.StrEnum):
     """Whose calls one kept answer may serve."""
 
     WORKLOAD = "Workload"
+    NAMESPACE = "Namespace"
     USER = "User"
 
 

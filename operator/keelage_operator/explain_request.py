@@ -167,7 +167,11 @@ def _cache(rule: Rule, facts: Facts) -> list[str]:
     why = never_cached(facts, terms)
     if why:
         return [f"response cache: passed by: {why}"]
-    whom = f"user {facts.user!r}" if terms.scope is CacheScope.USER else "the pod"
+    whom = {
+        CacheScope.WORKLOAD: "the rule",
+        CacheScope.NAMESPACE: "any such rule of the namespace",
+        CacheScope.USER: f"user {facts.user!r}",
+    }[terms.scope]
     later = f"; for {duration_text(terms.stale_ms)} more where there is no other" if terms.stale_ms else ""
     return [f"response cache: the same call of {whom} gets the same answer for {duration_text(terms.ttl_ms)}{later}"]
 

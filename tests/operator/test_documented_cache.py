@@ -49,7 +49,7 @@ def test_the_documented_manifest_is_obeyed_without_a_doubt() -> None:
     )
     assert [rule.response_cache for rule in route.route.rules] == [
         ResponseCache(ttl_ms=720 * 3_600_000, shared=shared),
-        ResponseCache(stale_ms=24 * 3_600_000, sampled=True, shared=shared),
+        ResponseCache(stale_ms=24 * 3_600_000, scope=CacheScope.NAMESPACE, sampled=True, shared=shared),
         ResponseCache(ttl_ms=600_000, scope=CacheScope.USER, bytes_max=2 * CACHE_BYTES, shared=shared),
     ]
     assert {key.path for key in route.route.credentials} >= set(shared.files)
@@ -58,7 +58,11 @@ def test_the_documented_manifest_is_obeyed_without_a_doubt() -> None:
 @pytest.mark.parametrize(
     ("feature", "fields", "told"),
     [
-        ("faq", {}, "the same call of the pod gets the same answer for 1h; for 24h more where there is no other"),
+        (
+            "faq",
+            {},
+            "the same call of any such rule of the namespace gets the same answer for 1h; for 24h more",
+        ),
         ("", {"temperature": 0}, "the same call of user 'ada' gets the same answer for 600s"),
         ("", {"temperature": 1}, "passed by: its answer is drawn at random: send `temperature: 0`, or set"),
     ],

@@ -65,8 +65,9 @@ class ResponseCache(Part):
     exact: ExactCache = ExactCache()
     """Answers to the very same call."""
     scope: CacheScope = CacheScope.WORKLOAD
-    """Workload: all calls of the pod share the answers, with `sharedCache` those of all pods that the route selects.
-    User: only calls of the same user do, and calls without a user are not cached."""
+    """Workload: the calls under this rule share the answers, with `sharedCache` those of all the route's pods.
+    Namespace: also calls under other rules and routes that say so and ask the same models in the same way. User: only
+    calls of the same user under this rule do, and calls without a user are not cached."""
     sampled: SampledAnswers = SampledAnswers.NEVER
     """Never: only embeddings and calls with temperature 0 are cached. Allow: also calls whose answer would be worded
     differently each time."""

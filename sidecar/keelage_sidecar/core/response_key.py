@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from keelage_api.proxy_config import ProxyConfig, Rule
+from keelage_api.proxy_config import ModelChoice, OnClientDisconnect, ProxyConfig, Retry, Rule
 from keelage_api.response_cache import CacheScope, ResponseCache
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.refusal import Headers
@@ -33,15 +33,41 @@ _DECODER = msgspec.json.Decoder(dict[str, object], float_hook=msgspec.Raw)
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
-def salt_of(config: ProxyConfig, rule: Rule) -> bytes:
-    """Of all that a rule's answers depend on in the configuration: when it changes, every call is a new one."""
-    tiers = {name: choices for name, choices in config.tiers.items() if name.startswith(f"{rule.route}/")}
-    endpoints = {
-        name: (backend.provider, backend.endpoint)
-        for name, backend in config.backends.items()
-        if name.startswith(f"{rule.route}/")
+def salt_of(config: ProxyConfig, rule: Rule, terms: ResponseCache) -> bytes:
+    """Of all that a rule's answers depend on in the configuration: when it changes, every call is a new one.
+
+    Rules that share by namespace have one salt where they ask the same models in the same way, whatever their names.
+    """
+    own = f"{rule.route}/"
+    tiers = {
+        name.removeprefix(own): _asked(config, choices)
+        for name, choices in config.tiers.items()
+        if name.startswith(own)
     }
-    return hashlib.sha256(_ENCODER.encode((rule, tiers, endpoints))).digest()
+    way = msgspec.structs.replace(
+        rule,
+        route="",
+        name="",
+        choices=(),
+        matches=(),
+        retry=Retry(),
+        hedge=None,
+        on_client_disconnect=OnClientDisconnect.ABORT,
+        clamp_at_least=0,
+        prompt_cache=None,
+        response_cache=None,
+    )
+    who = () if terms.scope is CacheScope.NAMESPACE else (rule.route, rule.name)
+    return hashlib.sha256(_ENCODER.encode((terms.scope, who, way, _asked(config, rule.choices), tiers))).digest()
+
+
+def _asked(config: ProxyConfig, choices: tuple[ModelChoice, ...]) -> list[tuple[str, str, str, int | None]]:
+    """Whom a tier asks, without the names that a route has for them."""
+    backends = [config.backends[choice.backend] for choice in choices]
+    return [
+        (backend.provider, backend.endpoint, choice.model, choice.weight)
+        for backend, choice in zip(backends, choices, strict=True)
+    ]
 
 
 def never_cached(facts: Facts, terms: ResponseCache) -> str:

@@ -130,7 +130,9 @@ class RoutingTable:
                 key = (quota.route, quota.rule)
                 rates[key] = (*rates.get(key, ()), quota)
         downgrades = any(each.downgrades for each in terms)
-        salts = {(rule.route, rule.name): salt_of(config, rule) for rule in rules if rule.response_cache}
+        salts = {
+            (each.route, each.name): salt_of(config, each, each.response_cache) for each in rules if each.response_cache
+        }
         conditions = {(rule.route, rule.name): Conditions(rule.cascade) for rule in rules if rule.cascade is not None}
         asks = Asks.of(rules)
         return cls(config, rules, terms, rehearsal, dearest, rates, limits, asks, downgrades, salts, conditions)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sidecar.core.calls import chat, config, facts_of, messages, responses
 
-from keelage_api.proxy_config import ModelChoice
+from keelage_api.proxy_config import Hedge, Match, ModelChoice, ProxyConfig, Retry, Rule
 from keelage_api.response_cache import CacheScope, ResponseCache
 from keelage_sidecar.core.endpoints import MESSAGES
 from keelage_sidecar.core.refusal import Headers
@@ -129,23 +129,60 @@ def test_what_a_response_repeats_is_a_part_of_it() -> None:
     assert key(responses(user="ada")) != key(responses(user="bob"))
 
 
-def test_a_changed_rule_tier_or_endpoint_begins_anew() -> None:
+def salts_of(configs: list[ProxyConfig], scope: CacheScope = CacheScope.WORKLOAD) -> set[bytes]:
+    return {salt_of(each, each.rules[0], ResponseCache(scope=scope)) for each in configs}
+
+
+def with_rule(**changes: object) -> ProxyConfig:
     before = config()
-    rule = before.rules[0]
-    salts = {salt_of(before, rule)}
-    salts.add(salt_of(before, msgspec.structs.replace(rule, max_output_tokens=5)))
-    salts.add(salt_of(config(tiers={"assistant/fast": (ModelChoice("assistant/openai", "gpt"),)}), rule))
-    moved = msgspec.structs.replace(before.backends["assistant/openai"], endpoint="https://elsewhere")
-    salts.add(salt_of(msgspec.structs.replace(before, backends={**before.backends, moved.name: moved}), rule))
-    assert len(salts) == 4
-    other = msgspec.structs.replace(before.backends["assistant/openai"], name="another/openai", endpoint="https://x")
-    assert salt_of(msgspec.structs.replace(before, backends={**before.backends, other.name: other}), rule) in salts
+    return msgspec.structs.replace(before, rules=(msgspec.structs.replace(before.rules[0], **changes),))
+
+
+def with_backend(name: str, endpoint: str) -> ProxyConfig:
+    before = config()
+    backend = msgspec.structs.replace(before.backends["assistant/openai"], endpoint=endpoint)
+    return msgspec.structs.replace(before, backends={**before.backends, name: backend})
+
+
+def test_what_answers_depend_on_begins_anew_when_it_changes() -> None:
+    changed = [
+        config(),
+        with_rule(max_output_tokens=5),
+        with_rule(stop_sequences=("x",)),
+        with_rule(choices=config().rules[0].choices[::-1]),
+        with_rule(name="other"),
+        config(tiers={"assistant/fast": (ModelChoice("assistant/openai", "gpt"),)}),
+        with_backend("assistant/openai", "https://elsewhere"),
+    ]
+    assert len(salts_of(changed)) == len(changed)
+
+
+def test_what_only_says_how_often_to_ask_begins_nothing_anew() -> None:
+    same = [
+        config(),
+        with_rule(retry=Retry(attempts=9), hedge=Hedge(), matches=(Match(("m",)),), response_cache=ResponseCache(5)),
+        with_backend("another/openai", "https://elsewhere"),
+    ]
+    assert len(salts_of(same)) == 1
+
+
+def test_rules_of_a_namespace_share_where_they_ask_the_same_in_the_same_way() -> None:
+    backends = {f"b/{name.partition('/')[2]}": backend for name, backend in config().backends.items()}
+    choices = tuple(ModelChoice(f"b/{each.backend.partition('/')[2]}") for each in config().rules[0].choices)
+    renamed = msgspec.structs.replace(config(), backends=backends, rules=(Rule("b", "other", choices),))
+    assert len(salts_of([config(), renamed], CacheScope.NAMESPACE)) == 1
+    assert len(salts_of([config(), renamed])) == 2
+    assert len(salts_of([config(), with_rule(max_output_tokens=5)], CacheScope.NAMESPACE)) == 2
+
+
+def test_no_scope_sees_the_answers_of_another() -> None:
+    assert len(set().union(*(salts_of([config()], scope) for scope in CacheScope))) == len(CacheScope)
 
 
 def test_the_salt_depends_on_nothing_but_the_configuration() -> None:
-    encoded = msgspec.json.decode(msgspec.json.encode(config()), type=type(config()))
-    assert salt_of(encoded, encoded.rules[0]) == salt_of(config(), config().rules[0])
-    assert len(salt_of(config(), config().rules[0])) == hashlib.sha256().digest_size
+    decoded = msgspec.json.decode(msgspec.json.encode(config()), type=ProxyConfig)
+    (salt,) = salts_of([decoded, config()])
+    assert len(salt) == hashlib.sha256().digest_size
 
 
 @pytest.mark.parametrize(
