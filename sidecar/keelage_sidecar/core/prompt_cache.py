@@ -60,7 +60,7 @@ class _Edit(msgspec.Struct, frozen=True, order=True):
 
 
 class _Tool(msgspec.Struct):
-    type: object = None
+    name: object = None
     defer_loading: object = None
     cache_control: object = msgspec.UNSET
 
@@ -160,7 +160,7 @@ def _after_tools(body: bytes, tools: Member, control: bytes) -> tuple[_Edit, ...
         return ()
     last = found[1]
     tool = _TOOL.decode(memoryview(body)[last.start : last.end])
-    if tool.defer_loading or tool.cache_control is not msgspec.UNSET:
+    if tool.name is None or tool.defer_loading or tool.cache_control is not msgspec.UNSET:
         return ()
     return (_Edit(last.end - 1, control),)
 

@@ -9,7 +9,7 @@ import orjson
 TEXT_MAX = 20_000
 """Characters of one text: what a tool has returned may be long, and a summary of it is short."""
 _PARTS_DEPTH_MAX = 8
-_TEXTS = frozenset({"text", "input_text", "output_text", "refusal"})
+_TEXTS = ("text", "input_text", "output_text", "refusal")
 
 
 def transcript(messages: Iterable[object]) -> str:
@@ -54,7 +54,10 @@ def _blocks(role: str, content: object) -> Iterator[tuple[str, str]]:
 
 
 def _called(name: object, arguments: object) -> str:
-    given = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    try:
+        given = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    except orjson.JSONEncodeError:  # it reads deeper nesting than it writes
+        given = "(much)"
     return _cut(f"calls {name} with {given}")
 
 

@@ -10,6 +10,8 @@ from tests.sidecar.core.calls import chat, embeddings, facts_of, is_a, messages,
 
 from keelage_sidecar.core.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
 from keelage_sidecar.core.history import Conversation, conversation
+from keelage_sidecar.core.prompt_cache import Extent, with_breakpoints
+from keelage_sidecar.core.prompt_cache_key import key_for
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.weight import weigh
 
@@ -224,6 +226,38 @@ def test_what_is_sent_is_a_conversation_that_its_api_takes(
     begun = [m for m in left if m.get("role") == "user" and m not in RESULTS]
     assert len(begun) == min(keep + bool(summary and turns > keep), turns + bool(summary and turns > keep))
     assert short.weight.tokens == weigh(endpoint.kind, orjson.loads(short.body)).tokens <= facts.weight.tokens + 200
+
+
+NAMES = st.sampled_from(["role", "content", "type", "text", "cache_control", "call_id", "name", "input", "output"])
+WORDS = st.sampled_from(
+    ["user", "assistant", "system", "text", "tool_result", "document", "function_call", "x" * 3000, ""]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | WORDS,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=25,
+)
+SAID = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": ANYTHING})
+BODIES = st.fixed_dictionaries(
+    {"messages": ANYTHING | st.lists(SAID, max_size=8)},
+    optional={"system": ANYTHING, "tools": ANYTHING, "input": ANYTHING, "instructions": ANYTHING},
+)
+
+
+@given(st.sampled_from([MESSAGES, CHAT, RESPONSES]), BODIES, st.integers(1, 2))
+def test_whatever_a_body_holds_what_is_made_of_it_is_a_body(
+    endpoint: Endpoint, fields: dict[str, object], keep: int
+) -> None:
+    """Shortened, marked and keyed: what a provider would refuse is its business."""
+    facts = facts_of(endpoint, orjson.dumps({"model": "m", "max_tokens": 1, **fields}))
+    talk = conversation(facts, keep)
+    if talk is not None:
+        talk.digests()
+        facts_of(endpoint, talk.without(len(talk.cuttable), "short").body)
+    key_for(facts, "r/all")
+    marked = with_breakpoints(facts, "claude-opus-5", Extent.TURNS, long=True) if endpoint is MESSAGES else None
+    if marked is not None:
+        facts_of(endpoint, marked.body)
 
 
 RESULTS = [tool_result(f"{number}.{at}") for number in range(6) for at in range(2)]

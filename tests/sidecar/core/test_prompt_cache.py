@@ -175,7 +175,11 @@ def test_the_bound_takes_all_input_for_written(long: bool, rate: int) -> None:
 
 
 BLOCK = st.one_of(
-    st.builds(text, st.sampled_from(["", " ", "why?", 'a "quoted": {text}', "x" * 5000])),
+    # Its names are in another order than those that are put around a string, so that the two can be told apart.
+    st.builds(
+        lambda said: {"text": said, "type": "text"},
+        st.sampled_from(["", " ", "why?", 'a "quoted": {text}', "x" * 5000]),
+    ),
     st.just(DOCUMENT),
     st.builds(lambda said: {"type": "tool_result", "tool_use_id": "t", "content": said}, st.sampled_from(["", "4"])),
     st.just({"type": "thinking", "thinking": "x" * 5000, "signature": "s"}),

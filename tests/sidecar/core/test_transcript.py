@@ -67,6 +67,14 @@ def test_long_texts_are_cut() -> None:
     assert transcript([{"role": "user", "content": "x" * (TEXT_MAX + 1)}]) == f"user: {'x' * TEXT_MAX} (cut)\n"
 
 
+def test_arguments_that_are_nested_too_deep_to_be_written_are_named() -> None:
+    given: object = 1
+    for _ in range(900):
+        given = [given]
+    call = {"type": "tool_use", "id": "t", "name": "look", "input": given}
+    assert transcript([{"role": "assistant", "content": [call]}]) == "assistant: calls look with (much)\n"
+
+
 def test_what_is_nested_without_end_is_not_followed_to_it() -> None:
     content: object = text("deep")
     for _ in range(900):
