@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -23,11 +23,12 @@ from keelage_api.window import Window, window_at
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.replay_report import Assumption, Report, Tally
 from keelage_sidecar.core.bound import Bound, bound_of
+from keelage_sidecar.core.cascade import cascade_of
 from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Room
 from keelage_sidecar.core.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Endpoint
-from keelage_sidecar.core.foresight import Foresight
+from keelage_sidecar.core.foresight import Foreseen, Foresight
 from keelage_sidecar.core.health import HealthBook
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.log_line import CallRecord, Cascaded
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
@@ -135,8 +136,34 @@ class Replay:
         seen = self._foresight.of(facts, plan, self._hard)
         if seen.reason:
             self._tally.after_refusal(_name(plan), seen.tier, seen.reason, seen.budget)
-        else:
-            self._tally.after(_name(plan), seen, self._charged(record, facts, plan, seen.candidate, usage))
+            return
+        dear = self._escalated(record, facts, plan, seen)
+        if dear is None:
+            cost = self._charged(record, facts, plan, seen.candidate, usage)
+            self._tally.after(_name(plan), seen, cost)
+            return
+        assert isinstance(record.cascade, Cascaded)
+        first = record.cascade.first_answer
+        assert first is not None
+        wasted = TokenUsage(input_tokens=first.input_tokens, output_tokens=first.output_tokens)
+        cost = self._charged(record, facts, plan, seen.candidate, wasted)
+        cost += self._charged(record, facts, plan, dear.candidates[0], usage)
+        seen = replace(seen, candidate=dear.candidates[0], tier=dear.rule.tier)
+        self._tally.after(_name(plan), seen, cost)
+
+    def _escalated(self, record: CallRecord, facts: Facts, plan: Plan, seen: Foreseen) -> Plan | None:
+        """The dear tier, where a cascade's first answer would not do, as it would not before."""
+        cascade = cascade_of(plan, facts)
+        if cascade is None or seen.downgraded:
+            return None
+        before = record.cascade
+        if not isinstance(before, Cascaded):
+            self._assumed[Assumption.KEPT] += 1
+            return None
+        if before.first_answer is None:
+            return None
+        dear = self.table.on_tier(plan.rule, facts, cascade.to)
+        return dear if isinstance(dear, Plan) else None
 
     def _usage(self, record: CallRecord) -> TokenUsage:
         """What was counted; for calls that were not served, what others for the same model used."""
@@ -268,5 +295,5 @@ def _notes(config: ProxyConfig) -> Iterator[str]:
         yield "hits of a response cache that were none before are not foreseen"
     if any(rule.prompt_cache for rule in rules):
         yield "what prompt caches would save beyond what they did is not foreseen"
-    if any(rule.cascade for rule in rules):
-        yield "cascades are taken to escalate no call"
+    if any(rule.first_token_within or rule.answer_within for rule in rules):
+        yield "latency budgets are taken to be kept"

@@ -32,6 +32,7 @@ class Assumption(enum.StrEnum):
         "were decided by the words of their prompts, which their lines do not tell: taken to be three quarters of their"
         " estimated tokens"
     )
+    KEPT = "would go through a cascade for the first time, and are taken not to be escalated"
     AT_BOUND = "were charged at their bound, and are taken to be again"
     DEAREST = "would go to a model without a price, and are charged at the dearest known rates of its provider"
     UNPRICED = "would go to a model without a price, and are left out of the costs"

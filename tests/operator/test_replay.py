@@ -18,7 +18,7 @@ from keelage_operator.cli import main
 from keelage_operator.local_folder import Manifest
 from keelage_operator.replay import Replay, read
 from keelage_operator.replay_report import Report, Row
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.log_line import CallRecord, Cascaded, FirstAnswer
 
 HAIKU, SONNET, GPT = "claude-haiku-4-5", "claude-sonnet-4-5", "gpt-5-mini"
 MILLION = 1_000_000
@@ -338,3 +338,27 @@ def test_words_that_were_not_counted_are_estimated_and_that_is_said() -> None:
 def test_the_tier_that_answered_is_told_beside_the_new_one() -> None:
     report = replayed(with_rules(ALL.replace("asked", "deep")), call(tier="fast"))
     assert [(row.name, row.calls_before, row.calls_after) for row in report.tiers] == [("deep", 0, 1), ("fast", 1, 0)]
+
+
+CASCADE = """\
+  - name: all
+    select: [{tier: fast}]
+    cascade: {from: fast, to: deep, escalateOn: {replyPrefix: UNCERTAIN}}"""
+
+
+def test_an_answer_that_would_not_do_before_is_paid_for_again_beside_the_dear_one() -> None:
+    first = FirstAnswer("assistant/anthropic", HAIKU, 1000, 10, 1050 * MILLION)
+    escalated = call(model=SONNET, cascade=Cascaded("escalated", -1, first_answer=first), cost=(1050 + 4500) * MILLION)
+    kept = call(1, cascade=Cascaded("kept", 1))
+    report = replayed(with_rules(CASCADE), escalated, kept)
+    assert report.total == Row("all", 2, 2, "0.00705", "0.00705")
+    assert [(row.name, row.calls_before, row.calls_after) for row in report.models] == [(HAIKU, 1, 1), (SONNET, 1, 1)]
+    assert not any("cascade" in note for note in report.notes)
+    straight = replayed(with_rules(ALL.replace("asked", "deep")), escalated, kept)
+    assert straight.total.usd_after == "0.009"
+
+
+def test_of_calls_that_went_through_no_cascade_it_is_said_that_none_is_taken_to_escalate() -> None:
+    report = replayed(with_rules(CASCADE), call())
+    assert report.total.usd_after == "0.0015"
+    assert any(note.startswith("1 of the calls would go through a cascade for the first time") for note in report.notes)
