@@ -95,7 +95,7 @@ class Limits:
         model = plan.candidates[0].model
         for terms in self.table.budgets(plan.rule.route, model, facts.feature):
             budget = self.budgets[terms.name]
-            for step in budget.downgrades:
+            for step in () if budget.shadow else budget.downgrades:
                 yield (
                     f"from {step.percent}% of budget {_owner(terms, facts)} on: tier {step.tier}:"
                     f" {self._lowered(plan, step.tier, facts)}"

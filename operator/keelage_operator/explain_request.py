@@ -23,12 +23,14 @@ from keelage_operator.local_folder import Folder
 from keelage_operator.local_mode import Objects, compile_folder, problems
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.cascade import cascade_of
+from keelage_sidecar.core.claim import Room
 from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
 from keelage_sidecar.core.health import HealthBook
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.core.request import Facts, read_request
 from keelage_sidecar.core.response_key import never_cached
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
+from keelage_sidecar.core.shadow import rehearse
 from keelage_sidecar.core.translation.interpreter import UNTRANSLATABLE, interpret
 from keelage_sidecar.shell.refusals import credential_missing
 
@@ -99,6 +101,7 @@ def _explained(known: _Known, asked: _Asked) -> tuple[list[str], bool]:
     ]
     table = RoutingTable.build(known.config)
     rule = table.rule(facts)
+    lines += _shadow(table, facts, asked.unix_s)
     if isinstance(rule, Refusal):
         return [*lines, *_refused(rule, dialect)], False
     conditions, plan = selected(table, rule, facts, asked.unix_s)
@@ -107,7 +110,7 @@ def _explained(known: _Known, asked: _Asked) -> tuple[list[str], bool]:
     limits = Limits(table, known.budgets)
     if facts.user:
         plan = HealthBook().ordered(plan, 0, facts.user, 0.0, 0.0)
-    lines += [*_rule(known.config, rule), *_cache(rule, facts), *conditions, *_backends(plan)]
+    lines += [*_rule(table, rule), *_cache(rule, facts), *conditions, *_backends(plan)]
     told, facts = shortened(plan.rule, facts)
     lines += [*told, *_care(plan, facts), *limits.of_rule(plan, facts)]
     served: bool | None = None
@@ -139,8 +142,19 @@ def _path(headers: Headers, body: bytes) -> str:
     return EMBEDDINGS if "embed" in str(fields.get("model", "")) else RESPONSES
 
 
-def _rule(config: ProxyConfig, rule: Rule) -> list[str]:
-    passed = [f"{each.route}/{each.name}" for each in config.rules[: config.rules.index(rule)]]
+def _shadow(table: RoutingTable, facts: Facts, unix_s: float) -> list[str]:
+    """The rule in shadow that would take the call."""
+    plan = table.plan(facts)
+    rehearsal = rehearse(table, facts, plan, lambda _: Room(0, 0, known=False), lambda *_: None, unix_s)
+    told = rehearsal.told(None, None) if rehearsal is not None else None
+    if told is None:
+        return []
+    whom = f"tier {told.tier}, model {told.model} at backend {told.backend}" if not told.reason else told.reason
+    return [f"LLMRoute {told.route}, rule {told.rule} is in shadow: it would take the call: {whom}"]
+
+
+def _rule(table: RoutingTable, rule: Rule) -> list[str]:
+    passed = [f"{each.route}/{each.name}" for each in table.rules[: table.rules.index(rule)]]
     before = f"; before it do not: {', '.join(passed)}" if passed else ""
     tier = f", tier {rule.tier}" if rule.tier and not rule.select else ""
     return [f"LLMRoute {rule.route}, rule {rule.name}{tier}: the first that matches{before}"]

@@ -13,6 +13,8 @@ from keelage_operator.check import check
 from keelage_operator.cli import main
 from keelage_operator.core.compile import BudgetManifest, RouteManifest, compile_namespace
 from keelage_operator.core.price_book import price_book
+from keelage_operator.explain_request import explain_request
+from keelage_operator.local_folder import read_folder
 from keelage_sidecar.core.log_line import ShadowBudget, ShadowRule
 from keelage_sidecar.shell.choice_metrics import ChoiceMetrics
 from keelage_sidecar.shell.exposition import exposition
@@ -73,3 +75,16 @@ def test_the_plan_that_the_page_shows_is_what_is_said(
 def test_the_metrics_that_the_page_names_are_those_of_the_scrape() -> None:
     named = set(re.findall(r"`(keelage_shadow_\w+)", PAGE))
     assert named == set(re.findall(r"# TYPE (keelage_shadow_\w+)", exposition(ChoiceMetrics().families()).decode()))
+
+
+def test_what_is_in_shadow_is_explained_beside_what_is_done(tmp_path: Path) -> None:
+    secret = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "llm-keys"}, "stringData": {"anthropic": "a"}}
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([ROUTE, BUDGET, secret]))
+    body = b'{"model": "claude-sonnet-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}'
+    folder = read_folder(tmp_path)
+    text = explain_request(folder, ((b"x-keelage-feature", b"triage"),), body, 0.0, "/v1/messages").text
+    assert "rule triage-on-fast is in shadow: it would take the call: tier fast, model claude-haiku-4-5" in text
+    assert "LLMRoute shadow, rule all, tier deep: the first that matches\n" in text
+    assert "counts what it costs (Shadow)" in text
+    assert "as budgets are used up" not in text
+    assert "in shadow" not in explain_request(folder, (), body, 0.0, "/v1/messages").text
