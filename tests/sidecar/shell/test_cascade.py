@@ -24,6 +24,7 @@ from keelage_api.proxy_config import (
     Retry,
     Rule,
 )
+from keelage_api.response_cache import ResponseCache
 from keelage_api.sync import SavedBy
 from keelage_dev.provider import FakeProvider
 from keelage_sidecar.core.log_line import Cascaded
@@ -198,7 +199,7 @@ async def test_a_stream_that_begins_otherwise_flows_before_it_ends(tmp_path: Pat
 
 
 async def test_where_the_dear_tier_fails_the_first_answer_flows_before_it_ends(tmp_path: Path) -> None:
-    faults = {HAIKU: "hang:5", OPUS: "400", GPT4: "400"}
+    faults = {HAIKU: "hang:7", OPUS: "400", GPT4: "400"}
     async with (
         FakeProvider(replies=DOUBT, model_faults=faults) as provider,
         world(cascading(provider.url), tmp_path) as here,
@@ -271,3 +272,19 @@ async def test_only_answers_of_the_cheap_tier_that_was_selected_are_judged(tmp_p
         assert b"UNCE" in reply.body
         assert "x-keelage-cascade" not in reply.headers
         assert saved(here) == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_only_an_answer_that_will_do_is_given_again_from_the_cache(tmp_path: Path, stream: bool) -> None:
+    async with FakeProvider(replies=DOUBT, model_faults={OPUS: "400", GPT4: "400"}) as provider:
+        config = cascading(provider.url)
+        rule = msgspec.structs.replace(config.rules[0], response_cache=ResponseCache())
+        async with world(seal(msgspec.structs.replace(config, rules=(rule,))), tmp_path) as here:
+            asked_for = body(MESSAGES, stream, temperature=0)
+            told = []
+            for faults in ({OPUS: "400", GPT4: "400"}, {}, {}):
+                provider.config(model_faults=faults)
+                reply = await here.post(MESSAGES, asked_for)
+                told.append((reply.headers["x-keelage-cache"], reply.headers.get("x-keelage-cascade")))
+            assert told == [("miss", "failed"), ("miss", "escalated"), ("hit", None)]
+            assert b"Pari" in reply.body
