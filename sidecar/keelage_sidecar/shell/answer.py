@@ -113,6 +113,12 @@ class Answer(msgspec.Struct, eq=False):
         """Nothing will come after what has been read."""
         return self.complete and not self._chunks
 
+    @property
+    def request_id(self) -> str:
+        """As the upstream calls it; empty where it does not."""
+        found = self.fields.get(b"request-id") or self.fields.get(b"x-request-id") or b""
+        return found[:128].decode("latin-1")
+
     def overdue(self, now_s: float) -> bool:
         """Somebody waits, and has waited long enough."""
         if self._waiter is None:

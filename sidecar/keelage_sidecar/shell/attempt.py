@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,11 @@ from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.health import not_asked
 from keelage_sidecar.core.judge import Judge
 from keelage_sidecar.core.judge import Verdict as Judged
-from keelage_sidecar.core.meter import PLAIN_BYTES_MAX, Meter, Reading, meter_for
+from keelage_sidecar.core.meter import Meter, Reading, meter_for
 from keelage_sidecar.core.outgoing import Outgoing, outgoing
 from keelage_sidecar.core.prompt_cache_book import Marked
 from keelage_sidecar.core.provider_limits import left_of, remaining
-from keelage_sidecar.core.refusal import Refusal, render
+from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.reply import Reply, reply_of
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import UNASKED, AttemptEnd, Failure, answered, is_retryable
@@ -35,13 +34,10 @@ from keelage_sidecar.shell.refusals import credential_missing
 from keelage_sidecar.shell.relay import Body, relay, reply_headers
 from keelage_sidecar.shell.reservation import Busy, Reservation, reserve_at_once, reserve_attempt
 from keelage_sidecar.shell.story import Story
+from keelage_sidecar.shell.told import first_of_error, late_text, swallow, tell, tell_lost
 
 if TYPE_CHECKING:
     from keelage_sidecar.core.translation.interpreter import Interpreter
-
-SWALLOWED_BYTES = 64 * 1024
-SWALLOWED_S = 2.0
-"""How much of an answer that is not passed on is read: enough for the type of its error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +53,9 @@ class Attempt:
     """`reserve`, `ask`, then `relay` or `swallow` what came; `settle` whatever happened."""
 
     __slots__ = (
-        "_answer",
-        "_asked_s",
-        "_body",
-        "_broken",
-        "_call",
-        "_facts",
-        "_first",
-        "_injected",
-        "_interpreter",
-        "_marked",
-        "_means",
-        "_meter",
-        "_plan",
-        "_reserved",
-        "_said",
-        "_secret",
-        "_sent",
-        "_story",
-        "_table",
-        "_ticket",
-        "_track",
-        "_unfed",
-        "answered",
-        "candidate",
-        "end",
-        "index",
+        "_answer", "_asked_s", "_body", "_broken", "_call", "_facts", "_first", "_injected", "_interpreter",
+        "_marked", "_means", "_meter", "_plan", "_reserved", "_said", "_secret", "_sent", "_story", "_table",
+        "_ticket", "_track", "_unfed", "answered", "candidate", "end", "index",
     )  # fmt: skip
 
     def __init__(
@@ -235,14 +208,14 @@ class Attempt:
                 if key is not None:  # replaced since: nothing was billed, so the reservation is good for both
                     answer.abort()
                     answer = await self._send(request.with_key(backend, key), timeouts)
-            story.upstream_request_id = request_id(answer)
+            story.upstream_request_id = answer.request_id
             if self._table.limits:
                 self._hear_limits(answer)
             body = self._body = Body(answer)
             self._meter = meter_for(facts, candidate, body.streaming)
             if is_retryable(answer.status):
                 self._failed(answered(self.index, answer.status, answer.headers, means.unix(), self._took_ms()))
-                self._first = await _first_of_error(body)
+                self._first = await first_of_error(body)
                 self._unfed = True
                 return
             self._first = await body.read()
@@ -297,33 +270,25 @@ class Attempt:
         assert reserved is not None
         interpreter = self._interpreter
         dropped = interpreter.dropped if interpreter is not None else ()
-        story.hears(self.candidate, reserved.bound, self._injected, request_id(answer), dropped)
-        lost = not (self._first or body.at_end) and not await self._late_first(body)
+        story.hears(self.candidate, reserved.bound, self._injected, answer.request_id, dropped)
+        if not (self._first or body.at_end):
+            self._first = await late_text(body)
         self._unfed = False
         story.first_token_s = self._means.clock()
         headers = reply_headers(
             answer.headers, decoded=body.decoded, final=self.end is not None, request_id=story.request_id
         )
-        headers += story.whom()
-        if (
-            story.clamped
-            or story.downgraded
-            or story.ends
-            or dropped
-            or story.cache
-            or story.trimmed
-            or story.summarized
-            or story.otherwise is not None
-            or story.escalation is not None
-        ):
-            headers += story.marks()
-        if lost:
-            self._tell_lost(answer.status, headers)
+        headers += (*story.whom(), *story.marks())
+        if not (self._first or body.at_end):
+            tell_lost(self._call, self.candidate.backend, answer.status, headers, self._facts.endpoint.dialect, story)
+            self._broken = True
             return
         if interpreter is not None:
             headers = interpreter.headers_back(headers, streaming=body.streaming)
             if not body.streaming:
-                await self._tell(interpreter, body, meter, answer.status, headers)
+                unix_s = int(self._means.unix())
+                whole = await tell(self._call, interpreter, body, meter, self._first, headers, story, unix_s)
+                self._broken = not whole
                 return
             from keelage_sidecar.core.translation.counted_stream import CountedStream
 
@@ -337,66 +302,11 @@ class Attempt:
         story.outcome = outcomes.OK if whole else outcomes.TRUNCATED
         self._broken = not whole
 
-    async def _late_first(self, body: Body) -> bool:
-        """Wait on for the text of an error that is handed on after all; whether it has come."""
-        try:
-            self._first = await body.read()
-        except UpstreamError:
-            return False
-        return True
-
-    def _tell_lost(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        text = (
-            f"backend {self.candidate.backend.name} answered with status {status}, and the text of the error was lost"
-        )
-        refusal = Refusal(status, "UpstreamTruncated", f"{text} on the way")
-        status, told, body = render(refusal, self._facts.endpoint.dialect, self._story.request_id)
-        named = {b"content-encoding", *(name for name, _ in told)}
-        self._call.reply(status, [*(each for each in headers if each[0] not in named), *told], body)
-        self._story.outcome = outcomes.UPSTREAM_ERROR
-        self._broken = True
-
-    async def _tell(
-        self, interpreter: Interpreter, body: Body, meter: Meter, status: int, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        """Read an answer that is no stream to its end, and pass on what it says in the application's API."""
-        kept, size, piece = list[bytes](), 0, self._first
-        try:
-            while piece:
-                meter.feed(piece)
-                size += len(piece)
-                if size <= PLAIN_BYTES_MAX:
-                    kept.append(piece)
-                piece = b"" if body.at_end else await body.read()
-        except UpstreamError:
-            self._broken = True
-        meter.finish()
-        story = self._story
-        answer = b"" if self._broken or size > PLAIN_BYTES_MAX else b"".join(kept)
-        said = status
-        status, told = interpreter.answer(status, answer, int(self._means.unix()), story.request_id)
-        if said < 300 <= status:  # it was billed all the same: an SDK that tries again would pay again
-            headers = [*(field for field in headers if field[0] != b"x-should-retry"), (b"x-should-retry", b"false")]
-        self._call.reply(status, headers, told)
-        if story.copy is not None:
-            story.copy.begin(status, headers)
-            story.copy.add(told)
-        story.outcome = outcomes.TRUNCATED if self._broken else outcomes.OK if status < 400 else outcomes.UPSTREAM_ERROR
-
     async def swallow(self) -> None:
         """Let the meter see an error that is not passed on: its type says whether anything was billed."""
-        body, meter, read = self._body, self._meter, len(self._first)
-        if body is None or meter is None:
-            return
-        self._feed_first()
-        try:
-            async with asyncio.timeout(SWALLOWED_S):
-                while read < SWALLOWED_BYTES and (piece := await body.read()):
-                    read += len(piece)
-                    meter.feed(piece)
-        except (TimeoutError, UpstreamError):
-            pass  # then there is no evidence, and the attempt is charged accordingly
-        meter.finish()
+        if self._body is not None and self._meter is not None:
+            self._feed_first()
+            await swallow(self._body, self._meter, len(self._first))
 
     def settle(self) -> None:
         """Charge what was used and give back what was held; a second time does nothing."""
@@ -486,16 +396,3 @@ class Attempt:
         if quotas:
             for name, left in left_of(quotas, remaining(answer.headers, self._means.unix())):
                 self._means.purse.note_left(name, left)
-
-
-async def _first_of_error(body: Body) -> bytes:
-    try:
-        async with asyncio.timeout(SWALLOWED_S):
-            return await body.read()
-    except (TimeoutError, UpstreamError):
-        return b""  # the status is there, and says enough
-
-
-def request_id(answer: Answer) -> str:
-    found = answer.fields.get(b"request-id") or answer.fields.get(b"x-request-id") or b""
-    return found[:128].decode("latin-1")

@@ -28,7 +28,6 @@ from keelage_sidecar.core.routing import Candidate, RoutingTable
 from keelage_sidecar.core.settlement import never_billed
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.answer import Answer, UpstreamError
-from keelage_sidecar.shell.attempt import request_id
 from keelage_sidecar.shell.batch_keeper import BatchKeeper, patient
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.means import Means
@@ -252,7 +251,7 @@ class BatchCalls:
     def _reply(self, call: Call, answer: Answer, body: bytes, reading: Reading, story: Story, *, final: bool) -> None:
         story.reading = reading
         story.outcome = outcomes.OK if answer.status < 400 else outcomes.UPSTREAM_ERROR
-        story.upstream_request_id = request_id(answer)
+        story.upstream_request_id = answer.request_id
         story.first_token_s = self.means.clock()
         headers = reply_headers(answer.headers, decoded=Body(answer).decoded, final=final, request_id=story.request_id)
         call.reply(answer.status, headers + story.marks(), through_sidecar(body, dict(call.headers).get(b"host", b"")))

@@ -9,7 +9,7 @@ import pytest
 from tests.sidecar.shell.proxied import GPT, HAIKU, config_of, world
 from tests.sidecar.shell.test_upstream import FakeUpstream, Script
 
-from keelage_sidecar.shell import attempt
+from keelage_sidecar.shell import told
 
 MESSAGES, CHAT = "/v1/messages", "/v1/chat/completions"
 BODIES: dict[str, object] = {
@@ -53,7 +53,7 @@ async def test_an_error_whose_text_never_comes_is_told_in_the_applications_diale
 async def test_an_error_whose_text_comes_late_is_handed_on_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "SWALLOWED_S", 0.0)
+    monkeypatch.setattr(told, "SWALLOWED_S", 0.0)
 
     async def script(head: bytes, body: bytes, out: asyncio.StreamWriter) -> None:
         out.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\n")
