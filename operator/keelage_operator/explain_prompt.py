@@ -26,18 +26,20 @@ def shortened(rule: Rule, facts: Facts) -> tuple[list[str], Facts]:
     talk = conversation(facts, history.keep_turns) if history is not None else None
     if history is None or talk is None:
         return [], facts
-    number, kept = len(talk.cuttable), f"the newest {history.keep_turns} are sent as they are"
+    number = len(talk.cuttable)
+    oldest = f"the {number} oldest turns" if number > 1 else "the oldest turn"
+    kept = f"the newest {history.keep_turns} are sent as they are"
     found = Summaries().shorten(talk, history.summary, (rule.route, rule.name), 0.0)
     if isinstance(found, Wanted):
         assert history.summary is not None
         told = (
-            f"history: a summary of the {number} oldest turns is asked of tier {history.summary.tier} first, and stands"
-            f" for them from then on; without one they are cut; {kept}"
+            f"history: a summary of {oldest} is asked of tier {history.summary.tier} first, and stands in its place"
+            f" from then on; without one nothing does; {kept}"
         )
         return [told], found.otherwise.facts
     if not found.trimmed:
-        return [f"history: the {number} oldest turns are short enough to be sent, too"], facts
-    return [f"history: the {number} oldest turns are cut; {kept}"], found.facts
+        return [f"history: {oldest} sent, too: short enough for that"], facts
+    return [f"history: without {oldest}; {kept}"], found.facts
 
 
 def marked(rule: Rule, candidate: Candidate, said: Facts) -> tuple[list[str], Facts]:

@@ -40,7 +40,7 @@ def explained(folder: Path, turns: int, words: int, **fields: object) -> str:
 @pytest.mark.parametrize(
     ("turns", "words", "told"),
     [
-        (11, 100, "history: the 1 oldest turns are short enough to be sent, too"),
+        (11, 100, "history: the oldest turn sent, too: short enough for that"),
         (20, 2000, "history: a summary of the 10 oldest turns is asked of tier fast first"),
         (20, 2000, "prompt cache: breakpoints for 5m in tools, system, documents and the newest turn"),
         (1, 9000, "bound: "),

@@ -25,7 +25,6 @@ from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.prompt_cache_book import Key, State
 from keelage_sidecar.core.response_cache import ResponseCache
 from keelage_sidecar.core.savings import Saved
-from keelage_sidecar.shell.caching_metrics import CachingMetrics
 from keelage_sidecar.shell.choice_metrics import ChoiceMetrics
 from keelage_sidecar.shell.escalation_metrics import EscalationMetrics
 from keelage_sidecar.shell.exposition import (
@@ -36,6 +35,7 @@ from keelage_sidecar.shell.exposition import (
     HistogramFamily,
     exposition,
 )
+from keelage_sidecar.shell.prompt_cache_metrics import PromptCacheMetrics
 from keelage_sidecar.shell.response_cache_metrics import ResponseCacheMetrics
 from keelage_sidecar.shell.shared_answers import SharedFigures
 
@@ -176,7 +176,7 @@ class Metrics:
         self._limited: defaultdict[tuple[str], int] = defaultdict(int)
         self._queued: defaultdict[tuple[str], int] = defaultdict(int)
         self._queue_s: defaultdict[tuple[str], float] = defaultdict(float)
-        self._caching = CachingMetrics()
+        self._caching = PromptCacheMetrics()
         self._violations = 0
         self._uncertain = 0
         self._unlimited = 0

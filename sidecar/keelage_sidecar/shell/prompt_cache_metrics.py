@@ -14,7 +14,7 @@ _EXTENTS = tuple(Extent)
 _LABELS = ("route", "gen_ai_request_model", "by")
 
 
-class CachingMetrics:
+class PromptCacheMetrics:
     """`by`: who asked for the cache, keelage or the application (or the provider unasked)."""
 
     def __init__(self) -> None:
