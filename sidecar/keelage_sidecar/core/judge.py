@@ -64,7 +64,6 @@ class Judge:
         self._caps = terms.max_tokens
         self._schema = terms.json_schema
         self._json = terms.invalid_json or terms.json_schema is not None
-        self._looks = max((most for _, _, most in scans), default=0)
         self._text: list[str] = []
         self._chars = 0
         self._bytes = 0

@@ -14,6 +14,8 @@ from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.savings import Saved
 from keelage_sidecar.shell.exposition import CounterFamily, Family, GaugeFamily
 
+_GUARD = ("backend", "gen_ai_request_model", "budget", "within_ms")
+
 
 class EscalationMetrics:
     def __init__(self) -> None:
@@ -42,14 +44,15 @@ class EscalationMetrics:
             ("route", "rule", "budget"),
             self._otherwise,
         )
-        state = GaugeFamily(
-            "keelage_latency_budget_state",
-            "Latency budget of a model: 0 kept, 1 probing, 2 broken",
-            labels=("backend", "gen_ai_request_model", "budget", "within_ms"),
-        )
+        text = "Latency budget of a model: 0 kept, 1 probing, 2 broken"
+        state = GaugeFamily("keelage_latency_budget_state", text, labels=_GUARD)
+        breaks = CounterFamily("keelage_latency_budget_breaks", "How often it was broken", labels=_GUARD)
         for each in guards:
-            state.add((each.backend, each.model, each.bound.value, str(each.within_ms)), each.state.value)
+            labels = (each.backend, each.model, each.bound.value, str(each.within_ms))
+            state.add(labels, each.state.value)
+            breaks.add(labels, each.broken)
         yield state
+        yield breaks
         # A gauge: what costs more than it saves takes from the sum.
         saved = GaugeFamily("keelage_saved_usd", "Saved by cascades and caches, an estimate", labels=("route", "by"))
         for route, by, each_saved in savings:

@@ -129,6 +129,7 @@ def test_latency_budgets_and_the_calls_that_they_moved_are_shown() -> None:
     assert 'keelage_latency_otherwise_total{budget="firstTokenWithin",route="r",rule="all"} 1.0' in lines
     labels = 'backend="r/anthropic",budget="firstTokenWithin",gen_ai_request_model="m",within_ms="5000"'
     assert f"keelage_latency_budget_state{{{labels}}} 2.0" in lines
+    assert f"keelage_latency_budget_breaks_total{{{labels}}} 1.0" in lines
 
 
 def test_what_is_in_shadow_is_counted_with_what_it_would_have_cost_more() -> None:
