@@ -18,7 +18,10 @@ _DROPPED = frozenset(
         b"server-timing", b"alt-svc", b"cf-ray", b"openai-processing-ms", b"x-envoy-upstream-service-time",
     }
 )  # fmt: skip
-_KEPT = (b"x-keelage-dropped", b"x-keelage-tier", b"x-keelage-model")
+_KEPT = (
+    b"x-keelage-tier", b"x-keelage-model", b"x-keelage-selected-by", b"x-keelage-dropped", b"x-keelage-history",
+)  # fmt: skip
+"""How it was made: as true of the answer when it is given again."""
 _DROPPED_PREFIXES = (b"x-keelage-", b"x-ratelimit-", b"anthropic-ratelimit-")
 """What an answer's headers say about the call that it was given to, and not about the answer."""
 

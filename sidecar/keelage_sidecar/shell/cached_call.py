@@ -155,7 +155,7 @@ class CachedCalls:
         self._means.savings.count(rule.route, SavedBy.RESPONSE_CACHE, kept.cost, hits=1)
         story.given(kept, how, self._age_s(kept), self._means.clock())
         told = (b"x-keelage-request-id", story.request_id.encode())
-        call.begin(200, [*kept.headers, told, *story.marks()], len(kept.body))
+        call.begin(200, [*kept.headers, told, *story.whom(), *story.marks()], len(kept.body))
         call.end(kept.body)
 
     def _find(self, key: bytes, terms: Terms) -> KeptAnswer | None:

@@ -49,6 +49,9 @@ class CacheUse(enum.StrEnum):
     """It was not asked, since the call is not of that kind or does not want it."""
 
 
+_GIVEN = (CacheUse.HIT, CacheUse.STALE)
+
+
 class Story(msgspec.Struct):
     """`*_s` are on the loop's clock but `unix_s`."""
 
@@ -173,7 +176,9 @@ class Story(msgspec.Struct):
         return told(self.plan, tuple(self.ends)) if self.plan is not None and self.ends else ""
 
     def whom(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Headers that tell the application who answers, by which rule."""
+        """Headers that tell the application who answers, by which rule; a kept answer says itself who made it."""
+        if self.rule is not None and self.cache in _GIVEN:
+            return _whom(self.rule.route, self.rule.name, "", "", "")
         if self.plan is None or self.candidate is None:
             return ()
         rule = self.plan.rule
@@ -194,7 +199,7 @@ class Story(msgspec.Struct):
             marks.append((b"x-keelage-dropped", ", ".join(self.dropped).encode()))
         if self.cache:
             marks.append((b"x-keelage-cache", self.cache.encode()))
-            if self.cache is CacheUse.HIT or self.cache is CacheUse.STALE:
+            if self.cache in _GIVEN:
                 marks.append((b"age", b"%d" % self.cache_age_s))
         if self.trimmed or self.summarized:
             counts = (b"trimmed=%d" % self.trimmed, b"summarized=%d" % self.summarized)

@@ -94,6 +94,8 @@ def test_headers_that_speak_of_the_call_and_not_of_the_answer_are_not_kept() -> 
         (b"x-ratelimit-remaining-tokens", b"3"),
         (b"x-keelage-request-id", b"kl_1"),
         (b"x-keelage-tried", b"r/a m 529 3ms"),
+        (b"x-keelage-rule", b"r/all"),
+        (b"x-keelage-tier", b"fast"),
         (b"x-keelage-dropped", b"top_k"),
         (b"x-should-retry", b"false"),
     )
@@ -101,5 +103,6 @@ def test_headers_that_speak_of_the_call_and_not_of_the_answer_are_not_kept() -> 
         b"content-type",
         b"request-id",
         b"anthropic-organization-id",
+        b"x-keelage-tier",
         b"x-keelage-dropped",
     ]

@@ -121,6 +121,9 @@ async def test_the_same_call_is_answered_once_by_the_provider(tmp_path: Path, pa
         assert second.headers["content-type"] == first.headers["content-type"]
         name = "request-id" if path == MESSAGES else "x-request-id"
         assert second.headers[name] == first.headers[name], "the call that made the answer"
+        for how in ("rule", "tier", "model"):
+            assert second.headers.get(f"x-keelage-{how}") == first.headers.get(f"x-keelage-{how}")
+        assert second.headers["x-keelage-rule"] == "r/all"
         assert second.headers["x-keelage-request-id"] != first.headers["x-keelage-request-id"]
         made, given = here.records
         assert (given.outcome, given.cost, given.attempts, given.usage_known) == ("ok", 0, 0, False)
