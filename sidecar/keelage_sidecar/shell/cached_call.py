@@ -11,6 +11,7 @@ from keelage_api.response_cache import ResponseCache as Terms
 from keelage_api.sync import SavedBy
 from keelage_sidecar.core.answer_copy import AnswerCopy
 from keelage_sidecar.core.cache_control import cache_control
+from keelage_sidecar.core.cascade import Outcome
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.response_cache import KeptAnswer, ResponseCache, kept_headers
@@ -142,12 +143,15 @@ class CachedCalls:
         copy, reading, candidate = story.copy, story.reading, story.candidate
         if story.outcome != outcomes.OK or story.clamped or story.downgraded or copy is None or copy.status != 200:
             return None
-        if story.escalation is not None and story.escalation.makeshift:
+        escalation = story.escalation
+        if escalation is not None and escalation.makeshift:
             return None
         # What counts no tokens may be the page of a proxy on the way.
         if candidate is None or reading is None or reading.usage is None or (body := copy.sound()) is None:
             return None
         cost = used(reading.usage, candidate).picodollars
+        if escalation is not None and escalation.outcome is Outcome.ESCALATED:
+            cost += escalation.first_cost
         headers = kept_headers(copy.headers)
         return KeptAnswer(headers, body, self._means.clock(), cost, reading.response_model, reading.stop_reason)
 
