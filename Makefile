@@ -44,7 +44,7 @@ search: .venv/READY ## every order of events in small scopes; one of your own: S
 mutants: .venv/READY ## take away the guards of the money one by one: a test must fail each time
 	@$(PY) -m keelage_dev.mutants
 
-bench: .venv/READY ## keelage and its peers in one run, as ratios: ARGS="--rounds 3 --seconds 4 --only nginx,keelage"
+bench: .venv/READY ## keelage and its peers in one run, as ratios: ARGS="--rounds 3 --seconds 2.5 --only nginx,keelage"
 	@$(PY) -m keelage_dev.bench $(ARGS)
 
 soak: .venv/READY ## many calls through one sidecar: flat memory, exact counters: REQUESTS=200000

@@ -127,7 +127,7 @@ def decision_path() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=2.5)
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--scenarios", default="", help="beginnings of their names, such as messages-64-connections")
     parser.add_argument(
