@@ -38,6 +38,15 @@ def test_every_node_is_structural(resource: Resource) -> None:
 
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_items_of_a_list_by_key_cannot_lack_the_key(resource: Resource) -> None:
+    for path, node in nodes(schema_of(resource.model)):
+        items = node.get("items")
+        for key in node.get("x-kubernetes-list-map-keys") or ():  # type: ignore[attr-defined]
+            assert isinstance(items, dict)
+            assert key in (items.get("required") or ()) or "default" in items["properties"][key], f"{path}[].{key}"
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
 def test_everything_that_users_write_is_bounded(resource: Resource) -> None:
     for path, node in nodes(schema_of(resource.model)):
         if not path.startswith(".spec"):

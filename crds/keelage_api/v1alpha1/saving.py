@@ -10,7 +10,7 @@ class SavingStatus(Observed):
     """Of one kind, since the route was created. An estimate: what the same calls would have cost without it is not
     known exactly."""
 
-    by: SavedBy = SavedBy.CASCADE
+    by: SavedBy
     """Cascade: against always asking the tier in `to`. PromptCache: against sending every prompt uncached.
     ResponseCache: against asking the provider every time."""
     saved: Shown = ""
