@@ -75,6 +75,15 @@ def test_status_has_no_defaults(resource: Resource) -> None:
             assert "default" not in node, path
 
 
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_what_tells_the_items_of_a_list_apart_is_always_there(resource: Resource) -> None:
+    for path, node in nodes(schema_of(resource.model)):
+        items = node.get("items")
+        for key in node.get("x-kubernetes-list-map-keys") or ():  # type: ignore[attr-defined]  # a list of names
+            assert isinstance(items, dict)
+            assert key in items.get("required", ()) or "default" in items["properties"][key], path
+
+
 def test_columns_end_with_the_age() -> None:
     assert [column.name for column in columns_of("LLMBudget") if not column.priority] == [
         "Limit",

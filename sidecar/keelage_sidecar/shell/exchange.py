@@ -166,6 +166,7 @@ class Exchange:
         dialect = dialect_of(call.target, call.headers)
         status, headers, body = render(refusal, dialect, story.request_id)
         headers.append((b"x-keelage-request-id", story.request_id.encode()))
+        headers += story.whom()
         if story.ends:
             headers.append((b"x-keelage-tried", story.tried.encode()))
         call.reply(status, headers, body)

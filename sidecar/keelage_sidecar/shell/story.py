@@ -176,13 +176,14 @@ class Story(msgspec.Struct):
         return told(self.plan, tuple(self.ends)) if self.plan is not None and self.ends else ""
 
     def whom(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Headers that tell the application who answers, by which rule; a kept answer says itself who made it."""
+        """Headers that tell the application who answers, by which rule, or who was to be asked; a kept answer says
+        itself who made it."""
         if self.rule is not None and self.cache in _GIVEN:
             return _whom(self.rule.route, self.rule.name, "", "", "")
-        if self.plan is None or self.candidate is None:
+        if self.plan is None:
             return ()
-        rule = self.plan.rule
-        return _whom(rule.route, rule.name, rule.tier, self.candidate.model, self.selected_by)
+        rule, model = self.plan.rule, self.candidate.model if self.candidate is not None else ""
+        return _whom(rule.route, rule.name, rule.tier, model, self.selected_by)
 
     def marks(self) -> list[tuple[bytes, bytes]]:
         """Headers that tell the application what was changed for a budget's sake or lost in translation, and who did

@@ -65,6 +65,15 @@ async def test_answer_and_log_say_which_tier_and_why(tmp_path: Path) -> None:
         assert [each.prompt_words for each in here.records] == [1, 4]
 
 
+async def test_a_refusal_says_who_was_to_be_asked(tmp_path: Path) -> None:
+    async with FakeProvider() as provider, world(selecting(provider.url, short()), tmp_path) as here:
+        here.purse.limit = 1
+        reply = await here.post(MESSAGES, asking("Hi"))
+        assert reply.status == 429
+        told = [reply.headers.get(f"x-keelage-{name}") for name in ("rule", "tier", "model", "selected-by")]
+        assert told == ["r/all", "fast", None, "0:promptWords"]
+
+
 async def test_a_rule_with_one_tier_says_no_reason(tmp_path: Path) -> None:
     async with FakeProvider() as provider, world(selecting(provider.url), tmp_path) as here:
         assert await told(here, "Hi") == ("r/all", "deep", HAIKU, "")
