@@ -25,17 +25,16 @@ class Shortening:
         talk = conversation(facts, rule.history.keep_turns) if rule.history is not None else None
         if talk is None or rule.history is None:
             return facts
-        terms, name, summaries, clock = (
-            rule.history.summary,
-            (rule.route, rule.name),
-            self._summaries,
-            self._means.clock,
-        )
+        terms, name = rule.history.summary, (rule.route, rule.name)
+        summaries, clock = self._summaries, self._means.clock
         found = summaries.shorten(talk, terms, name, clock())
         if not isinstance(found, Shortened):
             assert terms is not None
             choices = table.config.tiers.get(f"{rule.route}/{terms.tier}", ())
-            whom = Whom(choices, TIMEOUT_S, terms.tier, OUTPUT_TOKENS_MAX)
+            left_s = story.patience_left_s(clock())
+            # The application must still be there for the answer itself.
+            timeout_s = TIMEOUT_S if left_s is None else max(0.0, min(TIMEOUT_S, left_s / 2))
+            whom = Whom(choices, timeout_s, terms.tier, OUTPUT_TOKENS_MAX)
             text = await self._inner.question(Asker(table, rule, facts, story), whom, found.question, Purpose.SUMMARY)
             if isinstance(text, Unanswered):
                 summaries.failed(name, clock())

@@ -16,6 +16,7 @@ from keelage_api.proxy_config import History, ModelChoice, Provider, ProxyConfig
 from keelage_dev.provider import FakeProvider
 from keelage_sidecar.core.log_line import Purpose
 from keelage_sidecar.core.summaries import PAUSE_S
+from keelage_sidecar.shell.inner_call import TIMED_OUT
 
 MESSAGES, CHAT = "/v1/messages", "/v1/chat/completions"
 SONNET = "claude-sonnet-4-5"
@@ -94,6 +95,18 @@ async def test_what_is_cut_is_summarized_once_and_paid_for(tmp_path: Path) -> No
         await ask(here, talk(4, LONG))
         assert len(provider.requests()) == 3
         assert (here.records[-1].history_summarized, arrived(provider)) == (3, [first, last])
+
+
+async def test_a_summary_that_hangs_takes_no_more_than_half_of_the_applications_patience(tmp_path: Path) -> None:
+    history = History(1, Summary(1000, "fast"))
+    async with (
+        FakeProvider(model_faults={HAIKU: "hang"}) as provider,
+        world(shortened(provider, history), tmp_path) as here,
+    ):
+        body = {"model": SONNET, "max_tokens": 50, "messages": talk(4, LONG)}
+        reply = await here.post(MESSAGES, body, x_stainless_read_timeout="2")
+        assert (reply.status, reply.headers["x-keelage-history"]) == (200, "trimmed=3")
+        assert here.records[0].reason == TIMED_OUT
 
 
 async def test_a_summary_that_fails_costs_the_old_turns_and_not_the_call(tmp_path: Path) -> None:
