@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from keelage_api.proxy_config import Rule
 from keelage_api.response_cache import ResponseCache as Terms
+from keelage_api.response_cache import SharedCache
 from keelage_api.sync import SavedBy
 from keelage_sidecar.core.answer_copy import AnswerCopy
-from keelage_sidecar.core.cache_control import cache_control
+from keelage_sidecar.core.cache_control import CacheControl, cache_control
 from keelage_sidecar.core.cascade import Outcome
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -24,6 +26,7 @@ from keelage_sidecar.shell.refusals import not_cached
 from keelage_sidecar.shell.shared_answers import SharedAnswers
 from keelage_sidecar.shell.story import CacheUse, Story
 
+Ask = Callable[[], Awaitable[Refusal | None]]
 FOLLOW_S = 30.0
 """How long a call waits for another one's answer before it asks for itself: most answers have come by then."""
 
@@ -38,6 +41,28 @@ class _End(enum.Enum):
     """Its application has gone: the next one asks."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a call asks for, and which kept answers will do."""
+
+    call: Call
+    story: Story
+    route: str
+    terms: Terms
+    key: bytes
+    asked: CacheControl
+
+    @property
+    def age_max_s(self) -> float:
+        """Below 0: none will do."""
+        return min(self.terms.ttl_ms / 1000, self.asked.max_age_s)
+
+    @property
+    def takes_stale(self) -> bool:
+        """Where there is no other: the rule allows it, and the call does not say how old an answer may be."""
+        return self.terms.stale_ms > 0 and self.asked.max_age_s > self.terms.ttl_ms / 1000
+
+
 class CachedCalls:
     """What the calls of one sidecar know of each other's answers."""
 
@@ -49,14 +74,7 @@ class CachedCalls:
         """By key: calls that others wait for."""
 
     async def serve(
-        self,
-        call: Call,
-        facts: Facts,
-        rule: Rule,
-        terms: Terms,
-        salt: bytes,
-        story: Story,
-        ask: Callable[[], Awaitable[Refusal | None]],
+        self, call: Call, facts: Facts, rule: Rule, terms: Terms, salt: bytes, story: Story, ask: Ask
     ) -> Refusal | None:
         """Answer the call; `ask` answers it without the cache. None: the application has an answer, or has left."""
         asked = cache_control(call.headers)
@@ -67,76 +85,77 @@ class CachedCalls:
                 return not_cached(why or "its body nests too deep")
             story.cache = CacheUse.BYPASS
             return await ask()
-        ttl_s = terms.ttl_ms / 1000
-        kept = self._find(key, terms)
-        if asked.max_age_s >= 0:
-            kept = await self._fresh(key, terms, kept, min(ttl_s, asked.max_age_s), story)
-            if kept is not None and self._age_s(kept) <= min(ttl_s, asked.max_age_s):
-                self._give(call, rule, kept, CacheUse.HIT, story)
+        wanted = _Wanted(call, story, rule.route, terms, key, asked)
+        kept = self._find(wanted)
+        if wanted.age_max_s >= 0:
+            kept = await self._after_others(wanted, kept)
+            if kept is not None and self._age_s(kept) <= wanted.age_max_s:
+                self._give(wanted, kept, CacheUse.HIT)
                 return None
-        leads = key not in self._asking
-        if leads:
-            self._asking[key] = asyncio.get_running_loop().create_future()
-        end = _End.LEFT
-        try:
-            if terms.shared is not None and asked.max_age_s >= 0:
-                kept = await self._shared_one(key, terms, kept)
-                if kept is not None and self._age_s(kept) <= min(ttl_s, asked.max_age_s):
-                    end = _End.KEPT
-                    self._give(call, rule, kept, CacheUse.HIT, story)
-                    return None
-            if asked.only_if_cached:
-                return not_cached("no answer to it is kept")
-            spare = kept if asked.max_age_s > ttl_s and terms.stale_ms else None
-            story.cache = CacheUse.MISS if asked.max_age_s >= 0 else CacheUse.BYPASS
-            story.spare = spare is not None
-            story.copy = AnswerCopy(self._cache.body_max)
-            refusal = await ask()
-            answer = self._answer(story) if refusal is None else None
-            if answer is not None:
-                self._keep(key, terms, answer)
-            if story.outcome != outcomes.CLIENT_DISCONNECT:
-                end = _End.NOT_KEPT if answer is None else _End.KEPT
-        finally:
-            if leads:
-                self._asking.pop(key).set_result(end)
-        if spare is not None and not call.gone and not call.started and _is_outage(refusal):
-            if refusal is not None:
-                story.refused(refusal)
-            self._give(call, rule, spare, CacheUse.STALE, story)
-            return None
-        self._means.savings.count(rule.route, SavedBy.RESPONSE_CACHE, 0)
-        return refusal
+        return await self._ask(wanted, kept, ask)
 
-    async def _fresh(
-        self, key: bytes, terms: Terms, kept: KeptAnswer | None, age_max_s: float, story: Story
-    ) -> KeptAnswer | None:
-        """What is kept once nobody asks for the same any more; what there is now if it is no older than that."""
+    async def _after_others(self, wanted: _Wanted, kept: KeptAnswer | None) -> KeptAnswer | None:
+        """What is kept once nobody asks for the same any more; `kept` where it will do."""
         until_s = 0.0
-        while kept is None or self._age_s(kept) > age_max_s:
-            running = self._asking.get(key)
+        while kept is None or self._age_s(kept) > wanted.age_max_s:
+            running = self._asking.get(wanted.key)
             if running is None:
                 break
-            until_s = until_s or self._patience_s(story)
+            until_s = until_s or self._patience_s(wanted.story)
             done, _ = await asyncio.wait((running,), timeout=max(0.0, until_s - self._means.clock()))
-            kept = self._find(key, terms)
+            kept = self._find(wanted)
             if not done or running.result() is not _End.LEFT:
                 break
         return kept
 
-    async def _shared_one(self, key: bytes, terms: Terms, kept: KeptAnswer | None) -> KeptAnswer | None:
-        """The younger of what is kept here and what others have kept."""
-        assert terms.shared is not None
-        found = await self._shared.find(terms.shared, key)
+    async def _ask(self, wanted: _Wanted, kept: KeptAnswer | None, ask: Ask) -> Refusal | None:
+        """Other pods, then a provider, while others wait; `kept`: an answer that is too old, for want of another."""
+        leads = wanted.key not in self._asking
+        if leads:
+            self._asking[wanted.key] = asyncio.get_running_loop().create_future()
+        end, story = _End.LEFT, wanted.story
+        try:
+            if wanted.terms.shared is not None and wanted.age_max_s >= 0:
+                kept = await self._of_other_pods(wanted.terms.shared, wanted.key, kept)
+                if kept is not None and self._age_s(kept) <= wanted.age_max_s:
+                    end = _End.KEPT
+                    self._give(wanted, kept, CacheUse.HIT)
+                    return None
+            if wanted.asked.only_if_cached:
+                return not_cached("no answer to it is kept")
+            story.cache = CacheUse.MISS if wanted.age_max_s >= 0 else CacheUse.BYPASS
+            story.spare = kept is not None and wanted.takes_stale
+            story.copy = AnswerCopy(self._cache.body_max)
+            refusal = await ask()
+            answer = self._answer(story) if refusal is None else None
+            if answer is not None:
+                self._keep(wanted, answer)
+            if story.outcome != outcomes.CLIENT_DISCONNECT:
+                end = _End.NOT_KEPT if answer is None else _End.KEPT
+        finally:
+            if leads:
+                self._asking.pop(wanted.key).set_result(end)
+        if kept is not None and story.spare and _unanswered(wanted.call, refusal):
+            if refusal is not None:
+                story.refused(refusal)
+            self._give(wanted, kept, CacheUse.STALE)
+            return None
+        self._means.savings.count(wanted.route, SavedBy.RESPONSE_CACHE, 0)
+        return refusal
+
+    async def _of_other_pods(self, server: SharedCache, key: bytes, kept: KeptAnswer | None) -> KeptAnswer | None:
+        """The younger of what they have kept and what is kept here."""
+        found = await self._shared.find(server, key)
         if found is None or (kept is not None and kept.kept_s >= found.kept_s):
             return kept
         self._cache.keep(key, found)
         return found
 
-    def _keep(self, key: bytes, terms: Terms, answer: KeptAnswer) -> None:
-        self._cache.keep(key, answer)
+    def _keep(self, wanted: _Wanted, answer: KeptAnswer) -> None:
+        terms = wanted.terms
+        self._cache.keep(wanted.key, answer)
         if terms.shared is not None:
-            self._shared.keep(terms.shared, key, answer, terms.ttl_ms + terms.stale_ms)
+            self._shared.keep(terms.shared, wanted.key, answer, terms.ttl_ms + terms.stale_ms)
 
     def _answer(self, story: Story) -> KeptAnswer | None:
         """What the call was told, if it is worth keeping: whole, and what the rule asks for without a budget's need."""
@@ -155,15 +174,17 @@ class CachedCalls:
         headers = kept_headers(copy.headers)
         return KeptAnswer(headers, body, self._means.clock(), cost, reading.response_model, reading.stop_reason)
 
-    def _give(self, call: Call, rule: Rule, kept: KeptAnswer, how: CacheUse, story: Story) -> None:
-        self._means.savings.count(rule.route, SavedBy.RESPONSE_CACHE, kept.cost, hits=1)
+    def _give(self, wanted: _Wanted, kept: KeptAnswer, how: CacheUse) -> None:
+        story = wanted.story
+        self._means.savings.count(wanted.route, SavedBy.RESPONSE_CACHE, kept.cost, hits=1)
         story.given(kept, how, self._age_s(kept), self._means.clock())
         told = (b"x-keelage-request-id", story.request_id.encode())
-        call.begin(200, [*kept.headers, told, *story.whom(), *story.marks()], len(kept.body))
-        call.end(kept.body)
+        wanted.call.begin(200, [*kept.headers, told, *story.whom(), *story.marks()], len(kept.body))
+        wanted.call.end(kept.body)
 
-    def _find(self, key: bytes, terms: Terms) -> KeptAnswer | None:
-        return self._cache.find(key, self._means.clock(), (terms.ttl_ms + terms.stale_ms) / 1000)
+    def _find(self, wanted: _Wanted) -> KeptAnswer | None:
+        terms = wanted.terms
+        return self._cache.find(wanted.key, self._means.clock(), (terms.ttl_ms + terms.stale_ms) / 1000)
 
     def _age_s(self, kept: KeptAnswer) -> float:
         return self._means.clock() - kept.kept_s
@@ -175,6 +196,8 @@ class CachedCalls:
         return now_s + (FOLLOW_S if left_s is None else max(0.0, min(FOLLOW_S, left_s / 2)))
 
 
-def _is_outage(refusal: Refusal | None) -> bool:
-    """Nobody answers now, as opposed to: the call is wrong. None: a provider's error that was not passed on."""
+def _unanswered(call: Call, refusal: Refusal | None) -> bool:
+    """Nobody answers now, as opposed to: the call is wrong. No refusal: a provider's error that was not passed on."""
+    if call.gone or call.started:
+        return False
     return refusal is None or refusal.status == 429 or refusal.status >= 500
