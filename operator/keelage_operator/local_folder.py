@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,11 @@ import yaml
 
 from keelage_api.errors import ManifestError
 from keelage_api.v1alpha1.metadata import GROUP, VERSION
-from keelage_operator.core.yaml_place import doubled_key, line_of
+from keelage_operator.core.yaml_place import doubled_key, line_of, node_of
 
 API_VERSION = f"{GROUP}/{VERSION}"
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
+NAME_FORM = "must be lower-case letters, digits, '-' and '.', as in shop-month"
 KINDS = ("LLMRoute", "LLMBudget")
 FILES_MAX = 1_000
 """More is surely the wrong folder."""
@@ -143,7 +146,11 @@ def _take(found: Survey, file: str, document: yaml.Node, raw: object) -> None:
 
     if not isinstance(raw, Mapping):
         return fault("not a manifest: write one object per document")
-    kind, metadata = raw.get("kind"), raw.get("metadata")
+    kind, metadata, items = raw.get("kind"), raw.get("metadata"), raw.get("items")
+    if kind == "List" and isinstance(items, list):
+        for index, item in enumerate(items):
+            _take(found, file, node_of(document, f"items[{index}]"), item)
+        return None
     if not isinstance(kind, str) or not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
         return fault("not a manifest: kind and metadata.name are required")
     name, namespace = str(metadata["name"]), str(metadata.get("namespace") or "default")
@@ -164,6 +171,8 @@ def _take(found: Survey, file: str, document: yaml.Node, raw: object) -> None:
                 Fault(file, line, f"{kind} {name}: {key} stands twice in one object: remove one of them")
             )
             return None
+        if not NAME.fullmatch(name):
+            return fault(f"{kind} {name}: metadata.name {NAME_FORM}", "metadata.name")
         for other in found.manifests:
             if (other.kind, other.namespace, other.name) == (kind, namespace, name):
                 return fault(f"{kind} {name} is also in {other.source}: remove one of them", "metadata.name")

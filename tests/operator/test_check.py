@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_each_bad_manifest_is_refused_in_the_line_of_its_field(path: Path) -> No
     expected = lines[0].removeprefix("# expect:").strip()
     assert any(expected in finding.message for finding in report.findings)
     for finding in report.findings:
-        last = finding.field.rpartition(".")[2].partition("[")[0]
+        *_, last = (step for step in re.findall(r"[-\w]+", finding.field) or [""] if not step.isdigit())
         missing = "equired" in finding.message or f"{last} must be given" in finding.message
         assert last in lines[finding.line - 1] or missing
 
@@ -131,6 +132,7 @@ def test_budgets_alone_can_be_checked(tmp_path: Path) -> None:
         (ROUTE.replace("LLMRoute", "LLMRoutes"), 2, "no such kind"),
         (ROUTE + "    name: again\n", 16, "name stands twice"),
         (SECRET.replace("stringData", "data"), 4, "not base64"),
+        (ROUTE.replace("name: assistant,", "name: My_Route,"), 3, "metadata.name must be lower-case letters"),
         ("", 1, "name the folder with yours"),
     ],
 )
@@ -139,6 +141,20 @@ def test_what_is_no_manifest_is_named_with_its_line(tmp_path: Path, text: str, l
     [finding] = check(tmp_path).findings
     assert (finding.line, finding.level) == (line, "error")
     assert said in finding.message
+
+
+def test_the_item_that_names_what_is_not_there_is_the_one_to_look_at(tmp_path: Path) -> None:
+    second = "  - name: more\n    select: [{tier: faast}]\n"
+    (tmp_path / "a.yaml").write_text(ROUTE + second + second.replace("more", "most"))
+    [finding] = check(tmp_path).findings
+    assert (finding.line, finding.field) == (16, "spec.rules[more]")
+    assert finding.message.endswith("add the tier; likewise in most")
+
+
+def test_lists_are_looked_through_as_kubectl_does(tmp_path: Path) -> None:
+    route = "".join(f"  {line}" for line in ROUTE.replace("tier: fast", "tier: slow").splitlines(keepends=True))
+    (tmp_path / "a.yaml").write_text(f"apiVersion: v1\nkind: List\nitems:\n- {route[2:]}")
+    assert found(tmp_path) == [("a.yaml", 17, "error", "spec.rules[all]")]
 
 
 def test_the_command_prints_one_line_for_each_and_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,10 @@ def test_config_maps_are_read_for_authorities(tmp_path: Path) -> None:
         ("kind: LLMRoute\n", "metadata.name"),
         (ROUTE.replace("v1alpha1", "v2"), "'keelage.dev/v2' is not served: write keelage.dev/v1alpha1"),
         (ROUTE.replace("NAME", "one") + "---\n" + ROUTE.replace("NAME", "one"), "remove one of them"),
-        (ROUTE.replace("NAME", "one") + "---\n" + ROUTE.replace("shop", "other"), "keep one per folder"),
+        (
+            ROUTE.replace("NAME", "one") + "---\n" + ROUTE.replace("NAME", "two").replace("shop", "other"),
+            "keep one per folder",
+        ),
         (SECRET + "data: {a: '!!'}\n", "not base64"),
         (SECRET + "stringData: {a: 5}\n", "must be a string"),
         (SECRET + "data: {a: '!!'}\n", "Secret keys: data.a is not base64: write it under stringData"),

@@ -37,15 +37,19 @@ class Constraint(Generic[T]):
     holds: Callable[[T], bool]
     field: str = ""
     """The field to blame, as in CEL's `fieldPath`: `.endpoint`."""
-    explain: Callable[[T], str] | None = None
-    """`message` with what is wrong appended, for Python only: a CEL expression that looks for it in two bounded lists
-    is already estimated a hundred times over the API server's limit."""
+    astray: Callable[[T], Sequence[str]] | None = None
+    """Names of the items of `field` that are wrong, told by Python only: a CEL expression that looks for them in two
+    bounded lists is already estimated a hundred times over the API server's limit."""
 
     def check(self, value: T) -> T:
         """The value, or the error that pydantic reports at the value's place."""
         if not self.holds(value):
-            text = self.message if self.explain is None else self.explain(value)
-            raise PydanticCustomError("constraint", "{text}", {"text": text, "field": self.field})
+            text, field = self.message, self.field
+            if self.astray is not None:
+                first, *others = self.astray(value)
+                field += f"[{first}]"
+                text += f"; likewise in {', '.join(others)}" if others else ""
+            raise PydanticCustomError("constraint", "{text}", {"text": text, "field": field})
         return value
 
     def as_schema(self) -> dict[str, str]:

@@ -14,13 +14,25 @@ def line_of(document: yaml.Node, field: str) -> int:
 
     What is missing has no line of its own: then it is that of the object that should have it.
     """
+    _, mark = _walk(document, field)
+    return int(mark.line) + 1
+
+
+def node_of(document: yaml.Node, field: str) -> yaml.Node:
+    """What stands there, or above it."""
+    node, _ = _walk(document, field)
+    return node
+
+
+def _walk(document: yaml.Node, field: str) -> tuple[yaml.Node, yaml.Mark]:
+    """As far as the field is there, with where its key or item begins."""
     node, mark = document, document.start_mark
     for name, item in _STEP.findall(field):
         found = _entry(node, name) if name else _item(node, item)
         if found is None:
             break
         node, mark = found
-    return int(mark.line) + 1
+    return node, mark
 
 
 def doubled_key(document: yaml.Node) -> tuple[str, int] | None:
