@@ -6,14 +6,15 @@ Holders share a limit of a few units; each speaks so many times, calls cost noth
 ledger is the real `apply` and `pods_gone`; a holder is its rules in a few numbers. A fault is a message doubled or an
 answer lost after its write, a crash with or without the journal, or a pod that vanishes; messages of different
 holders overtake each other without one. In a ledger with values a holder says goodbye, its row is folded, and it asks
-again. In every state:
+again, also before it has heard the answer. In every state:
 
 - I1: what the record has committed is within the limit;
 - I2: at each holder spent + reserved <= granted <= granted in its row;
-- what the provider billed, and may still bill, is within what is committed.
+- what the provider billed, and may still bill, is within what is committed;
+- no more is counted as spent than was billed.
 
-States that differ only in which pod is which are one; of two that differ only in what was billed, the one with the
-greater bill breaks whatever the other would.
+States that differ only in which pod is which are one; of those that differ only in what was billed, the ones with the
+greatest and the least bill break whatever the others would.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Said(NamedTuple):
     reserved: int
     want: int
     final: bool
+    question: bool = False
+    """For the current window, which happens to be that of the account that it gives up."""
 
 
 class Kept(NamedTuple):
@@ -123,6 +126,9 @@ def broken(state: State, scope: Scope) -> str:
     flying = sum(pod.reserved for pod in state.pods)
     if state.billed + flying > committed:
         return f"billed {state.billed}, in flight {flying}, counted {committed}"
+    counted = state.settled + sum(row.spent for pod in state.pods for row in pod.rows)
+    if counted > state.billed:
+        return f"billed {state.billed}, counted as spent {counted}"
     for pod in state.pods:
         if pod.there and not pod.spent + pod.reserved <= pod.granted <= _held(pod):
             return f"I2: {pod}"
@@ -169,6 +175,8 @@ class Search:
                 yield f"{name} gives back {back} and wants {want}", _with(state, index, _spoken(pod, back, want))
             if self.scope.valued and not pod.reserved:
                 yield f"{name} says goodbye", _with(state, index, _spoken(pod, free, 0, final=True))
+            if pod.leaving:
+                yield f"{name} asks for the window", _with(state, index, _asked(pod))
         if state.faults:
             yield from self._fates(state, index, pod, name)
 
@@ -239,6 +247,7 @@ class Search:
             max(said.granted, said.spent + said.reserved),
             said.final,
             self.scope.value,
+            besides=(WINDOW,) if said.question else (),
         )
         return Heard(f"{index}.{said.life}", statement)
 
@@ -279,6 +288,12 @@ def _spoken(pod: Pod, back: int, want: int, final: bool = False) -> Pod:
     return pod._replace(granted=granted, seq=seq, newest=seq, leaving=final, said=(*pod.said, said))
 
 
+def _asked(pod: Pod) -> Pod:
+    """A question with which nothing is said of the account; its answer would be that of another one."""
+    seq = pod.seq + 1
+    return pod._replace(seq=seq, newest=0, said=(*pod.said, Said(pod.life, seq, 0, 0, 0, 2, False, question=True)))
+
+
 def _told(life: int, right: Right | None) -> Told | None:
     return Told(life, right.seq, right.granted, right.spent) if right is not None else None
 
@@ -309,8 +324,8 @@ def _tidy(pod: Pod) -> Pod:
 
 def search(scope: Scope, states_max: int) -> tuple[int, bool]:
     """The number of states, and whether they are all. AssertionError: the shortest way to one that is broken."""
-    worst: dict[int, int] = {}
-    """By digest of a state without its bill: the greatest bill that it was reached with."""
+    bills: dict[int, tuple[int, int]] = {}
+    """By digest of a state without its bill: the least and the greatest one that it was reached with."""
     level, finder = [canonical(scope.first())], Search(scope)
     while level:
         following: list[State] = []
@@ -318,16 +333,17 @@ def search(scope: Scope, states_max: int) -> tuple[int, bool]:
             for _, after in finder.following(state):
                 after = canonical(after)
                 digest = hash(after[:4])
-                if worst.get(digest, -1) >= after.billed:
+                least, most = bills.get(digest, (after.billed + 1, after.billed - 1))
+                if least <= after.billed <= most:
                     continue
                 wrong = broken(after, scope)
                 assert not wrong, f"{wrong} after: {'; '.join(_way(scope, after))}"
-                worst[digest] = after.billed
+                bills[digest] = min(least, after.billed), max(most, after.billed)
                 following.append(after)
-            if len(worst) >= states_max:
-                return len(worst), False
+            if len(bills) >= states_max:
+                return len(bills), False
         level = following
-    return len(worst), True
+    return len(bills), True
 
 
 def _way(scope: Scope, wanted: State) -> list[str]:
@@ -357,6 +373,7 @@ STATES_MAX = 10_000_000
 SCOPES: tuple[Scope, ...] = (
     Scope(holders=2, limit=2, faults=1, valued=True),  # the longest first: they run beside each other
     Scope(holders=2, limit=2, faults=1),
+    Scope(holders=2, limit=2, faults=0, words=3, valued=True),
     Scope(holders=3, limit=2, faults=0),
     Scope(holders=2, limit=4, faults=0, valued=True),
     Scope(holders=2, limit=4, faults=0),

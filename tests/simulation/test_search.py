@@ -8,7 +8,9 @@ from tests.simulation.search import Kept, Pod, Scope, State, broken, canonical, 
 from keelage_operator.core.ledger import RowState
 
 
-@pytest.mark.parametrize("scope", [Scope(2, 2, 0), Scope(1, 2, 1, valued=True), Scope(1, 2, 2)])
+@pytest.mark.parametrize(
+    "scope", [Scope(2, 2, 0), Scope(1, 2, 1, valued=True), Scope(1, 2, 0, 3, True), Scope(1, 2, 2)]
+)
 def test_no_order_of_events_breaks_a_promise(scope: Scope) -> None:
     states, all_of_them = search(scope, states_max=100_000)
     assert all_of_them
