@@ -16,7 +16,7 @@ from keelage_sidecar.core.request import Facts
 TEXT_MAX = 200_000
 """Characters that are looked at: two hundred pages, in ten milliseconds."""
 
-_TEXTS = frozenset({"text", "input_text"})
+_TEXTS = ("text", "input_text")  # no set: a block's type may be a list, which no set can look for
 
 
 class Prompt:

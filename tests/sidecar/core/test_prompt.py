@@ -36,6 +36,7 @@ def text(said: str) -> dict[str, object]:
         (messages(messages=[]), ""),
         (chat(messages=[{"role": "system", "content": "s"}, user("Q"), {"role": "tool", "content": "r"}]), "Q"),
         (chat(messages=[user([text("Q")])]), "Q"),
+        (chat(messages=[user([{"type": ["text"], "text": "list"}, {"type": {}}, text("Q")])]), "Q"),
         (chat(messages=None), ""),
         (responses(input="plain"), "plain"),
         (responses(input=[{"role": "user", "content": [{"type": "input_text", "text": "item"}]}]), "item"),
