@@ -58,7 +58,8 @@ def _called(name: object, arguments: object) -> str:
         given = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
     except orjson.JSONEncodeError:  # it reads deeper nesting than it writes
         given = "(much)"
-    return _cut(f"calls {name} with {given}")
+    # Another value may be nested deeper than Python can print.
+    return _cut(f"calls {name if isinstance(name, str) else 'something'} with {given}")
 
 
 def _text(value: object, depth: int = 0) -> str:

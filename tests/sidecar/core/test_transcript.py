@@ -54,6 +54,10 @@ def text(said: str) -> dict[str, object]:
         ({"role": "user", "content": [{"type": "input_text", "text": "hi"}]}, "user: hi\n"),
         ({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, "assistant: no\n"),
         ({"type": "reasoning", "summary": []}, ""),
+        (
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": ["look"], "input": {}}]},
+            "assistant: calls something with {}\n",
+        ),
         ("no message", ""),
         ({"role": "user"}, ""),
     ],
