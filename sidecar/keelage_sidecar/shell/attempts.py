@@ -128,11 +128,13 @@ async def _escalate(
     """Ask the dear tier, while the first answer is read on; it is passed on where the dear one cannot be."""
     escalation = story.escalation
     assert escalation is not None
-    dear = dearer(table, plan, first.index, facts, means.purse.used_percent)
+    # A hedge that lost stays in the plan: what it was is told by its place there.
+    last = max((first.index, *(end.candidate for end in story.ends)))
+    dear = dearer(table, plan, last, facts, means.purse.used_percent)
     if isinstance(dear, Outcome):
         escalation.outcome = dear
     else:
-        begin = first.index + 1
+        begin = last + 1
         story.plan = dear = means.health.ordered(dear, begin, facts.user, means.pick(), means.clock())
         escalation.outcome = Outcome.ESCALATED
         async with asyncio.TaskGroup() as group:

@@ -17,6 +17,7 @@ from keelage_api.proxy_config import (
     BudgetTerms,
     Cascade,
     Downgrade,
+    Hedge,
     ModelChoice,
     OnClientDisconnect,
     Provider,
@@ -263,6 +264,22 @@ async def test_who_leaves_while_an_answer_is_held_back_leaves_no_hold_behind(tmp
         await until(lambda: bool(here.records))
         assert not here.purse.holds
         assert here.purse.spent >= billed(provider)
+
+
+async def test_a_hedge_that_lost_before_an_escalation_is_not_told_as_the_dear_model(tmp_path: Path) -> None:
+    faults = {HAIKU: "slow-first-byte:0.2", GPT: "hang"}
+    async with FakeProvider(replies=DOUBT, model_faults=faults) as provider:
+        config = cascading(provider.url)
+        rule = msgspec.structs.replace(config.rules[0], hedge=Hedge(20))
+        async with world(seal(msgspec.structs.replace(config, rules=(rule,))), tmp_path) as here:
+            reply = await here.post(MESSAGES, body(MESSAGES, False))
+            assert (reply.status, reply.headers["x-keelage-cascade"]) == (200, "escalated")
+            assert sorted(map(str, asked(provider))) == sorted([HAIKU, GPT, OPUS])
+            assert reply.headers["x-keelage-tried"].startswith(f"r/openai {GPT} Outrun")
+            (record,) = here.records
+            assert isinstance(record.failed, tuple)
+            assert [each.model for each in record.failed] == [GPT]
+            assert not here.purse.holds
 
 
 async def test_only_answers_of_the_cheap_tier_that_was_selected_are_judged(tmp_path: Path) -> None:
