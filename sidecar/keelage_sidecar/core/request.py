@@ -17,6 +17,7 @@ from keelage_sidecar.core.weight import Weight, weigh
 
 __all__ = ["NOBODY", "Facts", "Headers", "Workload", "read_request"]
 
+USER_HEADER = b"x-keelage-user"
 _NAME_MAX = 256
 """Characters of a model, user or feature: what a log line and a metric label can bear."""
 
@@ -184,7 +185,7 @@ HEADS_MAX = 64
 def _said(headers: Headers) -> _Said:
     given = dict(headers)
     return _Said(
-        _label(given.get(b"x-keelage-user", b"")),
+        _label(given.get(USER_HEADER, b"")),
         _label(given.get(b"x-keelage-feature", b"")),
         _label(given.get(b"x-keelage-task-type", b"")),
         _seconds(given.get(b"x-stainless-read-timeout")) or _seconds(given.get(b"x-stainless-timeout")),

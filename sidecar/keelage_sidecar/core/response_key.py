@@ -10,7 +10,7 @@ from keelage_api.proxy_config import ModelChoice, OnClientDisconnect, ProxyConfi
 from keelage_api.response_cache import CacheScope, ResponseCache
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.refusal import Headers
-from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.request import USER_HEADER, Facts
 
 _CACHED = (Kind.MESSAGES, Kind.CHAT, Kind.RESPONSES, Kind.EMBEDDINGS)
 _ELSEWHERE = frozenset(
@@ -96,19 +96,26 @@ def key_of(salt: bytes, terms: ResponseCache, facts: Facts, target: str, headers
         body = _DECODER.decode(facts.body)
     except (msgspec.DecodeError, RecursionError):
         return None
-    kind = facts.endpoint.kind
+    # As it was sent: what a user is called in the log is cut, and the same for names that cannot be printed.
+    by_user = terms.scope is CacheScope.USER
+    named = b",".join([value for name, value in headers if name == USER_HEADER]) if by_user else b""
+    if named or not by_user:
+        _forget_who(body, facts.endpoint.kind)
+    # None of these holds the end of a line, so that no two lists of them read the same.
+    lines = [target.encode(), facts.feature.encode(), facts.task_type.encode()]
+    lines += (facts.user.encode(), named) if by_user else (b"", b"")
+    lines += [b"%b: %b" % field for field in headers if field[0].startswith(_PROVIDERS_HEADERS)]
+    lines.append(b"")
+    return hashlib.sha256(b"\n".join((salt + b"\n".join(lines), _ENCODER.encode(body)))).digest()
+
+
+def _forget_who(body: dict[str, object], kind: Kind) -> None:
     for name in _SAYS_WHO.get(kind, ()):
         body.pop(name, None)
     if kind is Kind.MESSAGES and isinstance(who := body.get("metadata"), dict):
         who.pop("user_id", None)
         if not who:
             del body["metadata"]
-    # None of these holds the end of a line, so that no two lists of them read the same.
-    lines = [target.encode(), facts.feature.encode(), facts.task_type.encode()]
-    lines.append(facts.user.encode() if terms.scope is CacheScope.USER else b"")
-    lines += [b"%b: %b" % field for field in headers if field[0].startswith(_PROVIDERS_HEADERS)]
-    lines.append(b"")
-    return hashlib.sha256(b"\n".join((salt + b"\n".join(lines), _ENCODER.encode(body)))).digest()
 
 
 def _is_zero(value: object) -> bool:

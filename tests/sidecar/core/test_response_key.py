@@ -14,7 +14,7 @@ from tests.sidecar.core.calls import chat, config, facts_of, messages, responses
 
 from keelage_api.proxy_config import Hedge, Match, ModelChoice, ProxyConfig, Retry, Rule
 from keelage_api.response_cache import CacheScope, ResponseCache
-from keelage_sidecar.core.endpoints import MESSAGES
+from keelage_sidecar.core.endpoints import CHAT, MESSAGES
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.response_key import key_of, never_cached, salt_of
@@ -123,6 +123,31 @@ def test_a_key_never_collides_over_rule_path_user_feature_task_and_headers(
 )
 def test_who_asks_is_no_part_of_the_question(one: Facts, other: Facts) -> None:
     assert key(one) == key(other)
+
+
+LONG = "u" * 256
+
+
+@pytest.mark.parametrize(
+    ("header", "field", "other_header", "other_field"),
+    [
+        (b"Jos\xe9", "", b"Jos\xe8", ""),
+        (LONG.encode() + b"1", "", LONG.encode() + b"2", ""),
+        (b"", LONG + "1", b"", LONG + "2"),
+        (b"", "a\u200bb", b"", "ab"),
+    ],
+)
+def test_users_whose_names_are_one_in_the_log_have_answers_of_their_own(
+    header: bytes, field: str, other_header: bytes, other_field: str
+) -> None:
+    def of(header: bytes, field: str) -> tuple[str, bytes]:
+        headers: Headers = ((b"x-keelage-user", header),) if header else ()
+        facts = facts_of(CHAT, {"model": "m", "messages": [], "user": field}, headers)
+        return facts.user, key(facts, ResponseCache(scope=CacheScope.USER), headers=headers)
+
+    (user, one), (same, other) = of(header, field), of(other_header, other_field)
+    assert user == same
+    assert one != other
 
 
 def test_what_a_response_repeats_is_a_part_of_it() -> None:
