@@ -195,7 +195,7 @@ async def test_a_stream_that_runs_at_sigterm_comes_to_its_end_and_is_paid_exactl
         async with running(tmp_path, ledger, FakeConfigs(config_of([provider.url])), drain_s=30) as here:
             await here.ready()
             reader, writer = await asyncio.open_connection("127.0.0.1", here.ports.proxy)
-            writer.write(request("POST", "/v1/messages", orjson.dumps({**BODY, "stream": True})))
+            writer.write(request("POST", "/v1/messages", orjson.dumps({**BODY, "stream": True}), close=True))
             begun = await reader.readuntil(b"content_block_delta")
             here.sidecar.stop()
             reply = parsed(begun + await reader.read())
