@@ -110,7 +110,11 @@ def _remarks(path: str, health: Health) -> list[str]:
     """What is wrong, but not so that no call could be answered."""
     if path != "/readyz":
         return []
-    found = [f"{MountedKey.of(path).text} is missing: backends that need it refuse calls" for path in health.missing]
+    found = [
+        f"{MountedKey.of(path).text} is missing: backends that need it refuse calls,"
+        " and a sharedCache that needs it is not used"
+        for path in health.missing
+    ]
     if health.config_error:
         found.append(f"the newest configuration is not in force: {health.config_error}")
     found += health.models

@@ -140,7 +140,8 @@ async def test_readiness_tells_what_is_wrong_without_being_fatal(tmp_path: Path)
         assert reply.status == 200
         assert reply.body.decode().splitlines() == [
             "ok",
-            "Secret other with key key is missing: backends that need it refuse calls",
+            "Secret other with key key is missing: backends that need it refuse calls, and a sharedCache that needs it"
+            " is not used",
             "the newest configuration is not in force: ProxyConfig: format 9",
             "the operator does not answer: calls are paid from what was leased before",
         ]
