@@ -57,7 +57,9 @@ def credential_missing(backend: Backend) -> Refusal:
 def not_cached(why: str) -> Refusal:
     """The call is to be answered from the cache or not at all."""
     return Refusal(
-        504, "NotCached", f"the call says `Cache-Control: only-if-cached`, and {why}: leave that out to ask a provider"
+        504,
+        "NotCached",
+        f"the call says `Cache-Control: only-if-cached`, but {why}; without `only-if-cached` a provider is asked",
     )
 
 

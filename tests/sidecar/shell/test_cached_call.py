@@ -243,8 +243,8 @@ class TestCacheControl:
             error = refused.json()["error"]
             assert isinstance(error, dict)
             assert error["message"] == (
-                "the call says `Cache-Control: only-if-cached`, and no answer to it is kept: leave that out to ask a"
-                " provider"
+                "the call says `Cache-Control: only-if-cached`, but no answer to it is kept; without `only-if-cached` a"
+                " provider is asked"
             )
             await here.post(MESSAGES, body(MESSAGES))
             given = await here.post(MESSAGES, body(MESSAGES), cache_control="only-if-cached")
