@@ -181,7 +181,12 @@ def _plain(path: str) -> bool:
 
 
 def _unknown(path: str) -> Refusal:
-    return Refusal(404, "UnknownEndpoint", f"keelage knows no endpoint {path[:200]!r}: it passes on listed ones only")
+    return Refusal(
+        404,
+        "UnknownEndpoint",
+        f"keelage knows no endpoint {path[:200]!r}: correct the path, or the SDK's base_url, which ends in /v1"
+        " for OpenAI only",
+    )
 
 
 def _wrong_method(method: str, path: str, allowed: str) -> Refusal:

@@ -89,6 +89,11 @@ def test_other_paths_are_refused_with_a_reason(method: str, path: str, status: i
     assert (refusal.status, refusal.reason) == (status, reason)
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "/v1/v1/messages"])
+def test_a_path_that_is_not_known_is_refused_with_what_to_look_at(path: str) -> None:
+    assert "the SDK's base_url" in is_a(Refusal, endpoint_of("POST", path)).message
+
+
 def test_a_batch_of_a_file_is_refused_with_the_reason_and_the_way_out() -> None:
     refusal = is_a(Refusal, endpoint_of("POST", "/v1/batches"))
     assert refusal.field == "input_file_id"
