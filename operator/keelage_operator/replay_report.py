@@ -85,7 +85,8 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def text(self) -> str:
         """For people."""
-        aside = f"; {self.set_aside:,} other lines set aside" if self.set_aside else ""
+        aside = f"; in no sum, lines of batches, lists and the sidecars' own calls: {self.set_aside:,}"
+        aside = aside if self.set_aside else ""
         lines = [f"{self.calls:,} calls from {self.first} to {self.last}{aside}" if self.calls else f"no calls{aside}"]
         for title, rows in (("RULE", self.rules), ("TIER", self.tiers), ("MODEL", self.models)):
             lines += ["", *_table(title, (*rows, self.total))]

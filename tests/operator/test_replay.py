@@ -199,6 +199,7 @@ def test_batches_lists_of_models_and_the_sidecars_own_calls_are_set_aside() -> N
     others = call(endpoint="models"), call(outcome="settled", endpoint="batches"), call(purpose="classifier")
     report = replayed(with_rules(ALL), call(), *others)
     assert (report.calls, report.set_aside) == (1, 3)
+    assert "; in no sum, lines of batches, lists and the sidecars' own calls: 3\n" in report.text
 
 
 def test_a_call_that_was_charged_at_its_bound_is_again() -> None:
