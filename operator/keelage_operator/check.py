@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from keelage_api.errors import ManifestError
 from keelage_api.mounted import SECRET, MountedKey
 from keelage_operator.core.compile import BudgetManifest, CompiledNamespace, RouteManifest, compile_namespace
 from keelage_operator.core.price_book import price_book
@@ -62,13 +63,11 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def check(path: Path) -> Report:
-    """Judge all manifests below `path`. Raises ManifestError if there is no such folder."""
+    """Judge all manifests below `path`. Raises ManifestError if there is no such folder, or nothing in it."""
     found = survey(path)
     findings = [Finding(fault.file, fault.line, "error", fault.text) for fault in found.faults]
     if not found.manifests and not findings:
-        findings.append(
-            Finding(str(path), 1, "error", "no LLMRoute and no LLMBudget in it: name the folder with yours")
-        )
+        raise ManifestError(f"{path}: no LLMRoute and no LLMBudget in it: name the folder with yours")
     for namespace in sorted({manifest.namespace for manifest in found.manifests}):
         findings += _of_namespace(found, namespace)
     return Report(

@@ -40,9 +40,16 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeelageError, OSError) as error:
-        print(f"keelage: {error}", file=sys.stderr)
+        print(f"keelage: {_said(error)}", file=sys.stderr)
         return 2
     return code
+
+
+def _said(error: KeelageError | OSError) -> str:
+    """The message; of a file that cannot be read or written, its name and why."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

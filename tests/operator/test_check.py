@@ -133,7 +133,6 @@ def test_budgets_alone_can_be_checked(tmp_path: Path) -> None:
         (ROUTE + "    name: again\n", 16, "name stands twice"),
         (SECRET.replace("stringData", "data"), 4, "not base64"),
         (ROUTE.replace("name: assistant,", "name: My_Route,"), 3, "metadata.name must be lower-case letters"),
-        ("", 1, "name the folder with yours"),
     ],
 )
 def test_what_is_no_manifest_is_named_with_its_line(tmp_path: Path, text: str, line: int, said: str) -> None:
@@ -205,3 +204,21 @@ def test_the_webhook_says_the_same(path: Path) -> None:
 def test_a_folder_that_is_not_there_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "-f", str(tmp_path / "none")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_a_folder_with_nothing_to_judge_is_said_and_not_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text("")
+    assert main(["check", "-f", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"keelage: {tmp_path}: no LLMRoute and no LLMBudget in it: name the folder with yours\n"
+
+
+def test_a_file_that_is_not_there_is_named_without_the_number_of_its_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = tmp_path / "request.json"
+    assert main(["explain", "request", "-r", str(tmp_path), "-f", str(request)]) == 2
+    assert capsys.readouterr().err == f"keelage: {request}: No such file or directory\n"
