@@ -35,7 +35,7 @@ def test_what_the_page_shows_is_a_part_of_the_documented_manifest(text: str) -> 
 
 
 def test_the_documented_manifest_is_obeyed_without_a_doubt() -> None:
-    route = compile_namespace("shop", [RouteManifest.of(ROUTE)], [], price_book()).routes["support"]
+    route = compile_namespace("shop", [RouteManifest.of(ROUTE)], [], price_book()).routes["helpdesk"]
     assert route.problems == ()
     assert route.route is not None
     shared = SharedCache(
