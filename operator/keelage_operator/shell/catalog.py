@@ -64,6 +64,8 @@ class Seen:
     """Of a pod that is over: what its sidecar left as termination message."""
     raw: Mapping[str, object] = field(default_factory=dict)
     """Empty for pods."""
+    checkpoint: Checkpoint | None = None
+    """Of a budget's status: what it says was committed."""
 
     @classmethod
     def of(cls, kind: Kind, raw: Json) -> Seen:
@@ -80,6 +82,7 @@ class Seen:
             over=kind is Kind.POD and member(raw, "status").get("phase") in POD_OVER,
             message=last_message(raw) if kind is Kind.POD else "",
             raw={} if kind is Kind.POD else raw,
+            checkpoint=_checkpoint(member(raw, "status")) if kind is Kind.BUDGET else None,
         )
 
 
@@ -248,17 +251,12 @@ class Catalog:
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """What the budgets' statuses say was committed; by `<namespace>/<budget>`."""
-        found = {}
-        for namespace, home in self._namespaces.items():
-            for seen in home.objects[Kind.BUDGET].values():
-                status = member(seen.raw, "status")
-                amounts = member(status, "amounts")
-                committed, shards = amounts.get("committed"), amounts.get("shards")
-                window = member(status, "window").get("id")
-                if isinstance(committed, int) and isinstance(window, str) and window:
-                    whole = tuple(each for each in shards if isinstance(each, int)) if isinstance(shards, list) else ()
-                    found[f"{namespace}/{seen.name}"] = Checkpoint(window, committed, whole)
-        return found
+        return {
+            f"{namespace}/{seen.name}": seen.checkpoint
+            for namespace, home in self._namespaces.items()
+            for seen in home.objects[Kind.BUDGET].values()
+            if seen.checkpoint is not None
+        }
 
     # RouteSource
 
@@ -304,6 +302,17 @@ class Catalog:
         self._bury(seen.uid)
         if seen.kind is Kind.POD and not seen.over:
             self.on_pod_gone(seen.uid)
+
+
+def _checkpoint(status: Json) -> Checkpoint | None:
+    amounts = member(status, "amounts")
+    committed, shards = amounts.get("committed"), amounts.get("shards")
+    window = member(status, "window").get("id")
+    if not (isinstance(committed, int) and isinstance(window, str) and window):
+        return None
+    return Checkpoint(
+        window, committed, tuple(each for each in shards if isinstance(each, int)) if isinstance(shards, list) else ()
+    )
 
 
 def last_message(pod: Json) -> str:
