@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 from tests.sdk import proxy
+from tests.sdk.documented import route_of, with_plenty
 from tests.sdk.environments import VERSIONS, Version
 from tests.sdk.matrix import PROVIDER_KEYS
 from tests.sdk.test_translated import CALLS, outcomes
@@ -16,21 +15,15 @@ from keelage_dev.provider import ThreadedProvider
 
 pytestmark = pytest.mark.sdk
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "response-cache.yaml"
-
 
 def manifests(url: str) -> str:
     """The documented route at that address, whose rule for questions takes every call and every model."""
-    route = yaml.safe_load(EXAMPLE.read_text())
+    route = route_of("response-cache.yaml", url)
     spec = route["spec"]
-    for backend in spec["backends"]:
-        backend["endpoint"] = url
     (faq,) = (rule for rule in spec["rules"] if rule["name"] == "faq")
     spec["tiers"] = [{"name": "fast", "models": [{"backend": each["name"]} for each in spec["backends"]]}]
     spec["rules"] = [{key: value for key, value in faq.items() if key != "matches"}]
-    keys = {name: key for key, name in PROVIDER_KEYS.items()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "llm-keys", "namespace": "shop"}}
-    return yaml.safe_dump_all([secret | {"stringData": keys}, route])
+    return with_plenty(route)
 
 
 @pytest.fixture(scope="module")

@@ -10,35 +10,17 @@ import anthropic
 import openai
 import orjson
 import pytest
-import yaml
 from anthropic.types import ToolParam
 from tests.sdk import proxy
+from tests.sdk.documented import route_of, with_plenty
 from tests.sdk.matrix import APP_KEY, PROVIDER_KEYS
 
 from keelage_dev.provider import ThreadedProvider
 
 pytestmark = pytest.mark.sdk
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "cascade.yaml"
 CHEAP, DEAR = ("claude-haiku-4-5", "gpt-4o-mini"), ("claude-opus-4-5", "gpt-4o")
 QUESTION = "Which order is meant?"
-
-
-def manifests(url: str) -> str:
-    """The documented route for all pods, with its backends at that address, and a hard budget."""
-    route = yaml.safe_load(EXAMPLE.read_text())
-    del route["spec"]["podSelector"]
-    for backend in route["spec"]["backends"]:
-        backend["endpoint"] = url
-    keys = {name: key for key, name in PROVIDER_KEYS.items()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "llm-keys", "namespace": "shop"}}
-    budget = {
-        "apiVersion": route["apiVersion"],
-        "kind": "LLMBudget",
-        "metadata": {"name": "plenty", "namespace": "shop"},
-        "spec": {"limit": {"amount": "100.00"}},
-    }
-    return yaml.safe_dump_all([secret | {"stringData": keys}, route, budget])
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +31,9 @@ def provider() -> Iterator[ThreadedProvider]:
 
 @pytest.fixture(scope="module")
 def url(provider: ThreadedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with proxy.running(tmp_path_factory.mktemp("cascade"), manifests(provider.url)) as running:
+    with proxy.running(
+        tmp_path_factory.mktemp("cascade"), with_plenty(route_of("cascade.yaml", provider.url))
+    ) as running:
         yield running
 
 
@@ -136,7 +120,7 @@ def test_a_call_of_a_tool_reaches_the_sdk_from_the_cheap_model(provider: Threade
 def test_the_routes_status_says_what_was_saved_when_the_proxy_has_ended(
     provider: ThreadedProvider, tmp_path: Path
 ) -> None:
-    with proxy.running(tmp_path, manifests(provider.url)) as url:
+    with proxy.running(tmp_path, with_plenty(route_of("cascade.yaml", provider.url))) as url:
         says(provider, "It is order 12.")
         for _ in range(3):
             ask_claude(url, "", stream=False)

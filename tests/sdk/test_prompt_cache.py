@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import anthropic
 import openai
 import orjson
 import pytest
-import yaml
 from anthropic.types import MessageParam, TextBlockParam, ToolParam, ToolResultBlockParam
 from tests.sdk import proxy
+from tests.sdk.documented import route_of, with_plenty
 from tests.sdk.matrix import APP_KEY, PROVIDER_KEYS
 
 from keelage_dev.provider import ThreadedProvider
 
 pytestmark = pytest.mark.sdk
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "prompt-cache.yaml"
 AUTO, HAIKU = "auto", "claude-haiku-4-5"
 """The rule says which model answers, whatever is asked for; the other writes summaries."""
 SYSTEM = "You are the assistant of a shop, and here is all of its catalogue. " * 200
@@ -30,23 +28,6 @@ TOOL: ToolParam = {
 }
 
 
-def manifests(url: str) -> str:
-    """The documented route for all pods, with its backends at that address, and a hard budget."""
-    route = yaml.safe_load(EXAMPLE.read_text())
-    del route["spec"]["podSelector"]
-    for backend in route["spec"]["backends"]:
-        backend["endpoint"] = url
-    keys = {name: key for key, name in PROVIDER_KEYS.items()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "llm-keys", "namespace": "shop"}}
-    budget = {
-        "apiVersion": route["apiVersion"],
-        "kind": "LLMBudget",
-        "metadata": {"name": "plenty", "namespace": "shop"},
-        "spec": {"limit": {"amount": "100.00"}},
-    }
-    return yaml.safe_dump_all([secret | {"stringData": keys}, route, budget])
-
-
 @pytest.fixture(scope="module")
 def provider() -> Iterator[ThreadedProvider]:
     with ThreadedProvider(PROVIDER_KEYS, replies={HAIKU: "They talked about lorem."}) as running:
@@ -55,7 +36,9 @@ def provider() -> Iterator[ThreadedProvider]:
 
 @pytest.fixture(scope="module")
 def url(provider: ThreadedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with proxy.running(tmp_path_factory.mktemp("cached"), manifests(provider.url)) as running:
+    with proxy.running(
+        tmp_path_factory.mktemp("cached"), with_plenty(route_of("prompt-cache.yaml", provider.url))
+    ) as running:
         yield running
 
 

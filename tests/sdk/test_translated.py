@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from tests.sdk import proxy
+from tests.sdk.documented import route_of, with_plenty
 from tests.sdk.environments import VERSIONS, Version
 from tests.sdk.matrix import APP_KEY, PROVIDER_KEYS, Outcome, run_program
 from tests.sidecar.core.calls import is_a
@@ -17,7 +17,6 @@ from keelage_dev.provider import ThreadedProvider
 
 pytestmark = pytest.mark.sdk
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "fallback.yaml"
 CALLS = ("plain", "stream", "raw stream", "tool", "tool stream")
 STOPS = {"anthropic": ("end_turn", "tool_use"), "openai": ("stop", "tool_calls")}
 TEXT = "The budget holds and every token is counted, The budget holds and "
@@ -27,24 +26,14 @@ RAW += " content_block_stop message_delta message_stop"
 
 def manifests(url: str, *rules: tuple[str, str, str]) -> str:
     """The documented route with its backends at that address; rules as (models, backend, model), if any are given."""
-    route = yaml.safe_load(EXAMPLE.read_text())
-    for backend in route["spec"]["backends"]:
-        backend["endpoint"] = url
+    route = route_of("fallback.yaml", url)
     if rules:
         spec = route["spec"]
         spec["tiers"] = [{"name": to, "models": [{"backend": to, "model": model}]} for _, to, model in rules]
         spec["rules"] = [
             {"name": to, "matches": [{"models": [models]}], "select": [{"tier": to}]} for models, to, _ in rules
         ]
-    keys = {name: key for key, name in PROVIDER_KEYS.items()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "llm-keys", "namespace": "shop"}}
-    budget = {
-        "apiVersion": route["apiVersion"],
-        "kind": "LLMBudget",
-        "metadata": {"name": "plenty", "namespace": "shop"},
-        "spec": {"limit": {"amount": "100.00"}},
-    }
-    return yaml.safe_dump_all([secret | {"stringData": keys}, route, budget])
+    return with_plenty(route)
 
 
 def outcomes(version: Version, url: str) -> dict[str, Outcome]:
