@@ -69,7 +69,7 @@ class Sidecar:
         self._upstream = Upstream(trust.context)
         self._warmer = Warmer(self._upstream)
         self._shared = SharedAnswers(self._credentials, trust, loop.time, time.time, random.random)
-        self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon)
+        self._watch = ConfigWatch(configs, settings.state_dir, self._obey, self._keeper.speak_soon, random.random)
         self._log = log or CallLog(level=settings.log_level)
         self._metrics = Metrics(self._standing)
         means = self._means = Means(

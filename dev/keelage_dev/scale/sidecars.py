@@ -100,7 +100,7 @@ class Sidecar:
         self.keeper = LeaseKeeper(
             open_holder(home, print), _Timed(self._control, measures), time.monotonic, random.random
         )
-        self._watch = ConfigWatch(self._control, None, self._obey, self.keeper.speak_soon)
+        self._watch = ConfigWatch(self._control, None, self._obey, self.keeper.speak_soon, random.random)
         self.keeper.report = lambda: SidecarReport(config_version=self._watch.version)
         self.obeys = asyncio.Event()
 

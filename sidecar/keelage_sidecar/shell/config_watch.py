@@ -45,12 +45,15 @@ class ConfigWatch:
         state: Path | None,
         on_change: Callable[[ProxyConfig], None],
         on_error: Callable[[], None],
+        pick: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`pick`: uniform in [0, 1), drawn for each pause, so that a thousand sidecars do not come back at once."""
         self._source = source
         self._file = state / FILE if state is not None else None
         self._on_change = on_change
         self._on_error = on_error
+        self._pick = pick
         self._sleep = sleep
         self.table: RoutingTable | None = None
         self.error = ""
@@ -80,7 +83,7 @@ class ConfigWatch:
                 self._on_error()
                 await self._sleep(BAD_RETRY_S)
             except SourceUnreachable:
-                await self._sleep(delay_s)
+                await self._sleep(delay_s * (0.5 + self._pick() / 2))
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
             else:
                 delay_s = RETRY_FIRST_S

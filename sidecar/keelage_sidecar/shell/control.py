@@ -13,6 +13,7 @@ from keelage_api.proxy_config import ProxyConfig, Timeouts
 from keelage_api.sync import CONFIG_PATH, SYNC_PATH, ConfigReply, ConfigRequest, SyncReply, SyncRequest
 from keelage_sidecar.shell.answer import UpstreamError
 from keelage_sidecar.shell.config_watch import SourceUnreachable
+from keelage_sidecar.shell.dialing import Dialing
 from keelage_sidecar.shell.lease_keeper import LedgerUnreachable
 from keelage_sidecar.shell.upstream import Upstream
 
@@ -20,6 +21,7 @@ REPLY_BYTES = 32 * 1024 * 1024
 """The price book of a namespace is some hundred KiB."""
 CONFIG_TIMEOUTS = Timeouts(connect_ms=3_000, first_byte_ms=40_000, idle_ms=10_000, request_ms=60_000)
 """Above the 25 s that a poll waits at the operator."""
+"""Of both, `connect_ms` is how long an exchange waits for a connection, not how long that may take (`Dialing`)."""
 SYNC_TIMEOUTS = Timeouts(connect_ms=2_000, first_byte_ms=5_000, idle_ms=5_000, request_ms=8_000)
 
 
@@ -36,6 +38,7 @@ class Control:
         self._token_file = token_file
         self._leader = ""
         self._http = Upstream(cache(lambda _: ssl.create_default_context(cadata=ca_pem)))
+        self._dialing = Dialing(self._http)
 
     async def next(self, version: str) -> ProxyConfig:
         while True:
@@ -65,6 +68,7 @@ class Control:
         return reply
 
     async def close(self) -> None:
+        await self._dialing.close()
         await self._http.close()
 
     async def _ask(self, base: str, data: bytes) -> SyncReply:
@@ -91,7 +95,7 @@ class Control:
         ]
         answer = None
         try:
-            connection = await self._http.open(base, timeouts.connect_ms / 1000)
+            connection = await self._dialing.connection(base, path, timeouts)
             answer = connection.send("POST", path, headers, body, timeouts)
             await answer.head()
             parts, size = [], 0

@@ -88,13 +88,17 @@ class Upstream:
     async def open(self, endpoint: str, connect_s: float, tls: BackendTLS | None = None) -> Connection:
         """A connection to use for one request; raises UpstreamError with `Failure.CONNECT`."""
         pool = self._by_endpoint.get((endpoint, tls)) or self.pool(endpoint, tls)
+        return self.at_hand(pool) or await self._connect(pool, connect_s)
+
+    def at_hand(self, pool: Pool) -> Connection | None:
+        """An idle connection to use for one request; None if there is none."""
         idle = pool.idle
         while idle:
             connection = idle.pop()  # the youngest: the others may grow old and go
             if connection.usable():
                 return connection
             connection.abort()
-        return await self._connect(pool, connect_s)
+        return None
 
     def pool(self, endpoint: str, tls: BackendTLS | None = None) -> Pool:
         """The one of that endpoint, which is made where there is none; raises UpstreamError for what is no URL."""

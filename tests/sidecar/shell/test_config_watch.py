@@ -36,7 +36,7 @@ class Script:
 
 
 async def follow(
-    state: Path | None, answers: Sequence[ProxyConfig | Exception]
+    state: Path | None, answers: Sequence[ProxyConfig | Exception], drawn: float = 1.0
 ) -> tuple[ConfigWatch, list[str], list[float]]:
     """The watch after these answers, the versions obeyed and the pauses made."""
     obeyed: list[str] = []
@@ -45,7 +45,9 @@ async def follow(
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    watch = ConfigWatch(Script(*answers), state, lambda config: obeyed.append(config.version), lambda: None, pause)
+    watch = ConfigWatch(
+        Script(*answers), state, lambda config: obeyed.append(config.version), lambda: None, lambda: drawn, pause
+    )
     watch.restore()
     with pytest.raises(asyncio.CancelledError):
         await watch.run()
@@ -73,6 +75,8 @@ async def test_an_operator_that_is_away_is_asked_at_growing_intervals() -> None:
     _, _, pauses = await follow(None, [SourceUnreachable("away")] * 8)
     assert pauses == sorted(pauses)
     assert pauses[-1] == 15.0
+    _, _, others = await follow(None, [SourceUnreachable("away")] * 8, drawn=0.0)
+    assert others == [pause / 2 for pause in pauses]
 
 
 @pytest.mark.parametrize("kept", [b"", b"{", encode(FIRST)[:-9], encode(FIRST).replace(b"127.0.0.1", b"127.0.0.9")])
