@@ -142,18 +142,19 @@ def test_what_is_no_manifest_is_named_with_its_line(tmp_path: Path, text: str, l
     assert said in finding.message
 
 
-def test_the_item_that_names_what_is_not_there_is_the_one_to_look_at(tmp_path: Path) -> None:
+def test_each_item_that_names_what_is_not_there_is_told_in_its_line(tmp_path: Path) -> None:
     second = "  - name: more\n    select: [{tier: faast}]\n"
     (tmp_path / "a.yaml").write_text(ROUTE + second + second.replace("more", "most"))
-    [finding] = check(tmp_path).findings
-    assert (finding.line, finding.field) == (16, "spec.rules[more]")
-    assert finding.message.endswith("add the tier; likewise in most")
+    assert found(tmp_path) == [
+        ("a.yaml", 17, "error", "spec.rules[more].select[0].tier"),
+        ("a.yaml", 19, "error", "spec.rules[most].select[0].tier"),
+    ]
 
 
 def test_lists_are_looked_through_as_kubectl_does(tmp_path: Path) -> None:
     route = "".join(f"  {line}" for line in ROUTE.replace("tier: fast", "tier: slow").splitlines(keepends=True))
     (tmp_path / "a.yaml").write_text(f"apiVersion: v1\nkind: List\nitems:\n- {route[2:]}")
-    assert found(tmp_path) == [("a.yaml", 17, "error", "spec.rules[all]")]
+    assert found(tmp_path) == [("a.yaml", 18, "error", "spec.rules[all].select[0].tier")]
 
 
 def test_the_command_prints_one_line_for_each_and_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,7 +152,7 @@ class PriceOverride(Part):
     Constraint["Backend"](
         cel="!has(self.tls) || !has(self.endpoint) || !self.endpoint.startsWith('http:')",
         message="tls needs an endpoint that begins with https: without TLS there is no certificate to verify",
-        holds=lambda part: part.tls is None or part.url.startswith("https:"),
+        holds=lambda part: part.tls is None or part.endpoint is None or not part.endpoint.startswith("http:"),
         field=".tls",
     ),
 )

@@ -23,6 +23,7 @@ from keelage_api.v1alpha1.metadata import (
     Part,
 )
 from keelage_api.v1alpha1.mode import Mode
+from keelage_api.v1alpha1.naming import Naming, naming
 from keelage_api.v1alpha1.output import Output
 from keelage_api.v1alpha1.prompt_cache import PromptCache
 from keelage_api.v1alpha1.rate import RateLimits
@@ -109,82 +110,20 @@ class RouteRule(Part):
     exactly."""
 
 
-def _tiers_astray(spec: LLMRouteSpec) -> list[str]:
-    known = {backend.name for backend in spec.backends}
-    return [tier.name for tier in spec.tiers if any(model.backend not in known for model in tier.models)]
-
-
-def _rules_astray(spec: LLMRouteSpec) -> list[str]:
-    known = {tier.name for tier in spec.tiers}
-    return [rule.name for rule in spec.rules if any(selection.tier not in known for selection in rule.select)]
-
-
-def _summaries_astray(spec: LLMRouteSpec) -> list[str]:
-    known = {tier.name for tier in spec.tiers}
-    summaries = ((rule.name, rule.history.summarize_over) for rule in spec.rules if rule.history is not None)
-    return [name for name, summary in summaries if summary is not None and summary.tier not in known]
-
-
-def _classifiers_astray(spec: LLMRouteSpec) -> list[str]:
-    known = {tier.name for tier in spec.tiers}
-    return [
-        rule.name
-        for rule in spec.rules
-        if any(
-            asked.tier not in known or (asked.otherwise is not None and asked.otherwise not in known)
-            for selection in rule.select
-            if selection.when is not None and (asked := selection.when.classifier) is not None
-        )
-    ]
-
-
-_TIER_ASTRAY = "!t.models.all(m, self.backends.exists(b, b.name == m.backend))"
-_RULE_ASTRAY = "!r.select.all(s, self.tiers.exists(t, t.name == s.tier))"
-_SUMMARY_ASTRAY = (
-    "has(r.history) && has(r.history.summarizeOver) && !self.tiers.exists(t, t.name == r.history.summarizeOver.tier)"
+_NAMINGS = (
+    Naming("tiers[].models[].backend", "backends"),
+    Naming("rules[].select[].tier", "tiers"),
+    Naming("rules[].select[].when.classifier.tier", "tiers"),
+    Naming("rules[].select[].when.classifier.otherwise", "tiers"),
+    Naming("rules[].cascade.from", "tiers"),
+    Naming("rules[].cascade.to", "tiers"),
+    Naming("rules[].firstTokenWithin.otherwise", "tiers"),
+    Naming("rules[].answerWithin.otherwise", "tiers"),
+    Naming("rules[].history.summarizeOver.tier", "tiers"),
 )
-_TIER_REMEDY = "tiers[].models[].backend must name one of spec.backends: correct the name or add the backend"
-_SUMMARY_REMEDY = "rules[].history.summarizeOver.tier must name one of spec.tiers: correct the name or add the tier"
-_CLASSIFIED = "has(s.when) && has(s.when.classifier)"
-_CLASSIFIER_ASTRAY = (
-    f"r.select.exists(s, {_CLASSIFIED} && (!self.tiers.exists(t, t.name == s.when.classifier.tier)"
-    " || (has(s.when.classifier.otherwise) && !self.tiers.exists(t, t.name == s.when.classifier.otherwise))))"
-)
-_CLASSIFIER_REMEDY = (
-    "rules[].select[].when.classifier: tier and otherwise must name one of spec.tiers: correct the name or add the tier"
-)
-_RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the name or add the tier"
 
 
 @constrained(
-    Constraint["LLMRouteSpec"](
-        cel=f"!self.tiers.exists(t, {_TIER_ASTRAY})",
-        message=_TIER_REMEDY,
-        holds=lambda spec: not _tiers_astray(spec),
-        field=".tiers",
-        astray=_tiers_astray,
-    ),
-    Constraint["LLMRouteSpec"](
-        cel=f"!self.rules.exists(r, {_RULE_ASTRAY})",
-        message=_RULE_REMEDY,
-        holds=lambda spec: not _rules_astray(spec),
-        field=".rules",
-        astray=_rules_astray,
-    ),
-    Constraint["LLMRouteSpec"](
-        cel=f"!self.rules.exists(r, {_SUMMARY_ASTRAY})",
-        message=_SUMMARY_REMEDY,
-        holds=lambda spec: not _summaries_astray(spec),
-        field=".rules",
-        astray=_summaries_astray,
-    ),
-    Constraint["LLMRouteSpec"](
-        cel=f"!self.rules.exists(r, {_CLASSIFIER_ASTRAY})",
-        message=_CLASSIFIER_REMEDY,
-        holds=lambda spec: not _classifiers_astray(spec),
-        field=".rules",
-        astray=_classifiers_astray,
-    ),
     Constraint["LLMRouteSpec"](
         cel="!has(self.sharedCache) || self.rules.exists(r, has(r.responseCache))",
         message="sharedCache needs a rule that keeps answers: write responseCache there, or leave sharedCache out",
@@ -192,6 +131,7 @@ _RULE_REMEDY = "rules[].select[].tier must name one of spec.tiers: correct the n
         field=".sharedCache",
     ),
 )
+@naming(*_NAMINGS)
 class LLMRouteSpec(Part):
     """What the sidecars of the selected pods do with calls to LLM providers."""
 
@@ -226,6 +166,7 @@ class LLMRouteStatus(Observed):
     """The last spec that was accepted; it stays in force while a newer one is not."""
 
 
+@naming(*(each.below("spec") for each in _NAMINGS))
 class LLMRoute(Part):
     """Routes the LLM calls of pods: which models answer, in which fallback order, with which keys."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,10 +15,13 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from keelage_api.v1alpha1.constraint import UNMET
+from keelage_api.v1alpha1.naming import unknown_names
+
 M = TypeVar("M", bound=BaseModel)
 
 PROBLEMS_MAX = 10
-"""A text for people; the rest shows when these are mended."""
+"""A text for people."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,21 @@ def parse(model: type[M], raw: object, at: str = "") -> Parsed[M] | Malformed:
 
     `at` is where it stands in its object, such as `spec`: it begins the name of each field.
     """
+    problems: list[str] = []
     try:
         # Through JSON, since only there strict mode takes lists for tuples and strings for enumerations.
-        return Parsed(model.model_validate_json(msgspec.json.encode(raw)))
+        value = model.model_validate_json(msgspec.json.encode(raw))
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems = tuple(dict.fromkeys(_text(detail, at) for detail in details if not _follows(detail, details)))
-        return Malformed(problems[:PROBLEMS_MAX])
+        problems += (text for detail in details if not _follows(detail, details) for text in _texts(detail, at))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return Malformed((f"{at or 'manifest'}: cannot be written as JSON: {error}",))
+    problems += unknown_names(model, raw, at)
+    if not problems:
+        return Parsed(value)
+    told = tuple(dict.fromkeys(problems))
+    rest = len(told) - PROBLEMS_MAX
+    return Malformed(told if rest <= 0 else (*told[:PROBLEMS_MAX], f"{rest} more, told when these are mended"))
 
 
 def _follows(detail: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
@@ -83,16 +92,22 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + '..."'
 
 
-def _text(detail: ErrorDetails, at: str) -> str:
-    """One line per error, worded as the API server words it."""
+def _texts(detail: ErrorDetails, at: str) -> Iterator[str]:
+    """One line per fault."""
+    field = _field(at, detail["loc"])
+    if detail["type"] != UNMET:
+        yield _text(detail, field)
+        return
+    for blamed, text in detail["ctx"][UNMET]:
+        # About the object as a whole: no field to name.
+        yield f"{field}{blamed}: {text}" if at or detail["loc"] else text
+
+
+def _text(detail: ErrorDetails, field: str) -> str:
+    """Worded as the API server words it."""
     kind, given = detail["type"], detail["input"]
     context: Mapping[str, object] = detail.get("ctx", {})
-    field = _field(at, detail["loc"])
     match kind:
-        case "constraint" if not (at or detail["loc"]):
-            return str(context["text"])  # about the object as a whole
-        case "constraint":
-            return f"{field}{context['field']}: {context['text']}"
         case "duplicate":
             return f"{field}: {context['text']}"
         case "missing":

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from keelage_api.v1alpha1.constraint import VALIDATIONS, Constraint, constrained, constraints_of, pattern
+from keelage_api.v1alpha1.constraint import VALIDATIONS, Constraint, check_all, constrained, constraints_of, pattern
 
 GROUP = "keelage.dev"
 VERSION = "v1alpha1"
@@ -31,9 +31,7 @@ class Part(BaseModel):
 
     @model_validator(mode="after")
     def _constraints_hold(self) -> Self:
-        for constraint in constraints_of(type(self)):
-            constraint.check(self)
-        return self
+        return check_all(constraints_of(type(self)), self)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

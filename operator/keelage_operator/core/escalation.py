@@ -9,7 +9,7 @@ from keelage_api.linear_regex import compile_pattern
 from keelage_api.proxy_config import Cascade, LatencyBudget, Rule
 from keelage_api.regex_syntax import PatternError
 from keelage_api.v1alpha1 import cascade
-from keelage_api.v1alpha1.llmroute import LLMRouteSpec, RouteRule
+from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_api.v1alpha1.metadata import duration_ms
 from keelage_operator.core.problem import Problem
 
@@ -47,28 +47,10 @@ def tiers_instead(rule: Rule) -> Iterator[str]:
 
 
 def escalation_problems(spec: LLMRouteSpec) -> Iterator[Problem]:
-    """What keeps a route from being obeyed: tiers that are not there, patterns and schemas that are none."""
-    known = {tier.name for tier in spec.tiers}
+    """What keeps a route from being obeyed: patterns and schemas that are none."""
     for rule in spec.rules:
-        for field, tier in _tiers(rule):
-            if tier not in known:
-                yield Problem(
-                    "TierNotFound",
-                    f"spec.rules[{rule.name}].{field}: spec.tiers has no tier {tier}: correct the name or add the tier",
-                )
         if rule.cascade is not None:
             yield from _condition_problems(f"spec.rules[{rule.name}].cascade.escalateOn", rule.cascade.escalate_on)
-
-
-def _tiers(rule: RouteRule) -> Iterator[tuple[str, str]]:
-    """Field and tier of all that the rule names beside its selections."""
-    if rule.cascade is not None:
-        yield "cascade.from", rule.cascade.cheap
-        yield "cascade.to", rule.cascade.to
-    if rule.first_token_within is not None:
-        yield "firstTokenWithin.otherwise", rule.first_token_within.otherwise
-    if rule.answer_within is not None:
-        yield "answerWithin.otherwise", rule.answer_within.otherwise
 
 
 def _condition_problems(where: str, on: cascade.EscalateOn) -> Iterator[Problem]:

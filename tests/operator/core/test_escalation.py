@@ -59,13 +59,15 @@ def test_all_that_is_written_reaches_the_sidecars() -> None:
     [
         (
             cascade(to="dear", maxTokens=True),
-            "TierNotFound",
-            "spec.rules[all].cascade.to: spec.tiers has no tier dear: correct the name or add the tier",
+            "Invalid",
+            'spec.rules[all].cascade.to: Not found: "dear": spec.tiers has fast, deep: correct the name or add the'
+            " tier",
         ),
         (
             asking(answerWithin={"p50": "1s", "otherwise": "slow"}),
-            "TierNotFound",
-            "spec.rules[all].answerWithin.otherwise: spec.tiers has no tier slow: correct the name or add the tier",
+            "Invalid",
+            'spec.rules[all].answerWithin.otherwise: Not found: "slow": spec.tiers has fast, deep: correct the name or'
+            " add the tier",
         ),
         (
             cascade(pattern="(?=a)"),
