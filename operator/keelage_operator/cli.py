@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
 from keelage_api.errors import KeelageError
-from keelage_api.v1alpha1.schema import columns_of
-from keelage_operator import check, cli_explain, cli_plan, local_mode
-from keelage_operator.core.table import render
+from keelage_operator import check, cli_explain, cli_get, cli_plan, local_mode
 from keelage_operator.local_folder import read_folder
 from keelage_sidecar.core.log_line import LEVELS, LogLevel
 from keelage_sidecar.settings import Address
-
-NAMES = {
-    "llmroute": "LLMRoute", "llmroutes": "LLMRoute", "llmr": "LLMRoute",
-    "llmbudget": "LLMBudget", "llmbudgets": "LLMBudget", "llmb": "LLMBudget",
-}  # fmt: skip
-"""As kubectl takes them: singular, plural, short."""
 
 LISTEN = "127.0.0.1:4000"
 
@@ -65,12 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--state", metavar="DIR", help="ledger, journal and status; default: the user's state folder")
     run.set_defaults(act=_run)
 
-    get = commands.add_parser("get", help="print what kubectl get would print")
-    get.add_argument("kind", choices=sorted(NAMES), metavar="KIND", help="llmbudget or llmroute")
-    get.add_argument("name", nargs="?", help="one object; default: all")
-    get.add_argument("-o", dest="output", choices=["json", "wide"], help="the whole objects, or more columns")
-    get.add_argument("--state", metavar="DIR", help="as given to keelage run")
-    get.set_defaults(act=_get)
+    cli_get.add_to(commands.add_parser("get", help="print what kubectl get would print"))
 
     judge = commands.add_parser("check", help="say what is wrong with the folder's manifests, and in which line")
     judge.add_argument("-f", dest="folder", required=True, type=Path, metavar="DIR", help="or one file")
@@ -111,28 +96,6 @@ def _run(arguments: argparse.Namespace) -> int:
     state = local_mode.state_dir(arguments.state)
     options = local_mode.Options(arguments.folder, state, arguments.listen, arguments.health, arguments.log_level)
     asyncio.run(local_mode.run(options))
-    return 0
-
-
-def _get(arguments: argparse.Namespace) -> int:
-    kind = NAMES[arguments.kind]
-    state = local_mode.state_dir(arguments.state)
-    objects = [
-        each
-        for key, each in sorted(local_mode.Objects.load(state).known.items())
-        if key.startswith(f"{kind}/") and arguments.name in (None, key.partition("/")[2])
-    ]
-    if not objects:
-        wanted = f"{kind} {arguments.name}" if arguments.name else f"{kind}"
-        print(
-            f"keelage: no {wanted} in {state}: start `keelage run -f DIR` first, with the same --state", file=sys.stderr
-        )
-        return 1
-    if arguments.output == "json":
-        print(json.dumps(objects[0] if arguments.name else {"kind": "List", "items": objects}, indent=2))
-    else:
-        columns = [column for column in columns_of(kind) if column.priority == 0 or arguments.output == "wide"]
-        print(render(columns, objects, datetime.now(UTC)))
     return 0
 
 

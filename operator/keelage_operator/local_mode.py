@@ -35,7 +35,7 @@ from keelage_operator.core.route_status import SelectedPod, route_status
 from keelage_operator.core.savings import SavingsBook
 from keelage_operator.core.speakers import Speaker
 from keelage_operator.core.threshold import message, passings
-from keelage_operator.local_folder import Folder, Manifest, read_folder
+from keelage_operator.local_folder import API_VERSION, Folder, Manifest, read_folder
 from keelage_operator.shell.books import Books
 from keelage_operator.shell.ledger_book import LedgerBook
 from keelage_operator.shell.ledger_page import LedgerUnavailable
@@ -140,18 +140,24 @@ class Objects:
         """The manifest with what the API server would add: uid, creation, generation, the status so far."""
         key = f"{manifest.kind}/{manifest.name}"
         before = self.known.get(key, {})
-        old = before.get("metadata")
-        metadata = dict(old) if isinstance(old, Mapping) else {}
+        known, written = before.get("metadata"), manifest.raw.get("metadata")
+        old = known if isinstance(known, Mapping) else {}
         changed = before.get("spec") != manifest.raw.get("spec")
-        generation = metadata.get("generation", 0)
-        metadata |= {
+        generation = old.get("generation", 0)
+        metadata = {
+            **(written if isinstance(written, Mapping) else {}),
             "name": manifest.name,
             "namespace": manifest.namespace,
-            "uid": metadata.get("uid") or key.lower(),
-            "creationTimestamp": metadata.get("creationTimestamp") or now,
+            "uid": old.get("uid") or key.lower(),
+            "creationTimestamp": old.get("creationTimestamp") or now,
             "generation": (generation if isinstance(generation, int) else 0) + int(changed),
         }
-        entry: dict[str, object] = {**manifest.raw, "metadata": metadata, "status": before.get("status", {})}
+        entry: dict[str, object] = {
+            "apiVersion": API_VERSION,
+            **manifest.raw,
+            "metadata": metadata,
+            "status": before.get("status", {}),
+        }
         self.known[key] = entry
         return entry
 

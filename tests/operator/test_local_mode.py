@@ -152,23 +152,6 @@ def test_check_says_what_is_wrong_and_fails(folder: Path, capsys: pytest.Capture
     assert "LLMBudget shop-month" in printed
 
 
-def test_get_prints_the_columns_of_kubectl_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    objects = Objects(tmp_path / local_mode.OBJECTS_FILE)
-    compile_folder(read_folder(EXAMPLES), objects, NOW)
-    objects.known["LLMBudget/shop-month"]["status"] = {"limit": "0.50 USD", "spent": "0.25", "state": "Active"}
-    objects.save()
-    assert main(["get", "llmb", "--state", str(tmp_path)]) == 0
-    head, row = capsys.readouterr().out.splitlines()
-    assert head.split() == ["NAME", "LIMIT", "SPENT", "LEASED", "REMAINING", "USED", "RESETS", "STATE", "AGE"]
-    assert row.split()[:4] == ["shop-month", "0.50", "USD", "0.25"]
-    assert main(["get", "llmb", "-o", "wide", "--state", str(tmp_path)]) == 0
-    assert "FORECAST" in capsys.readouterr().out
-    assert main(["get", "llmbudget", "shop-month", "-o", "json", "--state", str(tmp_path)]) == 0
-    assert json.loads(capsys.readouterr().out)["status"]["spent"] == "0.25"
-    assert main(["get", "llmbudget", "other", "--state", str(tmp_path)]) == 1
-    assert "no LLMBudget other" in capsys.readouterr().err
-
-
 def test_a_folder_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "-f", "no-such-folder"]) == 2
     assert "no such file or folder" in capsys.readouterr().err

@@ -31,7 +31,9 @@ class Part(BaseModel):
 
     @model_validator(mode="after")
     def _constraints_hold(self) -> Self:
-        return check_all(constraints_of(type(self)), self)
+        whole: BaseModel = self
+        check_all(constraints_of(type(self)), whole)
+        return self
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -11,11 +11,15 @@ from keelage_api.v1alpha1.schema import Column
 _FILTER = re.compile(r'(\w+)\[\?\(@\.(\w+)==["\'](\w+)["\']\)\]')
 
 
-def render(columns: Sequence[Column], objects: Sequence[Mapping[str, object]], now: datetime) -> str:
-    """Lines as kubectl prints them: NAME first, three spaces between columns, empty where there is no value."""
+def render(columns: Sequence[Column], objects: Sequence[Mapping[str, object]], now: datetime, prefix: str = "") -> str:
+    """Lines as kubectl prints them: NAME first, three spaces between columns, empty where there is no value.
+
+    `prefix` stands before each name, where objects of several kinds are told.
+    """
     head = ["NAME", *(column.name.upper() for column in columns)]
     body = [
-        [str(look_up(each, ".metadata.name")), *(_cell(column, each, now) for column in columns)] for each in objects
+        [f"{prefix}{look_up(each, '.metadata.name')}", *(_cell(column, each, now) for column in columns)]
+        for each in objects
     ]
     rows = [head, *body]
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
