@@ -18,7 +18,9 @@ from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
 
-JUDGED = (Kind.MESSAGES, Kind.CHAT)
+JUDGED = (Kind.MESSAGES, Kind.CHAT, Kind.RESPONSES)
+_MORE_THAN_AN_ANSWER = ("conversation", "background")
+"""A Response with one of these is put into a conversation, or made later."""
 
 
 class Outcome(enum.StrEnum):
@@ -38,7 +40,10 @@ def cascade_of(plan: Plan, facts: Facts) -> Cascade | None:
     """By which the answer to the call is to be judged. None where a budget or slowness took the call from the dear
     tier: it would come back to it."""
     terms = plan.rule.cascade
-    if terms is None or plan.rule.tier != terms.cheap or terms.to in plan.tried or facts.endpoint.kind not in JUDGED:
+    kind = facts.endpoint.kind
+    if terms is None or plan.rule.tier != terms.cheap or terms.to in plan.tried or kind not in JUDGED:
+        return None
+    if kind is Kind.RESPONSES and any(facts.parsed.get(name) for name in _MORE_THAN_AN_ANSWER):
         return None
     return terms
 

@@ -16,7 +16,7 @@ HELD_BYTES_MAX = 1024 * 1024
 passed on unjudged, so that no answer fills the memory."""
 _BLANKS_MAX = 100
 """White space before a prefix."""
-_AT_THE_CAP = ("max_tokens", "length", "model_context_window_exceeded")
+_AT_THE_CAP = ("max_tokens", "length", "max_output_tokens", "model_context_window_exceeded")
 
 
 class Verdict(enum.Enum):

@@ -5,23 +5,31 @@ For whoever must judge an answer before the application gets it. Of several choi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
 
 import orjson
 
-from keelage_api.proxy_config import Dialect
+from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.sse import SseEvent, SseScanner
 
 PLAIN_BYTES_MAX = 16 * 1024 * 1024
 """As much as is counted of an answer that is no stream (`meter.PLAIN_BYTES_MAX`)."""
 
 
+_RUN_THERE = (
+    "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call",
+)  # fmt: skip
+"""Items of a Response that tell of a tool which the provider has run itself: the answer comes behind."""
+
+
 class Reply(Protocol):
     stop: str
     """Why it ended, in the provider's word; empty so far."""
     calls: bool
-    """It calls a tool."""
+    """It calls a tool of the application."""
     strange: bool
     """It is an error, or nothing that can be read."""
 
@@ -32,17 +40,18 @@ class Reply(Protocol):
         """The text that the end completes."""
 
 
-def reply_of(dialect: Dialect, *, streaming: bool) -> Reply:
-    if not streaming:
-        return _Plain(dialect)
-    return _MessageStream() if dialect is Dialect.ANTHROPIC else _ChatStream()
+def reply_of(kind: Kind, *, streaming: bool) -> Reply:
+    """To a call of that kind: MESSAGES, CHAT or RESPONSES."""
+    if streaming:
+        return _STREAMS[kind]()
+    return _Plain(_WHOLE[kind])
 
 
 class _Plain:
     """One JSON document: it says nothing before its end."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._anthropic = dialect is Dialect.ANTHROPIC
+    def __init__(self, read: Callable[[dict[str, object]], _Whole | None]) -> None:
+        self._read = read
         self._parts: list[bytes] = []
         self._size = 0
         self.stop = ""
@@ -58,23 +67,44 @@ class _Plain:
         return ""
 
     def finish(self) -> str:
-        answer = _object(b"".join(self._parts))
-        if not answer or self.strange:
+        whole = None if self.strange else self._read(_object(b"".join(self._parts)))
+        if whole is None:
             self.strange = True
             return ""
-        if self._anthropic:
-            self.stop = _text(answer, "stop_reason")
-            blocks = _objects(answer, "content")
-            said = list(takewhile(lambda block: not _is_call(block), blocks))
-            self.calls = len(said) < len(blocks)
-            self.strange = "content" not in answer
-            return "".join(_text(block, "text") for block in said if block.get("type") == "text")
-        choice = next(iter(_objects(answer, "choices")), {})
-        message = _member(choice, "message")
-        self.stop = _text(choice, "finish_reason")
-        self.calls = bool(message.get("tool_calls") or message.get("function_call"))
-        self.strange = not choice
-        return _text(message, "content")
+        self.stop, self.calls = whole.stop, whole.calls
+        return whole.text
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    text: str
+    stop: str
+    calls: bool
+
+
+def _whole_message(answer: dict[str, object]) -> _Whole | None:
+    blocks = _objects(answer, "content")
+    said = list(takewhile(lambda block: not _is_call(block), blocks))
+    text = "".join(_text(block, "text") for block in said if block.get("type") == "text")
+    return _Whole(text, _text(answer, "stop_reason"), len(said) < len(blocks)) if "content" in answer else None
+
+
+def _whole_chat(answer: dict[str, object]) -> _Whole | None:
+    choice = next(iter(_objects(answer, "choices")), {})
+    message = _member(choice, "message")
+    calls = bool(message.get("tool_calls") or message.get("function_call"))
+    return _Whole(_text(message, "content"), _text(choice, "finish_reason"), calls) if choice else None
+
+
+def _whole_response(answer: dict[str, object]) -> _Whole | None:
+    """One that is not made yet, or has failed, is none."""
+    if answer.get("status") not in ("completed", "incomplete"):
+        return None
+    items = _objects(answer, "output")
+    said = list(takewhile(lambda item: not _is_call_item(item), items))
+    parts = (part for item in said for part in _objects(item, "content") if item.get("type") == "message")
+    text = "".join(_text(part, "text") for part in parts if part.get("type") == "output_text")
+    return _Whole(text, _text(_member(answer, "incomplete_details"), "reason"), len(said) < len(items))
 
 
 class _Stream:
@@ -128,6 +158,36 @@ class _ChatStream(_Stream):
             self.calls = self.calls or bool(delta.get("tool_calls") or delta.get("function_call"))
             self.stop = _text(choice, "finish_reason") or self.stop
         return said
+
+
+class _ResponseStream(_Stream):
+    def _fold(self, event: SseEvent) -> str:
+        if event.data in (b"", b"[DONE]"):
+            return ""
+        said = _object(event.data)
+        match _text(said, "type"):
+            case "response.output_text.delta" if not self.calls:
+                return _text(said, "delta")
+            case "response.output_item.added":
+                self.calls = self.calls or _is_call_item(_member(said, "item"))
+            case "response.incomplete":
+                self.stop = _text(_member(_member(said, "response"), "incomplete_details"), "reason")
+            case "" | "error" | "response.failed":
+                self.strange = True
+        return ""
+
+
+_STREAMS: dict[Kind, type[_Stream]] = {
+    Kind.MESSAGES: _MessageStream,
+    Kind.CHAT: _ChatStream,
+    Kind.RESPONSES: _ResponseStream,
+}
+_WHOLE = {Kind.MESSAGES: _whole_message, Kind.CHAT: _whole_chat, Kind.RESPONSES: _whole_response}
+
+
+def _is_call_item(item: dict[str, object]) -> bool:
+    kind = _text(item, "type")
+    return kind.endswith("_call") and kind not in _RUN_THERE
 
 
 def _is_call(block: dict[str, object]) -> bool:

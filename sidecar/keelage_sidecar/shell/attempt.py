@@ -126,7 +126,7 @@ class Attempt:
     def reply(self) -> Reply:
         """Reads what the answer, which has begun, says."""
         assert self._body is not None
-        return reply_of(self.candidate.backend.dialect, streaming=self._body.streaming)
+        return reply_of(self._said.endpoint.kind, streaming=self._body.streaming)
 
     def late_s(self) -> float | None:
         """How long its first byte may take before another attempt is made beside it; None: as long as it likes."""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keelage_api.proxy_config import Cascade, Dialect
+from keelage_api.proxy_config import Cascade
+from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.judge import HELD_BYTES_MAX, Cause, Conditions, Verdict
 from keelage_sidecar.core.reply import reply_of
 
@@ -63,16 +64,54 @@ def completion(parts: Sequence[object], stop: str) -> list[bytes]:
     return [json.dumps({"choices": [{"index": 0, "message": reply, "finish_reason": reason}]}).encode()]
 
 
+def items(parts: Sequence[object]) -> list[dict[str, object]]:
+    """Of a Response, after one of a search that the provider ran."""
+    found: list[dict[str, object]] = [{"type": "reasoning", "summary": []}, {"type": "web_search_call", "id": "ws"}]
+    for part in parts:
+        if part is CALL:
+            found.append({"type": "function_call", "call_id": "c"})
+        else:
+            found.append({"type": "message", "content": [{"type": "output_text", "text": part}]})
+    return found
+
+
+def ended(parts: Sequence[object], stop: str) -> dict[str, object]:
+    if stop == "end_turn":
+        return {"status": "completed", "output": items(parts), "incomplete_details": None}
+    return {"status": "incomplete", "output": items(parts), "incomplete_details": {"reason": "max_output_tokens"}}
+
+
+def response(parts: Sequence[object], stop: str) -> list[bytes]:
+    return [json.dumps({"object": "response", **ended(parts, stop)}).encode()]
+
+
+def response_stream(parts: Sequence[object], stop: str) -> list[bytes]:
+    def event(kind: str, **members: object) -> bytes:
+        return sse(f"response.{kind}", {"type": f"response.{kind}", **members})
+
+    events = [event("created", response={"status": "in_progress", "output": []})]
+    for index, item in enumerate(items(parts)):
+        events.append(event("output_item.added", output_index=index, item={**item, "content": []}))
+        for said in item.get("content", ()):  # type: ignore[attr-defined]
+            events.append(event("output_text.delta", output_index=index, delta=said["text"]))
+            events.append(event("output_text.done", output_index=index, text=said["text"]))
+        events.append(event("output_item.done", output_index=index, item=item))
+    last = ended(parts, stop)
+    return [*events, event(str(last["status"]), response=last)]
+
+
 FORMS = [
-    (message_stream, Dialect.ANTHROPIC, True),
-    (chat_stream, Dialect.OPENAI, True),
-    (message, Dialect.ANTHROPIC, False),
-    (completion, Dialect.OPENAI, False),
+    (message_stream, Kind.MESSAGES, True),
+    (chat_stream, Kind.CHAT, True),
+    (response_stream, Kind.RESPONSES, True),
+    (message, Kind.MESSAGES, False),
+    (completion, Kind.CHAT, False),
+    (response, Kind.RESPONSES, False),
 ]
 
 
-def judged(terms: Cascade, pieces: Sequence[bytes], dialect: Dialect, streaming: bool) -> tuple[Verdict, Cause | None]:
-    judge = Conditions(terms).judge(reply_of(dialect, streaming=streaming))
+def judged(terms: Cascade, pieces: Sequence[bytes], kind: Kind, streaming: bool) -> tuple[Verdict, Cause | None]:
+    judge = Conditions(terms).judge(reply_of(kind, streaming=streaming))
     for piece in pieces:
         verdict = judge.feed(piece)
         if verdict is not Verdict.OPEN:
@@ -111,9 +150,9 @@ def judged(terms: Cascade, pieces: Sequence[bytes], dialect: Dialect, streaming:
 def test_an_answer_is_judged_alike_in_every_form(
     form: int, terms: Cascade, parts: list[object], stop: str, cause: Cause | None
 ) -> None:
-    make, dialect, streaming = FORMS[form]
+    make, kind, streaming = FORMS[form]
     verdict = Verdict.KEEP if cause is None else Verdict.ESCALATE
-    assert judged(terms, make(parts, stop), dialect, streaming) == (verdict, cause)
+    assert judged(terms, make(parts, stop), kind, streaming) == (verdict, cause)
 
 
 TEXTS = st.lists(st.one_of(st.just(CALL), st.text("UNCERTAI {}\n", max_size=12)), max_size=4)
@@ -129,18 +168,24 @@ TERMS = st.builds(
 )
 
 
-@given(TERMS, TEXTS, st.sampled_from(["end_turn", "max_tokens"]), st.integers(0, 3), st.lists(st.integers(0, 900)))
+@given(
+    TERMS,
+    TEXTS,
+    st.sampled_from(["end_turn", "max_tokens"]),
+    st.integers(0, len(FORMS) - 1),
+    st.lists(st.integers(0, 900)),
+)
 @example(CAPS, ["x"], "max_tokens", 0, [20])
 def test_how_the_bytes_are_cut_changes_nothing(
     terms: Cascade, parts: list[object], stop: str, form: int, cuts: list[int]
 ) -> None:
-    make, dialect, streaming = FORMS[form]
+    make, kind, streaming = FORMS[form]
     whole = b"".join(make(parts, stop))
     ends = sorted({min(cut, len(whole)) for cut in cuts} | {len(whole)})
     pieces = [whole[begin:end] for begin, end in zip([0, *ends], ends, strict=False) if begin < end]
-    by_event = judged(terms, make(parts, stop), dialect, streaming)
-    assert judged(terms, [whole], dialect, streaming)[0] is by_event[0]
-    assert judged(terms, pieces, dialect, streaming)[0] is by_event[0]
+    by_event = judged(terms, make(parts, stop), kind, streaming)
+    assert judged(terms, [whole], kind, streaming)[0] is by_event[0]
+    assert judged(terms, pieces, kind, streaming)[0] is by_event[0]
 
 
 @pytest.mark.parametrize(
@@ -153,40 +198,45 @@ def test_how_the_bytes_are_cut_changes_nothing(
     ],
 )
 def test_a_stream_is_held_back_no_longer_than_needed(terms: Cascade, said: list[object], events: int) -> None:
-    judge = Conditions(terms).judge(reply_of(Dialect.ANTHROPIC, streaming=True))
+    judge = Conditions(terms).judge(reply_of(Kind.MESSAGES, streaming=True))
     verdicts = [judge.feed(event) for event in message_stream(said, "end_turn")]
     assert verdicts.index(Verdict.KEEP) + 1 == events if Verdict.KEEP in verdicts else len(verdicts) == events
 
 
 def test_a_call_of_a_tool_is_no_word_of_doubt_and_flows_at_once() -> None:
-    judge = Conditions(PREFIX).judge(reply_of(Dialect.ANTHROPIC, streaming=True))
+    judge = Conditions(PREFIX).judge(reply_of(Kind.MESSAGES, streaming=True))
     start, block, *_ = message_stream([CALL], "tool_use")
     assert (judge.feed(start), judge.feed(block)) == (Verdict.OPEN, Verdict.KEEP)
 
 
 def test_thinking_is_held_back_with_the_text_that_it_precedes() -> None:
-    judge = Conditions(PREFIX).judge(reply_of(Dialect.ANTHROPIC, streaming=True))
+    judge = Conditions(PREFIX).judge(reply_of(Kind.MESSAGES, streaming=True))
     thought = sse("content_block_delta", {"delta": {"type": "thinking_delta", "thinking": "Hm. UNCERTAIN?"}})
     assert judge.feed(thought) is Verdict.OPEN
 
 
 @pytest.mark.parametrize(
-    ("streaming", "data"),
+    ("kind", "streaming", "data"),
     [
-        (True, sse("error", {"error": {"type": "overloaded_error"}})),
-        (True, b"data: no\n\n"),
-        (False, b"<html>"),
-        (False, b""),
+        (Kind.MESSAGES, True, sse("error", {"error": {"type": "overloaded_error"}})),
+        (Kind.CHAT, True, b"data: no\n\n"),
+        (Kind.RESPONSES, True, b"data: no\n\n"),
+        (Kind.RESPONSES, True, sse("error", {"type": "error", "code": "server_error"})),
+        (Kind.RESPONSES, True, sse("response.failed", {"type": "response.failed", "response": {"status": "failed"}})),
+        (Kind.MESSAGES, False, b"<html>"),
+        (Kind.RESPONSES, False, b"<html>"),
+        (Kind.RESPONSES, False, b'{"object":"response","status":"failed","output":[]}'),
+        (Kind.RESPONSES, False, b'{"object":"response","status":"queued","output":[]}'),
+        (Kind.CHAT, False, b""),
     ],
 )
 @pytest.mark.parametrize("terms", [PREFIX, CAPS, JSON])
-def test_what_is_no_answer_is_passed_on(streaming: bool, data: bytes, terms: Cascade) -> None:
-    dialect = Dialect.OPENAI if data.startswith(b"data") else Dialect.ANTHROPIC
-    assert judged(terms, [data], dialect, streaming) == (Verdict.KEEP, None)
+def test_what_is_no_answer_is_passed_on(kind: Kind, streaming: bool, data: bytes, terms: Cascade) -> None:
+    assert judged(terms, [data], kind, streaming) == (Verdict.KEEP, None)
 
 
 def test_what_is_too_long_to_be_held_back_is_passed_on() -> None:
-    judge = Conditions(CAPS).judge(reply_of(Dialect.ANTHROPIC, streaming=True))
+    judge = Conditions(CAPS).judge(reply_of(Kind.MESSAGES, streaming=True))
     event = sse("content_block_delta", {"delta": {"type": "text_delta", "text": "x" * 60_000}})
     fed = 0
     while judge.feed(event) is Verdict.OPEN:

@@ -30,7 +30,7 @@ from keelage_api.sync import SavedBy
 from keelage_dev.provider import FakeProvider
 from keelage_sidecar.core.log_line import Cascaded
 
-MESSAGES, CHAT = "/v1/messages", "/v1/chat/completions"
+MESSAGES, CHAT, RESPONSES = "/v1/messages", "/v1/chat/completions", "/v1/responses"
 OPUS, GPT4 = "claude-opus-4-5", "gpt-4o"
 PRICES = {
     Provider.ANTHROPIC: {HAIKU: price(1_000_000, 5_000_000), OPUS: price(5_000_000, 25_000_000)},
@@ -39,9 +39,10 @@ PRICES = {
         GPT4: ModelPrice((Rates(0, 2_500_000, 1_250_000, 2_500_000, 2_500_000, 10_000_000),), 128_000, 16_384),
     },
 }
+CAPS = {MESSAGES: "max_tokens", CHAT: "max_completion_tokens", RESPONSES: "max_output_tokens"}
 UNSURE = Cascade("fast", "deep", prefix="UNCERTAIN")
 DOUBT = {HAIKU: "UNCERTAIN: who knows", GPT: "UNCERTAIN: who knows", "*": "Paris"}
-FORMS = [(MESSAGES, False), (MESSAGES, True), (CHAT, False), (CHAT, True)]
+FORMS = [(path, stream) for path in (MESSAGES, CHAT, RESPONSES) for stream in (False, True)]
 
 
 def cascading(
@@ -67,8 +68,8 @@ def cascading(
 
 
 def body(path: str, stream: bool, **more: object) -> dict[str, object]:
-    cap = {"max_tokens": 50} if path == MESSAGES else {"max_completion_tokens": 50}
-    asked = {"model": "auto", "messages": [{"role": "user", "content": "Capital of France?"}], **cap, **more}
+    said = "input" if path == RESPONSES else "messages"
+    asked = {"model": "auto", said: [{"role": "user", "content": "Capital of France?"}], CAPS[path]: 50, **more}
     return {**asked, "stream": True} if stream else asked
 
 
@@ -186,10 +187,10 @@ async def test_where_the_dear_tier_fails_the_first_answer_is_given(tmp_path: Pat
         assert (reply.headers["x-keelage-model"], reply.headers["x-keelage-tier"]) == (HAIKU, "fast")
 
 
-@pytest.mark.parametrize("path", [MESSAGES, CHAT])
+@pytest.mark.parametrize("path", [MESSAGES, CHAT, RESPONSES])
 async def test_a_stream_that_begins_otherwise_flows_before_it_ends(tmp_path: Path, path: str) -> None:
     async with FakeProvider(replies={"*": "Paris it is"}) as provider:
-        provider.config(model_faults={HAIKU: "hang:4", GPT: "hang:3"})
+        provider.config(model_faults={HAIKU: "hang:4", GPT: "hang:3" if path == CHAT else "hang:5"})
         async with world(cascading(provider.url), tmp_path) as here:
             reader, writer = await here.connect()
             writer.write(request("POST", path, orjson.dumps(body(path, True))))
@@ -305,3 +306,16 @@ async def test_only_an_answer_that_will_do_is_given_again_from_the_cache(tmp_pat
                 told.append((reply.headers["x-keelage-cache"], reply.headers.get("x-keelage-cascade")))
             assert told == [("miss", "failed"), ("miss", "escalated"), ("hit", None)]
             assert b"Pari" in reply.body
+
+
+@pytest.mark.parametrize("more", [{"conversation": "conv_1"}, {"background": True}])
+async def test_a_response_that_does_more_than_answer_is_not_asked_for_twice(
+    tmp_path: Path, more: dict[str, object]
+) -> None:
+    async with FakeProvider(replies=DOUBT) as provider:
+        config = cascading(provider.url)
+        budgets = (msgspec.structs.replace(config.budgets[0], hard=False),)
+        async with world(seal(msgspec.structs.replace(config, budgets=budgets)), tmp_path) as here:
+            reply = await here.post(RESPONSES, body(RESPONSES, False, **more))
+            assert (reply.status, reply.headers.get("x-keelage-cascade")) == (200, None)
+            assert asked(provider) == [GPT]
