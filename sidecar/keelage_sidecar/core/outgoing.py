@@ -10,11 +10,12 @@ import orjson
 
 from keelage_api.proxy_config import Backend, Dialect, Provider
 from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.forwarded import forwarded
 from keelage_sidecar.core.json_span import appended, splice
 from keelage_sidecar.core.prompt_cache_key import NAME as CACHE_KEY
 from keelage_sidecar.core.prompt_cache_key import key_for
 from keelage_sidecar.core.refusal import Headers
-from keelage_sidecar.core.request import CAP_FIELDS, HEADS_MAX, Facts
+from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate
 from keelage_sidecar.core.translation.model_traits import chat_traits
 
@@ -34,21 +35,6 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
         name, value = _key_header(backend, secret)
         headers = [(each, value if each == name else said) for each, said in self.headers]
         return msgspec.structs.replace(self, headers=headers)
-
-
-_DROPPED = frozenset(
-    {
-        # hop by hop (RFC 9110 7.6.1), and what belongs to the message as we frame it
-        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
-        b"trailer", b"transfer-encoding", b"upgrade", b"host", b"content-length", b"expect",
-        # a compressed answer could not be counted
-        b"accept-encoding",
-        # the application's placeholder keys
-        b"authorization", b"x-api-key", b"api-key",
-    }
-)  # fmt: skip
-_NAMES_NOTHING = (b"keep-alive", b"close")
-"""What `connection` usually says, without naming another header."""
 
 
 def outgoing(
@@ -139,24 +125,12 @@ def _stops(facts: Facts, candidate: Candidate) -> bytes | None:
 def _headers(
     candidate: Candidate, secret: str | None, headers: Headers, host: bytes, body: bytes, method: str
 ) -> list[tuple[bytes, bytes]]:
-    sent = [(b"host", host), *_passed(headers), (b"accept-encoding", b"identity")]
+    sent = [(b"host", host), *forwarded(headers), (b"accept-encoding", b"identity")]
     if secret:
         sent.append(_key_header(candidate.backend, secret))
     if body or method in ("POST", "PUT", "PATCH"):
         sent.append((b"content-length", b"%d" % len(body)))
     return sent
-
-
-@lru_cache(maxsize=HEADS_MAX)
-def _passed(headers: Headers) -> Headers:
-    """The application's own that go on."""
-    naming = [field[1] for field in headers if field[0] == b"connection" and field[1] not in _NAMES_NOTHING]
-    named = {token.strip().lower() for value in naming for token in value.split(b",")}
-    return tuple(
-        field
-        for field in headers
-        if field[0] not in _DROPPED and field[0] not in named and not field[0].startswith(b"x-keelage-")
-    )
 
 
 @lru_cache(maxsize=256)

@@ -9,6 +9,7 @@ import msgspec
 from keelage_api.proxy_config import ModelChoice, OnClientDisconnect, ProxyConfig, Retry, Rule
 from keelage_api.response_cache import CacheScope, ResponseCache
 from keelage_sidecar.core.endpoints import Kind
+from keelage_sidecar.core.forwarded import telling
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import USER_HEADER, Facts
 
@@ -20,8 +21,6 @@ _ELSEWHERE = frozenset(
     }
 )  # fmt: skip
 """With these the answer depends on what is not in the request, or the call does more than answer."""
-_PROVIDERS_HEADERS = (b"anthropic-", b"openai-")
-"""Versions, betas, organisations: what headers of the APIs themselves begin with."""
 _SAYS_WHO: dict[Kind, tuple[str, ...]] = {
     Kind.CHAT: ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
     Kind.EMBEDDINGS: ("user",),
@@ -104,7 +103,7 @@ def key_of(salt: bytes, terms: ResponseCache, facts: Facts, target: str, headers
     # None of these holds the end of a line, so that no two lists of them read the same.
     lines = [target.encode(), facts.feature.encode(), facts.task_type.encode()]
     lines += (facts.user.encode(), named) if by_user else (b"", b"")
-    lines += [b"%b: %b" % field for field in headers if field[0].startswith(_PROVIDERS_HEADERS)]
+    lines += [b"%b: %b" % field for field in telling(headers)]
     lines.append(b"")
     return hashlib.sha256(b"\n".join((salt + b"\n".join(lines), _ENCODER.encode(body)))).digest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from operator import itemgetter
 
 import msgspec
 import orjson
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sidecar.core.calls import chat, config, facts_of, messages, responses
 
-from keelage_api.proxy_config import Hedge, Match, ModelChoice, ProxyConfig, Retry, Rule
+from keelage_api.proxy_config import Backend, Hedge, Match, ModelChoice, Provider, ProxyConfig, Retry, Rule
 from keelage_api.response_cache import CacheScope, ResponseCache
 from keelage_sidecar.core.endpoints import CHAT, MESSAGES
+from keelage_sidecar.core.outgoing import outgoing
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.response_key import key_of, never_cached, salt_of
+from keelage_sidecar.core.routing import Candidate
 
 SALT = bytes(32)
 ALL = ResponseCache(sampled=True)
@@ -85,8 +88,12 @@ def test_a_field_that_is_null_is_not_one_that_is_missing() -> None:
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=8)
-names = st.sampled_from([b"anthropic-beta", b"anthropic-version", b"openai-organization", b"x-other"])
+NEUTRAL = (b"user-agent", b"x-stainless-retry-count", b"traceparent", b"x-request-id", b"cache-control", b"baggage")
+NEVER_SENT = (b"authorization", b"x-api-key", b"accept-encoding", b"content-length", b"x-keelage-trace")
+names = st.sampled_from([b"anthropic-beta", b"openai-organization", b"x-other", b"cookie", *NEUTRAL, *NEVER_SENT])
 header_values = st.text("ab:=,-\x20", max_size=6).map(str.encode)
+CANDIDATE = Candidate(Backend("b", Provider.ANTHROPIC, "https://example.com"), "m", None)
+ALWAYS_SENT = outgoing(messages(), CANDIDATE, 0, None, (), "/v1/messages").headers
 CallOf = tuple[bytes, str, str, str, str, Headers]
 calls = st.tuples(
     st.binary(min_size=32, max_size=32),
@@ -106,11 +113,21 @@ def test_a_key_never_collides_over_rule_path_user_feature_task_and_headers(
         salt, target, user, feature, task_type, headers = call
         facts = msgspec.structs.replace(messages(), user=user, feature=feature, task_type=task_type)
         found = key(facts, ResponseCache(scope=scope), salt, target, headers)
-        counted = tuple(field for field in headers if field[0] != b"x-other")
+        sent = outgoing(facts, CANDIDATE, 0, None, headers, target).headers
+        counted = sorted(
+            (each for each in sent if each not in ALWAYS_SENT and each[0] not in NEUTRAL), key=itemgetter(0)
+        )
         return found, (salt, target, user if scope is CacheScope.USER else "", feature, task_type, counted)
 
     (first, said), (second, also) = of(one), of(other)
     assert (first == second) == (said == also)
+
+
+@given(st.lists(st.tuples(names, header_values), max_size=5).map(tuple))
+def test_headers_that_only_tell_calls_apart_and_their_order_do_not_matter(headers: Headers) -> None:
+    plain = tuple(field for field in headers if field[0] not in (*NEUTRAL, *NEVER_SENT))
+    assert key(messages(), headers=headers) == key(messages(), headers=plain)
+    assert key(messages(), headers=headers) == key(messages(), headers=tuple(sorted(headers, key=itemgetter(0))))
 
 
 @pytest.mark.parametrize(

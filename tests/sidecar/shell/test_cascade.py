@@ -70,6 +70,8 @@ def cascading(
 def body(path: str, stream: bool, **more: object) -> dict[str, object]:
     said = "input" if path == RESPONSES else "messages"
     asked = {"model": "auto", said: [{"role": "user", "content": "Capital of France?"}], CAPS[path]: 50, **more}
+    if path == RESPONSES:
+        asked["store"] = False
     return {**asked, "stream": True} if stream else asked
 
 
