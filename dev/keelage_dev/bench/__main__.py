@@ -20,7 +20,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keelage_dev.bench.contender import CONTENDERS, Api, Contender, sidecar_launch
-from keelage_dev.bench.measure import PROXY_CORE, Result, Running, Shot, fire, pace, providing, started, stream_kib
+from keelage_dev.bench.measure import (
+    PROXY_CORE,
+    Result,
+    Running,
+    Shot,
+    fire,
+    pace,
+    providing,
+    started,
+    stream_kib,
+    warmed,
+)
 from keelage_dev.bench.programs import BenchFailed, programs
 from keelage_dev.bench.report import Measured, machine, table, write
 
@@ -91,10 +102,15 @@ def run(
                     up_now.signal(signal.SIGCONT)
                     if number == 0:  # before the load has made its heap larger
                         per_stream_kib[name] = stream_kib(ends, provider, up_now)
-                for label, (shot, streaming) in scenarios.items():
-                    pace(provider, **streaming)
+                for label, (planned, streaming) in scenarios.items():
                     port = up_now.place.port if up_now is not None else provider
-                    headers = up_now.contender.headers(shot.api, up_now.place) if up_now is not None else ()
+                    headers = up_now.contender.headers(planned.api, up_now.place) if up_now is not None else ()
+                    pace(provider)
+                    shot = warmed(ends, planned, port, headers)
+                    if shot is None:
+                        print(f"{name} does not answer: {label}", flush=True)
+                        continue
+                    pace(provider, **streaming)
                     results[label][name].append(fire(ends, shot, port, headers, up_now))
                 if up_now is not None:
                     loaded_kib = up_now.rss_kib()
@@ -111,7 +127,7 @@ def run(
 
 def decision_path() -> str:
     """How the cost of deciding grows with rules and bodies, of the same process without sockets."""
-    launch = sidecar_launch("keelage_dev.bench.path", "--rules", "1,100,1000", "--sizes", "1000,100000")
+    launch = sidecar_launch("keelage_dev.bench.path")
     done = subprocess.run(
         ["taskset", "-c", PROXY_CORE, *launch.command],
         capture_output=True,

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keelage_dev.bench.contender import Api, Contender, Place
@@ -27,6 +27,11 @@ HELD_S = 20
 """Between the first and the last event of those streams: LiteLLM needs eight seconds to begin them."""
 POOLED = 300
 """Connections that a contender may keep to the provider; nginx is told to keep 256."""
+WARM_S = 20.0
+"""Within which a contender must answer each connection once, to be measured at all."""
+TURNS = 3
+"""A run lasts until each connection should have been answered that often, and no longer than LONGEST_S."""
+LONGEST_S = 15.0
 BUSY_S = 0.05
 """CPU time in half a second that is more than idling."""
 
@@ -211,6 +216,18 @@ def fire(
     if done.returncode != 0:
         raise BenchFailed(f"load: {done.stderr.strip()}")
     return Result(**json.loads(done.stdout), cpu_s=after_s - before_s)
+
+
+def warmed(programs: Programs, shot: Shot, port: int, headers: Sequence[str]) -> Shot | None:
+    """The shot, longer where the contender is slow; None: it did not answer each connection once in time."""
+    began_s = time.monotonic()
+    with _load(programs, shot, port, headers, -shot.connections) as command:
+        try:
+            subprocess.run(command, capture_output=True, check=True, timeout=WARM_S)
+        except subprocess.TimeoutExpired:
+            return None
+    turn_s = time.monotonic() - began_s
+    return replace(shot, seconds=max(shot.seconds, min(LONGEST_S, TURNS * turn_s)))
 
 
 @contextlib.contextmanager

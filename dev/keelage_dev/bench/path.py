@@ -1,7 +1,9 @@
 """What deciding about one call costs: the request path over a provider that has always answered already.
 
-    python -m keelage_dev.bench.path [--rules 1,100,1000] [--sizes 1000,100000] [--prompt-cache] [--hits] [--calls N]
+    python -m keelage_dev.bench.path [--rules 1,100,1000] [--sizes 1000,100000] [--prompt-cache | --hits] [--calls N]
         [--profile]
+
+Without rules, sizes and a kind: all rows that `make bench` shows.
 
 The time that the fastest hundredth of the calls take, so that a busy machine matters little. The sockets and their
 parsers are left out; the journal is the real one, with everything on: a hard budget, log line and metrics.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import enum
 import gc
 import os
 import pstats
@@ -215,10 +218,20 @@ class DecisionPath:
         self._metrics.tell(record)
 
 
-async def measure(
-    rules: int, size: int, calls: int, profile: bool, caching: PromptCaching | None, kept: ResponseCache | None
-) -> None:
+class Kind(enum.StrEnum):
+    """What becomes of the calls of a row."""
+
+    ASKED = ""
+    HIT = "hit"
+    """The same one again and again, answered from the cache."""
+    PROMPT_CACHE = "prompt cache"
+    """Breakpoints are put into it."""
+
+
+async def measure(kind: Kind, rules: int, size: int, calls: int, profile: bool) -> None:
     """Print one row."""
+    caching = PromptCaching() if kind is Kind.PROMPT_CACHE else None
+    kept = ResponseCache(sampled=True) if kind is Kind.HIT else None
     body = body_of(size) if caching is None else with_prefix(body_of(size))
     headers = (*SDK_HEADERS, (b"content-length", b"%d" % len(body)))
     with tempfile.TemporaryDirectory() as directory:
@@ -240,7 +253,7 @@ async def measure(
         best_us = sorted(took)[calls // 100] / 1_000
         python, native = await functions(path, headers, body)
         print(
-            f"{rules:>6} rules {size:>8} bytes {'hit' if kept else '':>3}"
+            f"{rules:>6} rules {size:>8} bytes {kind:>13}"
             f" {best_us:>8.1f} us {python:>6} Python and {native:>4} C functions",
             flush=True,
         )
@@ -269,11 +282,14 @@ async def show(path: DecisionPath, headers: Headers, body: bytes) -> None:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    for rules in arguments.rules:
-        for size in arguments.sizes:
-            caching = PromptCaching() if arguments.prompt_cache else None
-            kept = ResponseCache(sampled=True) if arguments.hits else None
-            await measure(rules, size, arguments.calls, arguments.profile, caching, kept)
+    if arguments.rules or arguments.sizes or arguments.prompt_cache or arguments.hits:
+        kind = Kind.PROMPT_CACHE if arguments.prompt_cache else Kind.HIT if arguments.hits else Kind.ASKED
+        shown = [(kind, rules, size) for rules in arguments.rules or [1] for size in arguments.sizes or [1_000]]
+    else:
+        shown = [(Kind.ASKED, rules, size) for rules in (1, 100, 1_000) for size in (1_000, 100_000)]
+        shown += [(Kind.HIT, 1, 1_000), (Kind.HIT, 1, 100_000), (Kind.PROMPT_CACHE, 1, 100_000)]
+    for kind, rules, size in shown:
+        await measure(kind, rules, size, arguments.calls, arguments.profile)
 
 
 def numbers(text: str) -> list[int]:
@@ -282,8 +298,8 @@ def numbers(text: str) -> list[int]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rules", type=numbers, default=[1, 100, 1_000])
-    parser.add_argument("--sizes", type=numbers, default=[1_000, 10_000, 100_000])
+    parser.add_argument("--rules", type=numbers)
+    parser.add_argument("--sizes", type=numbers)
     parser.add_argument("--prompt-cache", action="store_true", help="rules put breakpoints into the calls")
     parser.add_argument("--calls", type=int, default=5_000)
     parser.add_argument("--hits", action="store_true", help="the same call again and again, answered from the cache")

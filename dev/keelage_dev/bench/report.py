@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 
+from keelage_dev.bench.contender import PYTHON, python_version
 from keelage_dev.bench.measure import Result
 
 Results = Mapping[str, Mapping[str, Sequence[Result]]]
@@ -39,7 +40,7 @@ def machine() -> str:
         ),
         platform.machine(),
     )
-    return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {python_version()} ({PYTHON})"
 
 
 def median(runs: Sequence[Result], field: str) -> float:
@@ -50,21 +51,42 @@ def table(results: Results, measured: Mapping[str, Measured]) -> str:
     """Lines for people; ratios to nginx where it ran, else to direct."""
     lines = []
     for label, by_name in results.items():
-        lines += ["", label, f"  {'':10}{'per s':>11}{'x nginx':>9}{'p50 us':>10}{'p99 us':>10}{'first us':>10}"]
+        lines += ["", label, f"  {'':10}{'per s':>11}{'x nginx':>9}{'p50 us':>11}{'p99 us':>12}{'first us':>11}"]
         lines[-1] += f"{'CPU us':>9}{'events/s':>11}{'CPU us/ev':>11}{'failed':>8}"
         base = median(by_name.get("nginx") or by_name["direct"], "per_s")
         for name, runs in by_name.items():
             rate = median(runs, "per_s")
-            text = f"  {name:10}{rate:>11,.0f}{rate / base if base else 0:>9.4g}{median(runs, 'p50_us'):>10,.0f}"
-            text += f"{median(runs, 'p99_us'):>10,.0f}{median(runs, 'first_p50_us'):>10,.0f}"
+            answers, failed = sum(run.answers for run in runs), sum(run.failed for run in runs)
+            if failed >= answers:
+                lines.append(f"  {name:10}{'answered none of them':>31}: {runs[-1].last_failure[:60]}")
+                continue
+            text = f"  {name:10}{rate:>11,.0f}{rate / base if base else 0:>9.3g}{median(runs, 'p50_us'):>11,.0f}"
+            text += f"{median(runs, 'p99_us'):>12,.0f}{median(runs, 'first_p50_us'):>11,.0f}"
             text += f"{median(runs, 'cpu_us_per_answer'):>9.1f}{median(runs, 'events_per_s'):>11,.0f}"
-            text += f"{median(runs, 'cpu_us_per_event'):>11.2f}{sum(run.failed for run in runs):>8}"
+            text += f"{median(runs, 'cpu_us_per_event'):>11.2f}{failed:>8}"
             lines.append(text)
+        lines += _ratios(by_name)
     lines += ["", f"  {'':10}{'start s':>9}{'idle MiB':>10}{'loaded MiB':>12}{'KiB/stream':>12}"]
     for name, each in measured.items():
         text = f"  {name:10}{each.start_s:>9.2f}{each.idle_kib / 1024:>10.1f}{each.loaded_kib / 1024:>12.1f}"
         lines.append(f"{text}{each.per_stream_kib:>12.1f}")
     return "\n".join(lines)
+
+
+def _ratios(by_name: Mapping[str, Sequence[Result]]) -> list[str]:
+    """keelage against each other contender that answered, in one line."""
+    own = by_name.get("keelage")
+    if own is None:
+        return []
+    rates = {
+        name: median(runs, "per_s") for name, runs in by_name.items() if all(run.answers > run.failed for run in runs)
+    }
+    text = ", ".join(
+        f"{median(own, 'per_s') / rate:.3g} x {name}"
+        for name, rate in rates.items()
+        if name not in ("direct", "keelage")
+    )
+    return [f"  keelage is {text}"] if text else []
 
 
 def write(folder: Path, results: Results, measured: Mapping[str, Measured], by_rules: str) -> None:
