@@ -233,6 +233,13 @@ GUARDS = (
         OF_BUCKET,
     ),
     Mutant(
+        "a late word of a dead incarnation ends no living one",
+        QUOTAS,
+        "if now_ms - self._sidecars[each].heard_ms >= SUCCEEDED_MS",
+        "if each != holder",
+        OF_QUOTAS,
+    ),
+    Mutant(
         "a new leader's buckets begin empty",
         QUOTAS,
         "self._empty_since_ms = {} if after_nobody else dict.fromkeys(self._quotas, self._now_ms())",

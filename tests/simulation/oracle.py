@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from tests.simulation.store import FailingStore
 from tests.simulation.virtual_time import running
@@ -23,14 +24,23 @@ from keelage_operator.core.ledger import Account, LedgerRecord
 from keelage_operator.core.shard import home_of
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.ledger_store import LedgerKey
-from keelage_sidecar.core.claim import Claim
 from keelage_sidecar.core.holder import Holder
 
 Place = tuple[str, str, str]
 """Budget, window, value."""
+
 ROUNDED = 1e-6
 LATE_S = 2.0
 """A grant that was computed under a cap may be stored so long after another one came into force."""
+
+
+class Used(NamedTuple):
+    """A rate that calls use together."""
+
+    quota: str
+    value: str
+    alone: str = ""
+    """The pod that kept the rate without a leader; empty: all that had leased of it."""
 
 
 class Caps:
@@ -61,29 +71,35 @@ class Caps:
 
 
 class Rates:
-    """What of each quota and value is used, against a bucket that nobody leases from."""
+    """What of each quota and value is used, against a bucket that nobody leases from.
+
+    A sidecar that nobody answered for long keeps the whole limit for itself (`core/local_rate`), so what it admits then
+    counts against a bucket of its own.
+    """
 
     def __init__(self, quotas: Iterable[Quota]) -> None:
         self._quotas = {quota.name: quota for quota in quotas}
-        self._levels: dict[tuple[str, str], tuple[float, float]] = {}
+        self._levels: dict[Used, tuple[float, float]] = {}
         """The level, and when it was that."""
-        self._flying: Counter[tuple[str, str]] = Counter()
+        self._flying: Counter[Used] = Counter()
 
-    def begins(self, name: str, value: str, amount: int) -> str:
+    def begins(self, used: Used, amount: int) -> str:
         """A call got its hold; what is wrong with it, empty: nothing."""
-        quota, key = self._quotas[name], (name, value)
+        quota = self._quotas[used.quota]
         if quota.unit is Unit.CONCURRENT:
-            self._flying[key] += amount
-            return f"{self._flying[key]} at a time under {quota}" if self._flying[key] > quota.limit else ""
+            self._flying[used] += amount
+            return (
+                f"{self._flying[used]} at a time under {quota} for {used}" if self._flying[used] > quota.limit else ""
+            )
         now_s = running().true_s
-        level, then_s = self._levels.get(key, (float(quota.limit), now_s))
+        level, then_s = self._levels.get(used, (float(quota.limit), now_s))
         level = min(float(quota.limit), level + (now_s - then_s) * quota.limit * 1000 / quota.window_ms) - amount
-        self._levels[key] = (level, now_s)
-        return f"{-level:.2f} too many under {quota} for {value!r}" if level < -ROUNDED else ""
+        self._levels[used] = (level, now_s)
+        return f"{-level:.2f} too many under {quota} for {used}" if level < -ROUNDED else ""
 
-    def ends(self, name: str, value: str, amount: int) -> None:
-        if self._quotas[name].unit is Unit.CONCURRENT:
-            self._flying[(name, value)] -= amount
+    def ends(self, used: Used, amount: int) -> None:
+        if self._quotas[used.quota].unit is Unit.CONCURRENT:
+            self._flying[used] -= amount
 
 
 class Oracle:
@@ -150,10 +166,10 @@ class Oracle:
             if place[0] in self._hard:
                 self._check(uid, holder, place)
 
-    def begins(self, claims: Iterable[Claim]) -> None:
-        """A call got its hold on these rates."""
-        for claim in claims:
-            wrong = self.rates.begins(claim.budget, claim.value, claim.amount)
+    def begins(self, rates: Iterable[tuple[Used, int]]) -> None:
+        """A call got its hold on so much of these rates."""
+        for used, amount in rates:
+            wrong = self.rates.begins(used, amount)
             if wrong:
                 self._broken(wrong)
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 from tests.blank_journal import blank_journal
-from tests.simulation.oracle import Oracle, Place
+from tests.simulation.oracle import Oracle, Place, Used
 from tests.simulation.scene import BOUND_MAX, Scene, lull
 from tests.simulation.virtual_time import Process, running
 
@@ -79,7 +79,7 @@ class Flight:
     """A call at the provider, which bills it when it ends, whatever has become of the pod."""
 
     payers: tuple[tuple[Place, int], ...]
-    rates: tuple[Claim, ...]
+    rates: tuple[tuple[Used, int], ...]
     oracle: Oracle
     ended: asyncio.Future[object]
 
@@ -93,8 +93,8 @@ class Flight:
             self.ended.set_result(None)
             for place, cost in self.payers:
                 self.oracle.bill(place, cost)
-            for claim in self.rates:
-                self.oracle.rates.ends(claim.budget, claim.value, claim.amount)
+            for used, amount in self.rates:
+                self.oracle.rates.ends(used, amount)
 
 
 class Pod:
@@ -222,8 +222,9 @@ class Pod:
         payers = tuple(
             (place, charge.of(units[place[0]])) for place in accounts_of(self.holder, hold) if not is_quota(place[0])
         )
-        flight = Flight(payers, rates, world.oracle, running().create_future())
-        world.oracle.begins(rates)
+        used = used_of(self.holder, hold, rates, self.identity.uid)
+        flight = Flight(payers, used, world.oracle, running().create_future())
+        world.oracle.begins(used)
         self.flights.add(flight)
         world.oracle.held(self.identity.uid, self.holder, [place for place, _ in payers])
         lasts_s = chance.expovariate(1.0) if chance.random() >= world.scene.batches else chance.uniform(3.0, 20.0)
@@ -295,6 +296,14 @@ class Pod:
 def accounts_of(holder: Holder, hold: Hold) -> tuple[Place, ...]:
     """The accounts that it is on; an observed budget of no known window has none."""
     return tuple((account.budget, account.window, account.value) for account, _, _, _ in holder._holds[hold.id])
+
+
+def used_of(holder: Holder, hold: Hold, rates: tuple[Claim, ...], uid: str) -> tuple[tuple[Used, int], ...]:
+    """What the hold has of each rate, and whether the pod kept it alone."""
+    alone = {claim.owner for claim, local in holder._loose.get(hold.id, ()) if local}
+    return tuple(
+        (Used(claim.budget, claim.value, uid if claim.owner in alone else ""), claim.amount) for claim in rates
+    )
 
 
 def rate_on(quota: Quota, parts: Mapping[Per, str]) -> Claim:

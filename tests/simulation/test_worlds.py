@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.simulation.oracle import Rates
+from tests.simulation.oracle import Rates, Used
 from tests.simulation.scene import Kind
 from tests.simulation.tally import Tally
 from tests.simulation.virtual_time import run
@@ -55,7 +55,7 @@ def test_a_rate_that_is_passed_is_seen() -> None:
 
     async def thrice() -> list[str]:
         rates = Rates((quota,))
-        return [rates.begins(quota.name, "", 1) for _ in range(3)]
+        return [rates.begins(Used(quota.name, ""), 1) for _ in range(3)]
 
     assert [bool(wrong) for wrong in run(thrice())] == [False, False, True]
 

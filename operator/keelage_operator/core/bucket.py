@@ -26,8 +26,9 @@ CONFIRM_MS = 10_000
 granted with it."""
 WAITS_MS = 1_000
 """Who waits asks several times in that time; until then nobody who came later is served before."""
-LEARNING_MS = 6_000
-"""Three times the interval at which an idle sidecar speaks: a new leader knows by then what is held at once."""
+LEARNING_MS = 10_000
+"""A new leader knows by then what is held at once: a sidecar speaks every two seconds, and an exchange that times out
+and the two after it that are lost take less. One that is not heard for longer keeps the rates by itself."""
 RENEW_S = 3600.0
 """Rights to a quota do not end by themselves; each answer renews them for so long."""
 

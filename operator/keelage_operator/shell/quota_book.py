@@ -32,6 +32,12 @@ CROWDED_MS = 600_000
 SILENT_MS = 45_000
 """A sidecar speaks every few seconds, and enforces the rates by itself when nobody answers: what it leases does
 not keep others waiting for longer than this."""
+SUCCEEDED_MS = 10_000
+"""So long silent while another incarnation of its pod speaks, then that has succeeded it. Incarnations have no order,
+and the words of one that is dead may arrive late, between those of the living: an exchange that timed out and the two
+after it that were lost take less."""
+RUNS_MAX = 4
+"""Incarnations of one pod at a time."""
 
 _PART = re.compile(rf"~?[A-Za-z0-9_.@:+=-]{{1,{PART_MAX}}}")
 
@@ -60,7 +66,9 @@ class QuotaFigures:
 
 @dataclass(slots=True)
 class _Sidecar:
-    incarnation: str
+    """One incarnation."""
+
+    uid: str
     heard_ms: int
     folded_seq: int = 0
     """The newest statement that ended a row: older ones are void, though there is no row to tell."""
@@ -93,7 +101,9 @@ class QuotaBook:
         """The longest unused first."""
         self._looked_ms: dict[Key, int] = {}
         self._sidecars: OrderedDict[str, _Sidecar] = OrderedDict()
-        """By pod uid, the longest silent first."""
+        """By holder, the longest silent first."""
+        self._runs: dict[str, list[str]] = {}
+        """By pod uid: its holders, the one that was met first first."""
         self._figures: dict[str, QuotaFigures] = {}
         self._crowded_ms: dict[str, int] = {}
         """When a value of the quota was turned away last."""
@@ -119,7 +129,7 @@ class QuotaBook:
         if self._gathering is not None:
             self._gathering.done.set()
             self._gathering = None
-        for known in (self._buckets, self._looked_ms, self._sidecars, self._figures, self._crowded_ms):
+        for known in (self._buckets, self._looked_ms, self._sidecars, self._runs, self._figures, self._crowded_ms):
             known.clear()
 
     def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
@@ -146,9 +156,9 @@ class QuotaBook:
         if not self._leading:
             raise LedgerUnavailable("this replica does not lead")
         now_ms = self._now_ms()
-        self._meet(pod.uid, incarnation, now_ms)
-        self._forget_silent(now_ms)
         holder = f"{pod.uid}.{incarnation}"
+        self._meet(pod.uid, holder, now_ms)
+        self._forget_silent(now_ms)
         rights: list[Right] = []
         heard: list[int] = []
         gathering = self._gathering or _Gathering()
@@ -156,9 +166,9 @@ class QuotaBook:
             error = self._fault(pod, statement) or self._full(statement, now_ms)
             if error:
                 rights.append(_error(statement, error))
-            elif statement.final and self._folded(pod.uid, holder, statement):
+            elif statement.final and self._folded(holder, statement):
                 rights.append(_farewell(statement))
-            elif self._hear(pod.uid, holder, statement, gathering, now_ms):
+            elif self._hear(holder, statement, gathering, now_ms):
                 heard.append(statement.seq)
         if not heard:
             return tuple(rights)
@@ -172,13 +182,12 @@ class QuotaBook:
 
     def pod_gone(self, uid: str) -> None:
         """The pod object is gone, and with it what it leased."""
-        sidecar = self._sidecars.pop(uid, None)
-        if sidecar is not None:
-            self._vanish(uid, sidecar, self._now_ms())
+        for holder in list(self._runs.get(uid, ())):
+            self._vanish(holder, self._now_ms())
 
     def pods(self) -> frozenset[str]:
         """Uids of all pods that lease anything."""
-        return frozenset(uid for uid, sidecar in self._sidecars.items() if sidecar.buckets)
+        return frozenset(sidecar.uid for sidecar in self._sidecars.values() if sidecar.buckets)
 
     def figures(self) -> dict[str, QuotaFigures]:
         """By quota in force; empty if this replica does not lead."""
@@ -198,11 +207,11 @@ class QuotaBook:
         since_ms = self._now_ms() - CROWDED_MS
         return frozenset(name for name, at_ms in self._crowded_ms.items() if at_ms >= since_ms)
 
-    def _hear(self, uid: str, holder: str, statement: Statement, gathering: _Gathering, now_ms: int) -> bool:
+    def _hear(self, holder: str, statement: Statement, gathering: _Gathering, now_ms: int) -> bool:
         key = statement.budget, statement.value
-        sidecar = self._sidecars[uid]
+        sidecar = self._sidecars[holder]
         bucket = self._buckets.get(key)
-        if self._folded(uid, holder, statement):
+        if self._folded(holder, statement):
             return False
         if bucket is None:
             since_ms = self._empty_since_ms.get(statement.budget)
@@ -220,10 +229,10 @@ class QuotaBook:
         gathering.asked.setdefault(key, {})[holder] = statement
         return True
 
-    def _folded(self, uid: str, holder: str, statement: Statement) -> bool:
+    def _folded(self, holder: str, statement: Statement) -> bool:
         """Whether it is from before the goodbye that ended its row; a goodbye is said again until it is answered."""
         bucket = self._buckets.get((statement.budget, statement.value))
-        return (bucket is None or holder not in bucket.rows) and statement.seq <= self._sidecars[uid].folded_seq
+        return (bucket is None or holder not in bucket.rows) and statement.seq <= self._sidecars[holder].folded_seq
 
     def _answer(self, gathering: _Gathering) -> None:
         if self._gathering is not gathering:
@@ -246,33 +255,39 @@ class QuotaBook:
 
     # What is forgotten
 
-    def _meet(self, uid: str, incarnation: str, now_ms: int) -> None:
-        """Another incarnation of a pod has succeeded the one before it."""
-        sidecar = self._sidecars.get(uid)
-        if sidecar is not None and sidecar.incarnation != incarnation:
-            self._vanish(uid, sidecar, now_ms)
-            sidecar = None
-        if sidecar is None:
-            sidecar = self._sidecars[uid] = _Sidecar(incarnation, now_ms)
-        sidecar.heard_ms = now_ms
-        self._sidecars.move_to_end(uid)
+    def _meet(self, uid: str, holder: str, now_ms: int) -> None:
+        """It speaks; those of its pod that have not for long are no more."""
+        if holder not in self._sidecars:
+            self._sidecars[holder] = _Sidecar(uid, now_ms)
+            self._runs.setdefault(uid, []).append(holder)
+        self._sidecars[holder].heard_ms = now_ms
+        self._sidecars.move_to_end(holder)
+        runs = self._runs[uid]
+        for each in [each for each in runs if now_ms - self._sidecars[each].heard_ms >= SUCCEEDED_MS]:
+            self._vanish(each, now_ms)
+        while len(runs) > RUNS_MAX:
+            self._vanish(next(each for each in runs if each != holder), now_ms)
 
     def _forget_silent(self, now_ms: int) -> None:
         while self._sidecars:
-            uid, sidecar = next(iter(self._sidecars.items()))
+            holder, sidecar = next(iter(self._sidecars.items()))
             if now_ms - sidecar.heard_ms <= SILENT_MS:
                 return
-            del self._sidecars[uid]
-            self._vanish(uid, sidecar, now_ms)
+            self._vanish(holder, now_ms)
 
-    def _vanish(self, uid: str, sidecar: _Sidecar, now_ms: int) -> None:
+    def _vanish(self, holder: str, now_ms: int) -> None:
+        sidecar = self._sidecars.pop(holder)
+        runs = self._runs[sidecar.uid]
+        runs.remove(holder)
+        if not runs:
+            del self._runs[sidecar.uid]
         for key in sidecar.buckets:
             if key in self._buckets:
-                self._buckets[key].forget(f"{uid}.{sidecar.incarnation}", now_ms)
+                self._buckets[key].forget(holder, now_ms)
 
     def _drop(self, key: Key) -> None:
         for holder in self._buckets.pop(key).rows:
-            sidecar = self._sidecars.get(holder.partition(".")[0])
+            sidecar = self._sidecars.get(holder)
             if sidecar is not None:
                 sidecar.buckets.discard(key)
         self._looked_ms.pop(key, None)

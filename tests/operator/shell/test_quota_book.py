@@ -12,10 +12,20 @@ from keelage_api.proxy_config import Per, Quota, Unit
 from keelage_api.sync import Right, Statement
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.shell.ledger_page import LedgerUnavailable
-from keelage_operator.shell.quota_book import CROWDED_MS, LOOK_EVERY_MS, LOOKS, SILENT_MS, QuotaBook, QuotaFigures
+from keelage_operator.shell.quota_book import (
+    CROWDED_MS,
+    LOOK_EVERY_MS,
+    LOOKS,
+    RUNS_MAX,
+    SILENT_MS,
+    SUCCEEDED_MS,
+    QuotaBook,
+    QuotaFigures,
+)
 
 USERS = Quota("shop/rate:chat/all:r60s.u", Unit.REQUESTS, 20, 60_000, "shop/chat", rule="all", per=(Per.USER,))
 BACKEND = Quota("shop/limit:chat/main:requestsPerMinute", Unit.REQUESTS, 60, 60_000, "shop/chat", backend="chat/main")
+LANES = Quota("shop/limit:chat/main:concurrentRequests", Unit.CONCURRENT, 6, 0, "shop/chat", backend="chat/main")
 POD = PodIdentity("shop", "a-0", "a")
 OTHER = PodIdentity("shop", "b-0", "b")
 
@@ -34,9 +44,9 @@ def word(
     return Statement(name, window, seq, granted, spent, 0, want, min(want, 1), keep, final, value)
 
 
-def leading(after_nobody: bool = True, buckets_max: int = 100) -> QuotaBook:
+def leading(*more: Quota, after_nobody: bool = True, buckets_max: int = 100) -> QuotaBook:
     book = QuotaBook(lambda: asyncio.get_running_loop().time(), buckets_max=buckets_max)
-    book.set_quotas({USERS.name: USERS, BACKEND.name: BACKEND})
+    book.set_quotas({each.name: each for each in (USERS, BACKEND, *more)})
     book.lead(after_nobody)
     return book
 
@@ -214,13 +224,41 @@ def test_a_pod_that_is_gone_leaves_no_lease_behind() -> None:
     on_virtual_time(scene())
 
 
-def test_a_new_incarnation_takes_the_place_of_the_one_before() -> None:
+def test_a_new_incarnation_takes_the_place_of_the_one_before_once_that_is_silent() -> None:
+    async def scene() -> None:
+        book = leading(LANES)
+        assert (await tell(book, word(1, 6, "", LANES.name)))[0].granted == 3
+        for _ in range(4):
+            await tell(book, word(1, 0, "", LANES.name), run="2")
+            assert book.figures()[LANES.name].held == 3
+            await asyncio.sleep(SUCCEEDED_MS / 4000)
+        await tell(book, run="2")
+        assert book.figures()[LANES.name].held == 0
+
+    on_virtual_time(scene())
+
+
+def test_a_late_word_of_a_dead_incarnation_frees_nothing_that_the_living_one_uses() -> None:
+    async def scene() -> None:
+        book = leading(LANES)
+        late = word(2, 1, "", LANES.name)
+        await tell(book, word(1, 1, "", LANES.name))
+        (right,) = await tell(book, word(1, 6, "", LANES.name), run="2")
+        used = right.granted
+        await tell(book, late)
+        (others,) = await tell(book, word(1, 6, "", LANES.name), pod=OTHER)
+        assert used + others.granted <= LANES.limit
+        assert book.figures()[LANES.name].held >= used + others.granted
+
+    on_virtual_time(scene())
+
+
+def test_a_pod_has_a_few_incarnations_at_most() -> None:
     async def scene() -> None:
         book = leading()
-        await tell(book, word(1, 20))
-        await tell(book, word(1, 1, "bob"), run="2")
-        await asyncio.sleep(61)
-        assert (await tell(book, word(1, 40), pod=OTHER))[0].granted == 10
+        for number in range(3 * RUNS_MAX):
+            await tell(book, word(1, 1), run=str(number))
+        assert book.figures()[USERS.name].held == RUNS_MAX
 
     on_virtual_time(scene())
 
