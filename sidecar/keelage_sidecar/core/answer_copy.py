@@ -14,13 +14,15 @@ _DONE = b"[DONE]"
 class AnswerCopy:
     """Of one answer, up to `bytes_max` of its body."""
 
-    __slots__ = ("_bytes_max", "_pieces", "_size", "headers", "status")
+    __slots__ = ("_bytes_max", "_pieces", "_size", "headers", "status", "whole")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._pieces: list[bytes] = []
         self._size = 0
         self.status = 0
+        self.whole = False
+        """It came to its proper end."""
         self.headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -35,8 +37,8 @@ class AnswerCopy:
             self._pieces.clear()
 
     def sound(self) -> bytes | None:
-        """The body; None where it was too long, or an application could not read every part of it."""
-        if self._size > self._bytes_max:
+        """The body; None where it was cut or too long, or an application could not read every part of it."""
+        if not self.whole or self._size > self._bytes_max:
             return None
         body = b"".join(self._pieces)
         streamed = any(

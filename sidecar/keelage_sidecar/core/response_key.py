@@ -8,6 +8,7 @@ import msgspec
 
 from keelage_api.proxy_config import ModelChoice, OnClientDisconnect, ProxyConfig, Retry, Rule
 from keelage_api.response_cache import CacheScope, ResponseCache
+from keelage_api.selection import When
 from keelage_sidecar.core.endpoints import Kind
 from keelage_sidecar.core.forwarded import telling
 from keelage_sidecar.core.refusal import Headers
@@ -58,6 +59,13 @@ def salt_of(config: ProxyConfig, rule: Rule, terms: ResponseCache) -> bytes:
     )
     who = () if terms.scope is CacheScope.NAMESPACE else (rule.route, rule.name)
     return hashlib.sha256(_ENCODER.encode((terms.scope, who, way, _asked(config, rule.choices), tiers))).digest()
+
+
+def changing_of(rule: Rule) -> tuple[When, ...]:
+    """What of the rule's selection depends on the hour and on how far budgets are used: the same call has another
+    answer once that changes (`selection.moment`)."""
+    alone = (When(time_window=each.when.time_window, budget_used=each.when.budget_used) for each in rule.select)
+    return tuple(when for when in alone if when.time_window is not None or when.budget_used is not None)
 
 
 def _asked(config: ProxyConfig, choices: tuple[ModelChoice, ...]) -> list[tuple[str, str, str, int | None]]:

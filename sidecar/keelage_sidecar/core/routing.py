@@ -22,13 +22,14 @@ from keelage_api.proxy_config import (
     Rule,
     Unit,
 )
+from keelage_api.selection import When
 from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.endpoints import Endpoint
 from keelage_sidecar.core.judge import Conditions
 from keelage_sidecar.core.matching import Asks, Told, any_fits, takes
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
-from keelage_sidecar.core.response_key import salt_of
+from keelage_sidecar.core.response_key import changing_of, salt_of
 
 KNOWN_MAX = 1024
 """Answers that a table remembers, of each kind: far more than pods have models, features and users that matter."""
@@ -93,6 +94,8 @@ class RoutingTable:
     """A budget has a cheaper tier."""
     salts: dict[tuple[str, str], bytes]
     """By route and rule, of those that keep answers."""
+    changing: dict[tuple[str, str], tuple[When, ...]]
+    """Of the same rules, those whose selection changes by itself."""
     conditions: dict[tuple[str, str], Conditions]
     """Of cascades, by route and rule."""
     _rules: dict[tuple[Endpoint, str, str, Told], Rule] = field(default_factory=dict, repr=False)
@@ -133,9 +136,14 @@ class RoutingTable:
         salts = {
             (each.route, each.name): salt_of(config, each, each.response_cache) for each in rules if each.response_cache
         }
+        changing = {
+            (each.route, each.name): found for each in rules if each.response_cache and (found := changing_of(each))
+        }
         conditions = {(rule.route, rule.name): Conditions(rule.cascade) for rule in rules if rule.cascade is not None}
         asks = Asks.of(rules)
-        return cls(config, rules, terms, rehearsal, dearest, rates, limits, asks, downgrades, salts, conditions)
+        return cls(
+            config, rules, terms, rehearsal, dearest, rates, limits, asks, downgrades, salts, changing, conditions
+        )
 
     def plan(self, facts: Facts) -> Plan | Refusal:
         """The first rule that matches, on its default tier or, where that has nobody for the call, another one."""

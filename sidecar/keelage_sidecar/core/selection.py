@@ -101,6 +101,11 @@ def on_tier_at_once(table: RoutingTable, rule: Rule, case: Case) -> Plan | Refus
     return step.plan if isinstance(step, Selected) else step
 
 
+def moment(changing: tuple[When, ...], table: RoutingTable, case: Case) -> bytes:
+    """Which of these conditions hold now (`response_key.changing_of`): calls of one moment may have one answer."""
+    return bytes(holds for when in changing for _, holds in judged(when, table, case))
+
+
 def judged(when: When, table: RoutingTable, case: Case) -> Iterator[tuple[str, bool]]:
     """Each condition but the classifier's, cheap ones first, and whether it holds."""
     if when.task_types:

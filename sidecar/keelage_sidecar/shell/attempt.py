@@ -299,8 +299,9 @@ class Attempt:
         self._call.begin(answer.status, headers, body.length)
         dialect = self._facts.endpoint.dialect
         whole = await relay(self._call, body, meter, self._first, dialect, story.request_id)
-        story.outcome = outcomes.OK if whole else outcomes.TRUNCATED
-        self._broken = not whole
+        if story.copy is not None:
+            story.copy.whole = whole
+        story.outcome, self._broken = outcomes.OK if whole else outcomes.TRUNCATED, not whole
 
     async def swallow(self) -> None:
         """Let the meter see an error that is not passed on: its type says whether anything was billed."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -24,21 +22,12 @@ from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.means import Means
 from keelage_sidecar.shell.refusals import not_cached
 from keelage_sidecar.shell.shared_answers import SharedAnswers
+from keelage_sidecar.shell.single_flight import SingleFlights
 from keelage_sidecar.shell.story import CacheUse, Story
 
 Ask = Callable[[], Awaitable[Refusal | None]]
 FOLLOW_S = 30.0
 """How long a call waits for another one's answer before it asks for itself: most answers have come by then."""
-
-
-class _End(enum.Enum):
-    """How the call that others wait for has ended."""
-
-    KEPT = enum.auto()
-    NOT_KEPT = enum.auto()
-    """Its answer is nobody else's: an error, or too long."""
-    LEFT = enum.auto()
-    """Its application has gone: the next one asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +59,7 @@ class CachedCalls:
         self._means = means
         self._cache = cache
         self._shared = shared
-        self._asking: dict[bytes, asyncio.Future[_End]] = {}
-        """By key: calls that others wait for."""
+        self._flights = SingleFlights[KeptAnswer](means.clock)
 
     async def serve(
         self, call: Call, facts: Facts, rule: Rule, terms: Terms, salt: bytes, story: Story, ask: Ask
@@ -95,30 +83,19 @@ class CachedCalls:
         return await self._ask(wanted, kept, ask)
 
     async def _after_others(self, wanted: _Wanted, kept: KeptAnswer | None) -> KeptAnswer | None:
-        """What is kept once nobody asks for the same any more; `kept` where it will do."""
-        until_s = 0.0
-        while kept is None or self._age_s(kept) > wanted.age_max_s:
-            running = self._asking.get(wanted.key)
-            if running is None:
-                break
-            until_s = until_s or self._patience_s(wanted.story)
-            done, _ = await asyncio.wait((running,), timeout=max(0.0, until_s - self._means.clock()))
-            kept = self._find(wanted)
-            if not done or running.result() is not _End.LEFT:
-                break
-        return kept
+        """What whoever asks for the same now is told; `kept` where that will do, or nobody asks."""
+        if kept is not None and self._age_s(kept) <= wanted.age_max_s:
+            return kept
+        return await self._flights.hear(wanted.key, self._patience_s(wanted.story)) or kept
 
     async def _ask(self, wanted: _Wanted, kept: KeptAnswer | None, ask: Ask) -> Refusal | None:
         """Other pods, then a provider, while others wait; `kept`: an answer that is too old, for want of another."""
-        leads = wanted.key not in self._asking
-        if leads:
-            self._asking[wanted.key] = asyncio.get_running_loop().create_future()
-        end, story = _End.LEFT, wanted.story
-        try:
+        story = wanted.story
+        with self._flights.lead(wanted.key) as flight:
             if wanted.terms.shared is not None and wanted.age_max_s >= 0:
                 kept = await self._of_other_pods(wanted.terms.shared, wanted.key, kept)
                 if kept is not None and self._age_s(kept) <= wanted.age_max_s:
-                    end = _End.KEPT
+                    flight.land(kept)
                     self._give(wanted, kept, CacheUse.HIT)
                     return None
             if wanted.asked.only_if_cached:
@@ -128,13 +105,10 @@ class CachedCalls:
             story.copy = AnswerCopy(self._cache.body_max)
             refusal = await ask()
             answer = self._answer(story) if refusal is None else None
-            if answer is not None:
+            if answer is not None or story.outcome != outcomes.CLIENT_DISCONNECT:
+                flight.land(answer)
+            if answer is not None and not story.makeshift:
                 self._keep(wanted, answer)
-            if story.outcome != outcomes.CLIENT_DISCONNECT:
-                end = _End.NOT_KEPT if answer is None else _End.KEPT
-        finally:
-            if leads:
-                self._asking.pop(wanted.key).set_result(end)
         if kept is not None and story.spare and _unanswered(wanted.call, refusal):
             if refusal is not None:
                 story.refused(refusal)
@@ -158,15 +132,18 @@ class CachedCalls:
             self._shared.keep(terms.shared, wanted.key, answer, terms.ttl_ms + terms.stale_ms)
 
     def _answer(self, story: Story) -> KeptAnswer | None:
-        """What the call was told, if it is worth keeping: whole, and what the rule asks for without a budget's need."""
+        """What the call was told, or would have been had it waited, if it is worth telling others: whole, and what the
+        rule asks for without a budget's need."""
         copy, reading, candidate = story.copy, story.reading, story.candidate
-        if story.outcome != outcomes.OK or story.clamped or story.downgraded or copy is None or copy.status != 200:
+        if copy is None or copy.status != 200 or story.clamped or story.downgraded:
             return None
         escalation = story.escalation
         if escalation is not None and escalation.makeshift:
             return None
         # What counts no tokens may be the page of a proxy on the way.
-        if candidate is None or reading is None or reading.usage is None or (body := copy.sound()) is None:
+        if candidate is None or reading is None or reading.usage is None or reading.error:
+            return None
+        if (body := copy.sound()) is None:
             return None
         cost = used(reading.usage, candidate).picodollars
         if escalation is not None and escalation.outcome is Outcome.ESCALATED:

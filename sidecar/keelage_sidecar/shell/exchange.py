@@ -19,6 +19,7 @@ from keelage_sidecar.core.prompt_cache_key import stays_with
 from keelage_sidecar.core.refusal import Refusal, render, stream_error
 from keelage_sidecar.core.request import NOBODY, Facts, Workload, read_request
 from keelage_sidecar.core.routing import Plan, RoutingTable
+from keelage_sidecar.core.selection import Case, moment
 from keelage_sidecar.core.shadow import rehearse
 from keelage_sidecar.shell import story as outcomes
 from keelage_sidecar.shell.attempts import attempt_all
@@ -117,6 +118,9 @@ class Exchange:
             return await self._ask(call, table, facts, rule, story)
         story.rule = rule
         salt = table.salts[rule.route, rule.name]
+        if (changing := table.changing.get((rule.route, rule.name))) is not None:
+            means = self._means
+            salt += moment(changing, table, Case(facts, means.purse.used_percent, means.unix()))
         return await self._cached.serve(
             call, facts, rule, rule.response_cache, salt, story, lambda: self._ask(call, table, facts, rule, story)
         )

@@ -25,6 +25,7 @@ class Selector:
         while isinstance(step := choose(asker.table, asker.rule, case, answers), Ask):
             answers[step.index] = await self._said(asker, step)
         asker.story.prompt_words = case.prompt.counted
+        asker.story.unanswered = None in answers.values()
         if isinstance(step, Refusal):
             return step
         asker.story.selected_by = step.by

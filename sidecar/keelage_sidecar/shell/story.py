@@ -116,6 +116,8 @@ class Story(msgspec.Struct):
     """Where a condition asked for their number."""
     selected_by: str = ""
     """Why it has its tier (`selection.Selected.by`); empty where its rule has but one."""
+    unanswered: bool = False
+    """A classifier that was asked had no answer."""
 
     def attempt_begins(self, candidate: Candidate, bound: Bound | Unbounded, injected: tuple[str, ...]) -> None:
         self.attempts += 1
@@ -210,6 +212,11 @@ class Story(msgspec.Struct):
         if self.escalation is not None:
             marks.append((b"x-keelage-cascade", self.escalation.outcome.encode()))
         return marks
+
+    @property
+    def makeshift(self) -> bool:
+        """The tier that answers is not the one that the rule wants for the call: a moment later it may be."""
+        return self.unanswered or self.otherwise is not None
 
     def patience_left_s(self, now_s: float) -> float | None:
         """How long the application will still wait for a first byte; None where it did not say."""

@@ -56,6 +56,7 @@ async def tell(
     if story.copy is not None:
         story.copy.begin(status, headers)
         story.copy.add(told)
+        story.copy.whole = whole
     story.outcome = outcomes.TRUNCATED if not whole else outcomes.OK if status < 400 else outcomes.UPSTREAM_ERROR
     return whole
 

@@ -16,8 +16,9 @@ from keelage_api.selection import BudgetUsed, Classifier, Keywords, Selection, S
 from keelage_sidecar.core.endpoints import ANTHROPIC_MODELS, COUNT_TOKENS, OPENAI_MODELS
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.response_key import changing_of
 from keelage_sidecar.core.routing import RoutingTable
-from keelage_sidecar.core.selection import Answers, Ask, Case, Selected, choose, on_tier_at_once
+from keelage_sidecar.core.selection import Answers, Ask, Case, Selected, choose, moment, on_tier_at_once
 
 TIERS: dict[str, tuple[ModelChoice, ...]] = {
     "assistant/fast": (ModelChoice(OPENAI.name, "gpt-5-mini"),),
@@ -244,3 +245,23 @@ def test_selection_is_total_and_deterministic_and_asks_each_question_once(
             assert is_a(Selected, step).by == "default"
     unasked = on_tier_at_once(table, asked, case(facts, unix_s, used))
     assert not isinstance(unasked, Refusal)
+
+
+@given(st.integers(0, 7 * 24 * 60), st.integers(0, 7 * 24 * 60), st.integers(0, 100), st.integers(0, 100))
+def test_the_moment_changes_with_what_holds_and_only_then(one_min: int, other_min: int, one: int, other: int) -> None:
+    window = fast(time_window=TimeWindow((5, 6), 22 * 60, 6 * 60, BERLIN))
+    entries = (
+        fast(budget_used=BudgetUsed("shop/month", 80), time_window=window.when.time_window, task_types=("t",)),
+        fast(budget_used=BudgetUsed("shop/month", 95)),
+    )
+    changing, table = changing_of(rule(*entries)), RoutingTable.build(config(rule(), budgets=BUDGETS, tiers=TIERS))
+    moments, held = [], []
+    for minute, used in ((one_min, one), (other_min, other)):
+        now = case(messages(), SUNDAY_S + 60 * minute, used={"shop/month": used})
+        moments.append(moment(changing, table, now))
+        held.append((used >= 80, used >= 95, chosen((window,), now)))
+    assert (moments[0] == moments[1]) is (held[0] == held[1])
+
+
+def test_what_depends_on_the_call_alone_is_no_matter_of_the_moment() -> None:
+    assert changing_of(rule(fast(task_types=("t",)), fast(words=Size(at_most=3)))) == ()

@@ -22,7 +22,7 @@ from tests.sidecar.shell.proxied import (
 
 from keelage_api.codec import seal
 from keelage_api.money import PICO_PER_USD
-from keelage_api.proxy_config import ProxyConfig
+from keelage_api.proxy_config import OnClientDisconnect, ProxyConfig
 from keelage_api.response_cache import CacheScope, ResponseCache
 from keelage_api.sync import SavedBy, Saving
 from keelage_dev.provider import FakeProvider
@@ -290,6 +290,27 @@ class TestTogether:
             assert [record.outcome for record in here.records[:1]] == ["client_disconnect"]
             assert sorted(uses(here)) == ["hit"] * 8 + ["miss"] * 2
             assert gate.asked == 2
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_when_the_first_leaves_an_answer_that_is_drained_they_get_that(
+        self, tmp_path: Path, stream: bool
+    ) -> None:
+        async with Gate() as gate:
+            config = caching([gate.url], on_client_disconnect=OnClientDisconnect.DRAIN)
+            async with world(config, tmp_path) as here:
+                _, first = await here.connect()
+                first.write(request("POST", MESSAGES, orjson.dumps(body(MESSAGES, stream=stream))))
+                await until(lambda: gate.asked == 1)
+                calls = [asyncio.ensure_future(here.post(MESSAGES, body(MESSAGES, stream=stream))) for _ in range(5)]
+                await until(lambda: here.server.active == 6)
+                first.close()
+                await until(lambda: here.server.connected == 5)
+                gate.answers.put_nowait(STREAM if stream else ANSWER)
+                replies = await asyncio.gather(*calls)
+                assert {reply.body for reply in replies} == {STREAM if stream else ANSWER}
+                assert gate.asked == 1
+                assert sorted(uses(here)) == ["hit"] * 5 + ["miss"]
+                assert [record.outcome for record in here.records].count("client_disconnect") == 1
 
     async def test_when_the_first_one_fails_the_others_ask_for_themselves(self, tmp_path: Path) -> None:
         async with Gate() as gate, world(caching([gate.url]), tmp_path) as here:
