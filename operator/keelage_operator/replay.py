@@ -18,9 +18,11 @@ from msgspec import structs
 
 from keelage_api.pricing import cost_of
 from keelage_api.proxy_config import Per, ProxyConfig
+from keelage_api.selection import Classifier
 from keelage_api.usage import TokenUsage
 from keelage_api.window import Window, window_at
 from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.replay_own import Again, OwnCalls, selected, used
 from keelage_operator.replay_report import Assumption, Report, Tally
 from keelage_sidecar.core.bound import Bound, bound_of
 from keelage_sidecar.core.cascade import cascade_of
@@ -32,7 +34,7 @@ from keelage_sidecar.core.log_line import CallRecord, Cascaded
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
-from keelage_sidecar.core.selection import Case, on_tier_at_once
+from keelage_sidecar.core.selection import Case
 from keelage_sidecar.core.weight import Weight
 
 _ENDPOINTS: Mapping[str, Endpoint] = {each.kind: each for each in (MESSAGES, CHAT, RESPONSES, EMBEDDINGS)}
@@ -94,6 +96,7 @@ class Replay:
     _accounts: dict[tuple[str, str], _Account] = field(default_factory=dict)
     _usual: dict[str, _Usual] = field(default_factory=dict)
     _assumed: Counter[Assumption] = field(default_factory=Counter)
+    _own: OwnCalls = field(default_factory=OwnCalls)
     _health: HealthBook = field(default_factory=HealthBook)
     _count: int = 0
     _now: datetime = _NEVER
@@ -108,29 +111,54 @@ class Replay:
             self._take(record)
         for (name, _), account in self._accounts.items():
             self._tally.spent(name, account.spent)
-        counted = [f"{count:,} of the calls {what}" for what, count in sorted(self._assumed.items())]
+        self._tally.set_aside(self._own.left)
+        counted = [
+            f"{count:,} call{'' if count == 1 else 's'}: {what}"
+            for what, count in sorted(self._assumed.items())
+            if count
+        ]
         return self._tally.report(self.budgets, (*counted, *_notes(self.config)))
 
     def _take(self, record: CallRecord) -> None:
         endpoint = _ENDPOINTS.get(record.endpoint)
-        if endpoint is None or record.outcome == "settled" or record.purpose:
+        if isinstance(record.purpose, str):
+            self._own.hear(record)
+            return
+        if endpoint is None or record.outcome == "settled":
             self._tally.set_aside()
             return
         self._now = datetime.fromisoformat(record.time)
         self._tally.before(record)
+        own = self._own.of(record)
+        for each in own:
+            self._tally.own(each)
         if record.outcome == "refused" and record.reason not in _DECIDED_ANEW:
             self._tally.after_refusal(f"{record.route}/{record.rule}" if record.route else "", "", record.reason)
             return
         usage = self._usage(record)
         facts = _facts(endpoint, record, usage)
-        plan = self._plan(facts, record.prompt_words if isinstance(record.prompt_words, int) else None)
+        plan, asked = self._plan(facts, record.prompt_words if isinstance(record.prompt_words, int) else None)
         if isinstance(plan, Refusal):
             self._tally.after_refusal("", "", plan.reason)
-        elif record.cache in ("hit", "stale"):
+            return
+        for again in self._own.again(record, own, plan.rule, asked):
+            self._make(again, facts, plan)
+        if record.cache in ("hit", "stale"):
             self._assumed[Assumption.HIT_AGAIN] += 1
             self._tally.after_hit(_name(plan), plan.rule.tier)
         else:
             self._decide(record, facts, plan, usage)
+
+    def _make(self, again: Again, facts: Facts, outer: Plan) -> None:
+        """A call of the sidecar's own."""
+        facts = structs.replace(facts, weight=Weight(tokens=again.usage.prompt_tokens), capped=True)
+        plan = self.table.on_tier(outer.rule, facts, again.tier)
+        if isinstance(plan, Refusal):
+            return
+        candidate = plan.candidates[0]
+        self._assumed[Assumption.FIRST_ASKED] += again.before is None
+        cost = self._charged(again.before, facts, plan, candidate, again.usage)
+        self._tally.after_own(f"{_name(outer)}/{again.purpose}", again.tier, candidate.model, cost)
 
     def _decide(self, record: CallRecord, facts: Facts, plan: Plan, usage: TokenUsage) -> None:
         seen = self._foresight.of(facts, plan, self._hard)
@@ -172,44 +200,39 @@ class Replay:
             usual.calls += 1
             usual.tokens_in += record.prompt_tokens
             usual.tokens_out += record.output_tokens
-            return TokenUsage(
-                record.input_tokens,
-                record.cache_read_tokens,
-                record.cache_write_5m_tokens,
-                record.cache_write_1h_tokens,
-                record.output_tokens,
-                record.reasoning_tokens,
-                record.web_searches,
-            )
+            return used(record)
         if record.outcome != "refused":
             return TokenUsage()
         self._assumed[Assumption.REFUSED_BEFORE] += 1
         return self._usual.get(record.request_model, _Usual()).usage
 
-    def _plan(self, facts: Facts, words: int | None) -> Plan | Refusal:
-        """`words`: of the prompt; None where they were not counted."""
+    def _plan(self, facts: Facts, words: int | None) -> tuple[Plan | Refusal, tuple[Classifier, ...]]:
+        """With the classifiers that are asked. `words`: of the prompt; None where they were not counted."""
         rule = self.table.rule(facts)
         if isinstance(rule, Refusal):
-            return rule
+            return rule, ()
         plan: Plan | Refusal
+        asked: tuple[Classifier, ...] = ()
         if rule.select:
             if words is None:
                 words = facts.weight.likely_tokens * 3 // 4
                 self._assumed[Assumption.WORDS] += any(entry.when.words is not None for entry in rule.select)
             said = structs.replace(facts, body=orjson.dumps({"input": "w " * words}))
-            plan = on_tier_at_once(self.table, rule, Case(said, self._used, self._now.timestamp()))
+            plan, asked = selected(self.table, rule, Case(said, self._used, self._now.timestamp()))
         else:
             plan = self.table.on_tier(rule, facts)
         if isinstance(plan, Plan) and len(plan.candidates) > 1:
             self._count += 1
-            return self._health.ordered(plan, 0, facts.user, self._count * _GOLDEN % 1, 0.0)
-        return plan
+            plan = self._health.ordered(plan, 0, facts.user, self._count * _GOLDEN % 1, 0.0)
+        return plan, asked
 
-    def _charged(self, record: CallRecord, facts: Facts, plan: Plan, candidate: Candidate, usage: TokenUsage) -> int:
+    def _charged(
+        self, record: CallRecord | None, facts: Facts, plan: Plan, candidate: Candidate, usage: TokenUsage
+    ) -> int:
         """Pico-dollars; all budgets of the call are charged."""
         charge = Charge(0, usage.total_tokens, usage.prompt_tokens, usage.output_tokens, 1)
         price = candidate.price or candidate.dearest
-        if record.cost and not record.usage_known:
+        if record is not None and record.cost and not record.usage_known:
             self._assumed[Assumption.AT_BOUND] += 1
             bound = bound_of(facts, candidate, candidate.output_cap)
             charge = bound.charge if isinstance(bound, Bound) else charge
@@ -290,7 +313,9 @@ def _notes(config: ProxyConfig) -> Iterator[str]:
     if any(when.keywords is not None for when in whens):
         yield "lines hold no text: no keyword is taken to be in any prompt"
     if any(when.classifier is not None for when in whens):
-        yield "no classifier is asked: no condition on one is taken to hold"
+        yield "what a classifier would say is not known: no condition on one is taken to hold"
+    if any(rule.history is not None and rule.history.summary is not None for rule in rules):
+        yield "summaries that were not written before are not foreseen, nor what history would cut"
     if any(rule.response_cache for rule in rules):
         yield "hits of a response cache that were none before are not foreseen"
     if any(rule.prompt_cache for rule in rules):

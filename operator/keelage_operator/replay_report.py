@@ -23,19 +23,23 @@ CACHED = "(from the cache)"
 class Assumption(enum.StrEnum):
     """What lines do not tell, and is therefore taken to be; behind the number of calls that it is about."""
 
-    HIT_AGAIN = "were answered from the response cache, and are taken to be again"
+    HIT_AGAIN = "answered from the response cache before, and taken to be again"
     REFUSED_BEFORE = (
-        "were refused before, so that nothing is known of their answers: each is taken to use what others for the same"
-        " model did on average"
+        "refused before, so that nothing is known of the answer: taken to use what others for the same model did on"
+        " average"
     )
     WORDS = (
-        "were decided by the words of their prompts, which their lines do not tell: taken to be three quarters of their"
-        " estimated tokens"
+        "decided by the words of the prompt, which the line does not tell: taken to be three quarters of its estimated"
+        " tokens"
     )
-    KEPT = "would go through a cascade for the first time, and are taken not to be escalated"
-    AT_BOUND = "were charged at their bound, and are taken to be again"
-    DEAREST = "would go to a model without a price, and are charged at the dearest known rates of its provider"
-    UNPRICED = "would go to a model without a price, and are left out of the costs"
+    KEPT = "going through a cascade for the first time, and taken not to be escalated"
+    FIRST_ASKED = (
+        "asked about by a classifier for the first time: each is taken to be, about the whole prompt, with an answer up"
+        " to maxTokens"
+    )
+    AT_BOUND = "charged at the bound, and taken to be again"
+    DEAREST = "going to a model without a price, and charged at the dearest known rates of its provider"
+    UNPRICED = "going to a model without a price, and left out of the costs"
 
 
 class Row(msgspec.Struct, frozen=True, rename="camel"):
@@ -68,8 +72,11 @@ class Refused(msgspec.Struct, frozen=True, rename="camel"):
 
 class Report(msgspec.Struct, frozen=True, rename="camel"):
     calls: int
+    """Of the application to a model."""
+    own_calls: int
+    """That sidecars made for these: to classifiers, for summaries. They are in all sums."""
     set_aside: int
-    """Lines that are no calls of the application to a model: batches, lists of models, calls of the sidecar's own."""
+    """Lines that are neither: batches, lists of models."""
     first: str
     last: str
     """RFC 3339; when the calls began."""
@@ -85,9 +92,10 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def text(self) -> str:
         """For people."""
-        aside = f"; in no sum, lines of batches, lists and the sidecars' own calls: {self.set_aside:,}"
-        aside = aside if self.set_aside else ""
-        lines = [f"{self.calls:,} calls from {self.first} to {self.last}{aside}" if self.calls else f"no calls{aside}"]
+        own = f", with {self.own_calls:,} of the sidecars' own" if self.own_calls else ""
+        aside = f"; in no sum, other lines, as of batches and lists: {self.set_aside:,}" if self.set_aside else ""
+        calls = f"{self.calls:,} call{'' if self.calls == 1 else 's'} from {self.first} to {self.last}{own}"
+        lines = [f"{calls if self.calls else 'no calls'}{aside}"]
         for title, rows in (("RULE", self.rules), ("TIER", self.tiers), ("MODEL", self.models)):
             lines += ["", *_table(title, (*rows, self.total))]
         if self.refusals:
@@ -131,11 +139,17 @@ class Tally:
     _lowered: Counter[tuple[str, bool]] = field(default_factory=Counter)
     _spent: dict[str, int] = field(default_factory=dict)
     _aside: int = 0
+    _own: int = 0
     _first: str = ""
     _last: str = ""
 
-    def set_aside(self) -> None:
-        self._aside += 1
+    def set_aside(self, lines: int = 1) -> None:
+        self._aside += lines
+
+    def own(self, record: CallRecord) -> None:
+        """A call of the sidecar's own, as it was."""
+        self._own += 1
+        self._count_before(f"{record.route}/{record.rule}", record.tier, record.model or REFUSED, record.cost)
 
     def before(self, record: CallRecord) -> None:
         """As it was."""
@@ -150,15 +164,16 @@ class Tally:
             model = CACHED
         if record.downgraded or record.clamped:
             self._lowered[record.budget, False] += 1
-        for sums in (self._total, *self._sums.of(rule, record.tier, model)):
-            sums.calls_before += 1
-            sums.before += record.cost
+        self._count_before(rule, record.tier, model, record.cost)
 
     def after(self, rule: str, seen: Foreseen, cost: int) -> None:
         """It is served, and costs so many pico-dollars."""
         if seen.downgraded or seen.clamped:
             self._lowered[seen.budget, True] += 1
         self._count(rule, seen.tier, seen.candidate.model, cost)
+
+    def after_own(self, rule: str, tier: str, model: str, cost: int) -> None:
+        self._count(rule, tier, model, cost)
 
     def after_refusal(self, rule: str, tier: str, reason: str, budget: str = "") -> None:
         self._refused[reason, budget, True] += 1
@@ -177,7 +192,8 @@ class Tally:
             {*budgets, *(name for _, name, _ in self._refused if name), *(name for name, _ in self._lowered)}
         )
         return Report(
-            self._total.calls_before,
+            self._total.calls_before - self._own,
+            self._own,
             self._aside,
             self._first,
             self._last,
@@ -201,6 +217,11 @@ class Tally:
 
     def _by_reason(self, reason: str, after: bool) -> int:
         return sum(count for (each, _, when), count in self._refused.items() if (each, when) == (reason, after))
+
+    def _count_before(self, rule: str, tier: str, model: str, cost: int) -> None:
+        for sums in (self._total, *self._sums.of(rule, tier, model)):
+            sums.calls_before += 1
+            sums.before += cost
 
     def _count(self, rule: str, tier: str, model: str, cost: int) -> None:
         for sums in (self._total, *self._sums.of(rule, tier, model)):

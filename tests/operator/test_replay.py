@@ -182,7 +182,7 @@ def test_what_a_budget_refused_before_is_served_by_a_larger_one_and_taken_to_use
     assert report.total == Row("all", 2, 2, "0.0015", "0.003")
     assert [(each.reason, each.before, each.after) for each in report.refusals] == [("BudgetExhausted", 1, 0)]
     assert report.budgets[0].budget == "shop/old"
-    assert any(note.startswith("1 of the calls were refused before") for note in report.notes)
+    assert any(note.startswith("1 call: refused before") for note in report.notes)
 
 
 def test_what_the_application_did_wrong_stays_wrong() -> None:
@@ -195,17 +195,90 @@ def test_hits_of_the_cache_stay_hits() -> None:
     assert report.models == (Row("(from the cache)", 1, 1, "0.00", "0.00"),)
 
 
-def test_batches_lists_of_models_and_the_sidecars_own_calls_are_set_aside() -> None:
-    others = call(endpoint="models"), call(outcome="settled", endpoint="batches"), call(purpose="classifier")
+def test_batches_and_lists_of_models_are_set_aside() -> None:
+    others = call(endpoint="models"), call(outcome="settled", endpoint="batches")
     report = replayed(with_rules(ALL), call(), *others)
-    assert (report.calls, report.set_aside) == (1, 3)
-    assert "; in no sum, lines of batches, lists and the sidecars' own calls: 3\n" in report.text
+    assert (report.calls, report.set_aside) == (1, 2)
+    assert report.text.startswith("1 call from 2026-11-21T10:00:00.000Z to 2026-11-21T10:00:00.000Z; in no sum")
+    assert "as of batches and lists: 2\n" in report.text
+
+
+ASKING = """\
+  - name: chat
+    select:
+    - {when: {classifier: {tier: TIER, answer: SIMPLE, prompt: Say SIMPLE or not, maxTokens: 10}}, tier: fast}
+    - {tier: deep}
+    history: {keepTurns: 2, summarizeOver: {tokens: 1000, tier: TIER}}"""
+
+
+def own(number: int, purpose: str, **fields: object) -> CallRecord:
+    """Made for that call: a hundred tokens in and ten out, by claude-haiku-4-5: 0.00015 USD."""
+    return call(
+        number,
+        request_id=f"r{number}/{purpose}",
+        purpose=purpose,
+        rule=f"chat/{purpose}",
+        tier="fast",
+        input_tokens=100,
+        output_tokens=10,
+        cost=150 * MILLION,
+        **fields,
+    )
+
+
+def rows(rows: tuple[Row, ...]) -> dict[str, tuple[int, int, str, str]]:
+    return {row.name: (row.calls_before, row.calls_after, row.usd_before, row.usd_after) for row in rows}
+
+
+@pytest.mark.parametrize(("tier", "after"), [("fast", "0.00015"), ("deep", "0.00045")])
+def test_what_classifiers_and_summaries_cost_is_in_the_sums_before_and_after(tier: str, after: str) -> None:
+    chat = call(rule="chat", model=SONNET, cost=4500 * MILLION)
+    report = replayed(with_rules(ASKING.replace("TIER", tier)), own(0, "classifier"), own(0, "summary"), chat)
+    assert (report.calls, report.own_calls, report.set_aside) == (1, 2, 0)
+    assert rows(report.rules) == {
+        "assistant/chat": (1, 1, "0.0045", "0.0045"),
+        "assistant/chat/classifier": (1, 1, "0.00015", after),
+        "assistant/chat/summary": (1, 1, "0.00015", after),
+    }
+    assert report.total.usd_before == "0.0048"
+    assert "1 call from" in report.text
+    assert ", with 2 of the sidecars' own" in report.text
+
+
+def test_a_rule_that_asks_nobody_saves_what_asking_cost() -> None:
+    report = replayed(with_rules(ALL), own(0, "classifier"), own(0, "summary"), call(rule="chat"))
+    assert rows((report.total,))["all"] == (3, 1, "0.0018", "0.0015")
+
+
+def test_a_classifier_that_was_never_asked_is_taken_to_be_asked_about_the_whole_prompt() -> None:
+    report = replayed(with_rules(ASKING.replace("TIER", "fast")), call(0, rule="other"), call(1, rule="other"))
+    # 1000 tokens of the prompt and 4 of the question at 1 USD a million, 10 of the answer at 5.
+    assert rows(report.rules)["assistant/chat/classifier"] == (0, 2, "0.00", "0.002108")
+    assert any(note.startswith("2 calls: asked about by a classifier for the first time") for note in report.notes)
+
+
+def test_an_answer_that_a_classifier_had_given_before_costs_nothing_again() -> None:
+    lines = own(0, "classifier"), call(0, rule="chat"), call(1, rule="chat")
+    report = replayed(with_rules(ASKING.replace("TIER", "fast")), *lines)
+    assert rows(report.rules)["assistant/chat/classifier"] == (1, 1, "0.00015", "0.00015")
+
+
+def test_own_calls_are_charged_to_the_budgets() -> None:
+    text = with_rules(ASKING.replace("TIER", "fast")) + budget(limit={"amount": "1.00"})
+    [row] = replayed(text, own(0, "classifier"), call(0, rule="chat")).budgets
+    assert row.most_spent == "0.00465 USD"
+
+
+def test_an_own_call_without_the_call_that_it_was_for_is_in_no_sum() -> None:
+    report = replayed(with_rules(ALL), own(7, "classifier"), call())
+    assert (report.calls, report.own_calls, report.set_aside) == (1, 0, 1)
+    assert report.total == Row("all", 1, 1, "0.0015", "0.0015")
 
 
 def test_a_call_that_was_charged_at_its_bound_is_again() -> None:
     report = replayed(with_rules(ALL), call(usage_known=False, input_tokens=0, output_tokens=0, cost=3500 * MILLION))
     assert report.total.usd_after == "0.0035"
-    assert any("charged at their bound" in note for note in report.notes)
+    assert any("charged at the bound" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"listening\n", b"[1]\n", b'{"level":"info","msg":"x"}\n', b"\xff\n"])
@@ -333,7 +406,7 @@ def test_conditions_are_judged_by_what_lines_tell() -> None:
 def test_words_that_were_not_counted_are_estimated_and_that_is_said() -> None:
     report = replayed(with_rules(SELECTING), call(0), call(1, bound_input_tokens=200, input_tokens=20))
     assert {row.name: row.calls_after for row in report.tiers if row.calls_after} == {"deep": 1, "fast": 1}
-    assert any(note.startswith("2 of the calls were decided by the words") for note in report.notes)
+    assert any(note.startswith("2 calls: decided by the words") for note in report.notes)
 
 
 def test_the_tier_that_answered_is_told_beside_the_new_one() -> None:
@@ -362,4 +435,4 @@ def test_an_answer_that_would_not_do_before_is_paid_for_again_beside_the_dear_on
 def test_of_calls_that_went_through_no_cascade_it_is_said_that_none_is_taken_to_escalate() -> None:
     report = replayed(with_rules(CASCADE), call())
     assert report.total.usd_after == "0.0015"
-    assert any(note.startswith("1 of the calls would go through a cascade for the first time") for note in report.notes)
+    assert any(note.startswith("1 call: going through a cascade for the first time") for note in report.notes)
