@@ -106,7 +106,7 @@ class Replica:
             clock,
         )
         self.ledgers.on_change = self.controller.budget_changed
-        self.quotas.on_crowded = self.controller.namespace_changed
+        self.quotas.on_crowded = self.controller.sidecars_changed
         wills = WillKeys(lambda: self.trust.secrets)
         self.ledgers.read_will = wills.read
         self.watch = Watch(self.catalog.observe, self.catalog.gone)
@@ -125,7 +125,7 @@ class Replica:
                 self.speakers,
                 self._leadership,
                 clock,
-                self.controller.namespace_changed,
+                self.controller.sidecars_changed,
                 wills.key_of,
             ),
         )

@@ -276,10 +276,7 @@ class Local:
     def _publish(self) -> None:
         for _, text in problems(self._compiled):
             self._say(text)
-        budgets = {
-            each.in_force.name: each.in_force for each in self._compiled.budgets.values() if each.in_force is not None
-        }
-        self.books.set_budgets(budgets, self._checkpoints())
+        self.books.set_budgets(self._compiled.budgets_in_force(), self._checkpoints())
         self.books.set_quotas({quota.name: quota for quota in self._compiled.quotas()})
         self.configs.publish(self._compiled.config_for({}))
 

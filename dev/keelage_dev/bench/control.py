@@ -38,7 +38,7 @@ async def serve(folder: Path, port: int) -> None:
     )
     config = compiled.config_for({})
     book = LedgerBook(MemoryStore(), wall=lambda: datetime.now(UTC), clock=time.monotonic)
-    book.set_budgets({each.in_force.name: each.in_force for each in compiled.budgets.values() if each.in_force}, {})
+    book.set_budgets(compiled.budgets_in_force(), {})
     await book.lead()
     pod = PodIdentity(manifests.namespace, "bench", "bench")
 

@@ -146,6 +146,10 @@ class CompiledNamespace:
             )
         return self._configs[key]
 
+    def budgets_in_force(self) -> dict[str, BudgetInForce]:
+        """By `<namespace>/<budget>`."""
+        return {each.in_force.name: each.in_force for each in self.budgets.values() if each.in_force is not None}
+
     def quotas(self) -> tuple[Quota, ...]:
         """Of all routes in force."""
         return tuple(quota for route in self.routes.values() if route.route is not None for quota in route.route.quotas)

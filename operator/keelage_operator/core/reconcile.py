@@ -81,9 +81,11 @@ class SidecarPod:
 class Snapshot:
     compiled: CompiledNamespace
     routes: Mapping[str, Mapping[str, object]]
-    """Whole objects by name."""
+    """Whole objects by name: those that are to be looked at. All of them, or none."""
     budgets: Mapping[str, Mapping[str, object]]
+    """The same; any of them."""
     pods: Sequence[SidecarPod]
+    """Together with `routes`, as are `speakers` and `saved`."""
     speakers: Mapping[str, Speaker]
     """By pod uid; only those heard of lately."""
     figures: Mapping[str, LedgerFigures]
@@ -120,15 +122,15 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
         for pod in snapshot.pods
     ]
     obeyed = [{route.name for route in snapshot.compiled.routes_of(pod.labels)} for pod in snapshot.pods]
-    for name, route in snapshot.compiled.routes.items():
+    for name, route in snapshot.compiled.routes.items() if snapshot.routes else ():
         raw = snapshot.routes[name]
         old = status_of_route(raw)
         pods = [selected for names, selected in zip(obeyed, wanted, strict=True) if name in names]
         target = Target(ROUTE_KIND, snapshot.compiled.namespace, name, route.uid)
         status = route_status(old, route, pods, snapshot.now, snapshot.crowded, snapshot.saved.get(name, NOTHING_SAVED))
         actions.extend(_written(target, raw, old.conditions, status))
-    for name, budget in snapshot.compiled.budgets.items():
-        raw = snapshot.budgets[name]
+    for name, raw in snapshot.budgets.items():
+        budget = snapshot.compiled.budgets[name]
         old_budget = _old_budget(raw)
         found = snapshot.figures.get(name)
         terms = budget.in_force
@@ -137,15 +139,17 @@ def reconcile(snapshot: Snapshot) -> tuple[Action, ...]:
         )
         status = budget_status(old_budget, budget, found, snapshot.now, refusing)
         target = Target(BUDGET_KIND, snapshot.compiled.namespace, name, budget.uid)
-        news = tuple(passings(old_budget, _old_budget({"status": status}), terms))
-        actions.extend(_passed(target, news, status))
+        news: tuple[Passing, ...] = ()
+        if status.get("announced"):  # of most budgets nothing is, and to read a status is half of the work here
+            new = _old_budget({"status": status})
+            news = tuple(passings(old_budget, new, terms))
+            actions.extend(_passed(target, news, new))
         actions.extend(_written(target, raw, old_budget.conditions, status, news))
     return tuple(actions)
 
 
-def _passed(target: Target, news: Sequence[Passing], status: dict[str, object]) -> tuple[EventPost, ...]:
+def _passed(target: Target, news: Sequence[Passing], new: LLMBudgetStatus) -> tuple[EventPost, ...]:
     """An Event for each threshold that was passed; its key holds no figure that may be another after a crash."""
-    new = _old_budget({"status": status})
     told = {each.percent: each.told for each in new.announced}
     posts = []
     for each in news:

@@ -43,20 +43,23 @@ class Speakers:
     """Register by pod uid; ordered by when they were heard, the longest silent first."""
 
     _by_uid: dict[str, Speaker] = field(default_factory=dict)
+    _by_namespace: dict[str, dict[str, Speaker]] = field(default_factory=dict)
+    """The same, so that a look at one namespace does not go through all of the cluster."""
     savings: SavingsBook = field(default_factory=SavingsBook)
     """What they have saved, those that fell silent too."""
 
     def heard(self, speaker: Speaker) -> bool:
         """Note it; True if it says something else than last time (a reason to write status)."""
-        before = self._by_uid.pop(speaker.pod_uid, None)
+        before = self._remove(speaker.pod_uid)
         self._by_uid[speaker.pod_uid] = speaker
+        self._by_namespace.setdefault(speaker.namespace, {})[speaker.pod_uid] = speaker
         if len(self._by_uid) > SPEAKERS_MAX:
-            del self._by_uid[next(iter(self._by_uid))]
+            self._remove(next(iter(self._by_uid)))
         return before is None or _word(before) != _word(speaker)
 
     def forget(self, pod_uid: str) -> None:
         """The sidecar said goodbye, or its pod is gone."""
-        self._by_uid.pop(pod_uid, None)
+        self._remove(pod_uid)
 
     @property
     def interval_s(self) -> float:
@@ -68,7 +71,7 @@ class Speakers:
         since = now_s - SILENT_AFTER_S
         return tuple(
             sorted(
-                (s for s in self._by_uid.values() if s.namespace == namespace and s.heard_s >= since),
+                (s for s in self._by_namespace.get(namespace, {}).values() if s.heard_s >= since),
                 key=lambda speaker: speaker.pod_name,
             )
         )
@@ -78,8 +81,17 @@ class Speakers:
         since = now_s - SILENT_AFTER_S
         silent = tuple(s for s in self._by_uid.values() if s.heard_s < since)
         for speaker in silent:
-            del self._by_uid[speaker.pod_uid]
+            self._remove(speaker.pod_uid)
         return silent
+
+    def _remove(self, pod_uid: str) -> Speaker | None:
+        speaker = self._by_uid.pop(pod_uid, None)
+        if speaker is not None:
+            there = self._by_namespace[speaker.namespace]
+            del there[pod_uid]
+            if not there:
+                del self._by_namespace[speaker.namespace]
+        return speaker
 
 
 def _word(speaker: Speaker) -> tuple[str, str, tuple[str, ...]]:

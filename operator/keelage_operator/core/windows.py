@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -24,8 +23,8 @@ class Windows:
     def __init__(self) -> None:
         self._newest: dict[str, tuple[_Kind, Window]] = {}
 
-    def keep_only(self, names: Container[str]) -> None:
-        self._newest = {name: newest for name, newest in self._newest.items() if name in names}
+    def forget(self, name: str) -> None:
+        self._newest.pop(name, None)
 
     def of(self, terms: BudgetInForce, now: datetime) -> Window:
         """The current one; one that has begun is not left again when the clock goes back a little."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -58,21 +58,21 @@ class Applier:
         self.on_passing: Callable[[Target, Passing], None] = _ignore
         """Told of each threshold that a status tells of, once it is written."""
 
-    async def apply(self, actions: Sequence[Action]) -> float | None:
-        """Write; the seconds until what was put off for its rate is due, None if nothing was.
+    async def apply(self, actions: Sequence[Action]) -> Mapping[Target, float]:
+        """Write; what was put off for its rate, and the seconds until each is due.
 
         Raises Refused or Unreachable; what was written until then stays written.
         """
-        put_off: dict[str, float] = {}
+        put_off: dict[Target, float] = {}
         for action in actions:
             if isinstance(action, StatusPatch):
                 wait_s = self._wait_s(action)
                 if wait_s > 0:
-                    put_off[action.target.uid] = wait_s
+                    put_off[action.target] = wait_s
                 elif not action.turned:
                     self._booked_s = max(self._booked_s, self._clock()) + 1 / FIGURES_PER_S
         for action in actions:
-            if action.target.uid in put_off:
+            if action.target in put_off:
                 continue
             match action:
                 case StatusPatch():
@@ -81,7 +81,7 @@ class Applier:
                     await self._event(action)
                 case _:
                     assert_never(action)
-        return min(put_off.values()) if put_off else None
+        return put_off
 
     def _wait_s(self, patch: StatusPatch) -> float:
         now_s, uid = self._clock(), patch.target.uid
@@ -130,7 +130,7 @@ class Applier:
         for passing in patch.passings:
             self.on_passing(target, passing)
         # So that the next run starts from what was written, even before the watch has told.
-        self._catalog.observe(Seen.of(kind, written))
+        self._catalog.observe(Seen.of(kind, written), ours=True)
 
     async def _event(self, post: EventPost) -> None:
         target, now = post.target, instant(self._wall())

@@ -47,6 +47,15 @@ class Books:
     def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
         self._quotas.set_quotas(quotas)
 
+    def change_budgets(self, changed: Mapping[str, BudgetInForce | None]) -> None:
+        self._ledgers.change_budgets(changed)
+
+    def note_checkpoint(self, name: str, checkpoint: Checkpoint | None) -> None:
+        self._ledgers.note_checkpoint(name, checkpoint)
+
+    def change_quotas(self, changed: Mapping[str, Quota | None]) -> None:
+        self._quotas.change_quotas(changed)
+
     async def sync(self, pod: PodIdentity, request: SyncRequest) -> tuple[Right, ...]:
         """Rights for all statements of one pod.
 

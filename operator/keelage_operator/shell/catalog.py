@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from keelage_api.mounted import MountedKey
-from keelage_api.proxy_config import ProxyConfig, Quota
+from keelage_api.proxy_config import ProxyConfig
 from keelage_operator.core.compile import (
     CompiledBudget,
     CompiledNamespace,
@@ -90,7 +90,9 @@ class Seen:
 class _Namespace:
     objects: dict[Kind, dict[str, Seen]] = field(default_factory=lambda: {kind: {} for kind in Kind})
     revision: int = 1
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Of its routes and budgets."""
+    polls: dict[str, set[asyncio.Future[None]]] = field(default_factory=dict)
+    """Waiting for a change, by the name of the pod."""
     routes: dict[str, CompiledRoute] = field(default_factory=dict)
     budgets: dict[str, CompiledBudget] = field(default_factory=dict)
     """One by one, by name; those that changed since are not there. A namespace with hundreds of them changes with each
@@ -99,18 +101,34 @@ class _Namespace:
     """All together; None: one of them changed since."""
 
     def changes(self, kind: Kind, name: str) -> None:
-        """Not to be told from what was compiled any more."""
-        match kind:
-            case Kind.ROUTE:
-                self.routes.pop(name, None)
-            case Kind.BUDGET:
-                self.budgets.pop(name, None)
-            case Kind.POD:
-                return
+        """Not to be told from what was compiled any more: of a route or budget."""
+        if kind is Kind.ROUTE:
+            self.routes.pop(name, None)
+        else:
+            self.budgets.pop(name, None)
         self.compiled = None
 
+    def obeys(self, kind: Kind, name: str) -> bool:
+        """Whether its newest spec is in force, so that the last accepted one does not count."""
+        compiled = self.routes.get(name) if kind is Kind.ROUTE else self.budgets.get(name)
+        return compiled is not None and compiled.accepted
 
-def _ignore(_text: str) -> None:
+    def wake(self, pods: Iterable[str]) -> None:
+        for pod in pods:
+            for poll in self.polls.pop(pod, ()):
+                if not poll.done():
+                    poll.set_result(None)
+
+
+def _ignore(_uid: str) -> None:
+    return None
+
+
+def _ignore_change(_seen: Seen, _obeyed: bool) -> None:
+    return None
+
+
+def _ignore_checkpoint(_name: str, _checkpoint: Checkpoint | None) -> None:
     return None
 
 
@@ -123,15 +141,21 @@ class Catalog:
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._messages: OrderedDict[str, str] = OrderedDict()
         self._listed: set[Kind] = set()
-        self.on_change: Callable[[str], None] = _ignore
-        """Told the namespace of every object that changed."""
+        self.on_change: Callable[[Seen, bool], None] = _ignore_change
+        """Told of every object that changed or was deleted, and whether sidecars may obey something else; not of
+        what nobody has to look at: a status that we wrote, and of pods all but their labels and that they are over."""
+        self.on_checkpoint: Callable[[str, Checkpoint | None], None] = _ignore_checkpoint
+        """Told what the status of `<namespace>/<budget>` says was committed, whenever that changes."""
         self.on_pod_gone: Callable[[str], None] = _ignore
         """Told the uid of a pod that was deleted or is over."""
 
     # What feeds it
 
-    def observe(self, seen: Seen) -> bool:
-        """Take in an object; False if that version or a newer one is known already, or it was deleted."""
+    def observe(self, seen: Seen, ours: bool = False) -> bool:
+        """Take in an object; False if that version or a newer one is known already, or it was deleted.
+
+        `ours`: it is the answer to a status that this replica wrote.
+        """
         if seen.uid in self._gone:
             return False
         home = self._namespaces.setdefault(seen.namespace, _Namespace())
@@ -146,9 +170,14 @@ class Catalog:
         if seen.over and not (before is not None and before.over):
             self._keep(seen)
             self.on_pod_gone(seen.uid)
-        if _matters(before, seen):
+        if seen.checkpoint != (before.checkpoint if before is not None else None):
+            self.on_checkpoint(f"{seen.namespace}/{seen.name}", seen.checkpoint)
+        obeyed = _matters(home, before, seen)
+        if obeyed:
             self._bump(home, seen)
-        self.on_change(seen.namespace)
+        looked_at = before is None or before.over != seen.over if seen.kind is Kind.POD else not ours
+        if obeyed or looked_at:
+            self.on_change(seen, obeyed)
         return True
 
     def gone(self, seen: Seen) -> bool:
@@ -163,11 +192,14 @@ class Catalog:
             return False
         del home.objects[seen.kind][seen.name]
         self._buried(known)
+        if known.checkpoint is not None:
+            self.on_checkpoint(f"{seen.namespace}/{seen.name}", None)
         self._bump(home, seen)
         if not any(home.objects.values()):
-            # Namespaces come and go, in a cluster for tests by the thousand. Whoever waits was woken just now.
+            # Namespaces come and go, in a cluster for tests by the thousand.
+            home.wake(tuple(home.polls))
             del self._namespaces[seen.namespace]
-        self.on_change(seen.namespace)
+        self.on_change(seen, True)
         return True
 
     def versions(self, kind: Kind) -> dict[str, int]:
@@ -207,6 +239,10 @@ class Catalog:
             )
         )
 
+    def object(self, kind: Kind, namespace: str, name: str) -> Seen | None:
+        home = self._namespaces.get(namespace)
+        return home.objects[kind].get(name) if home is not None else None
+
     def objects(self, kind: Kind, namespace: str) -> tuple[Seen, ...]:
         """By name."""
         home = self._namespaces.get(namespace)
@@ -239,23 +275,9 @@ class Catalog:
     def budgets_in_force(self) -> dict[str, BudgetInForce]:
         """By `<namespace>/<budget>`, of the whole cluster."""
         return {
-            compiled.in_force.name: compiled.in_force
+            name: terms
             for namespace in self.namespaces()
-            for compiled in self.compiled(namespace).budgets.values()
-            if compiled.in_force is not None
-        }
-
-    def quotas_in_force(self) -> dict[str, Quota]:
-        """By name, of the whole cluster."""
-        return {quota.name: quota for namespace in self.namespaces() for quota in self.compiled(namespace).quotas()}
-
-    def checkpoints(self) -> dict[str, Checkpoint]:
-        """What the budgets' statuses say was committed; by `<namespace>/<budget>`."""
-        return {
-            f"{namespace}/{seen.name}": seen.checkpoint
-            for namespace, home in self._namespaces.items()
-            for seen in home.objects[Kind.BUDGET].values()
-            if seen.checkpoint is not None
+            for name, terms in self.compiled(namespace).budgets_in_force().items()
         }
 
     # RouteSource
@@ -267,24 +289,37 @@ class Catalog:
         return self.compiled(namespace).credentials_for(labels)
 
     def labels_of(self, namespace: str, pod: str, uid: str) -> Mapping[str, str] | None:
-        home = self._namespaces.get(namespace)
-        seen = home.objects[Kind.POD].get(pod) if home is not None else None
+        seen = self.object(Kind.POD, namespace, pod)
         return seen.labels if seen is not None and seen.uid == uid else None
 
-    def revision(self, namespace: str) -> int:
+    def revision(self, namespace: str, pod: str) -> tuple[int, int]:
         home = self._namespaces.get(namespace)
-        return home.revision if home is not None else 0
+        if home is None:
+            return (0, 0)
+        seen = home.objects[Kind.POD].get(pod)
+        return (home.revision, seen.version if seen is not None else 0)
 
-    async def changed(self, namespace: str, revision: int) -> None:
-        home = self._namespaces.setdefault(namespace, _Namespace(revision=0))
-        while home.revision == revision:
-            await home.changed.wait()
+    async def changed(self, namespace: str, pod: str, revision: tuple[int, int]) -> None:
+        while self.revision(namespace, pod) == revision:
+            home = self._namespaces.setdefault(namespace, _Namespace(revision=0))
+            poll: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            home.polls.setdefault(pod, set()).add(poll)
+            try:
+                await poll
+            finally:
+                polls = home.polls.get(pod, set())
+                polls.discard(poll)
+                if not polls:
+                    home.polls.pop(pod, None)
 
     def _bump(self, home: _Namespace, seen: Seen) -> None:
+        if seen.kind is Kind.POD:
+            # Of a thousand pods of one namespace that are replaced, each would wake the polls of all.
+            home.wake((seen.name,))
+            return
         home.changes(seen.kind, seen.name)
         home.revision += 1
-        home.changed.set()
-        home.changed = asyncio.Event()
+        home.wake(tuple(home.polls))
 
     def _keep(self, seen: Seen) -> None:
         """Every replica does: the next leader may be the one that has to settle it."""
@@ -332,15 +367,20 @@ def last_message(pod: Json) -> str:
     return ""
 
 
-def _matters(before: Seen | None, seen: Seen) -> bool:
+def _matters(home: _Namespace, before: Seen | None, seen: Seen) -> bool:
     """Whether what sidecars obey may differ: status figures change often and do not count."""
     if before is None or before.uid != seen.uid:
         return True
     if seen.kind is Kind.POD:
         return before.labels != seen.labels
-    return _obeyed(before) != _obeyed(seen)
+    if _generation(before) != _generation(seen):  # another spec
+        return True
+    return _last_accepted(before) != _last_accepted(seen) and not home.obeys(seen.kind, seen.name)
 
 
-def _obeyed(seen: Seen) -> tuple[object, object]:
-    """A new spec is a new generation; the last accepted one is a fallback for it."""
-    return member(seen.raw, "metadata").get("generation"), member(seen.raw, "status").get("lastAccepted")
+def _generation(seen: Seen) -> object:
+    return member(seen.raw, "metadata").get("generation")
+
+
+def _last_accepted(seen: Seen) -> object:
+    return member(seen.raw, "status").get("lastAccepted")

@@ -57,35 +57,35 @@ class ConfigChannel:
         deadline = self._clock() + min(max(request.wait_s, 0.0), WAIT_MAX_S)
         labels = await self._labels(pod)
         while True:
-            revision = self._routes.revision(pod.namespace)
+            revision = self._routes.revision(pod.namespace, pod.name)
             labels = self._routes.labels_of(pod.namespace, pod.name, pod.uid) or labels
             config = self._routes.config_for(pod.namespace, labels)
             if config.version != request.version:
                 return ConfigReply(self._raw(config.version, config))
             left = deadline - self._clock()
-            if left <= 0 or not await self._wait(pod.namespace, revision, left):
+            if left <= 0 or not await self._wait(pod, revision, left):
                 return ConfigReply()
 
     async def _labels(self, pod: PodIdentity) -> Mapping[str, str]:
         deadline = self._clock() + POD_WAIT_S
         while True:
-            revision = self._routes.revision(pod.namespace)
+            revision = self._routes.revision(pod.namespace, pod.name)
             labels = self._routes.labels_of(pod.namespace, pod.name, pod.uid)
             if labels is not None:
                 return labels
             left = deadline - self._clock()
-            if left <= 0 or not await self._wait(pod.namespace, revision, left):
+            if left <= 0 or not await self._wait(pod, revision, left):
                 break
         labels = await self._pods.labels_of(pod)
         if labels is None:
             raise Forbidden(f"pod {pod.namespace}/{pod.name} with uid {pod.uid} does not exist")
         return labels
 
-    async def _wait(self, namespace: str, revision: int, seconds: float) -> bool:
+    async def _wait(self, pod: PodIdentity, revision: tuple[int, int], seconds: float) -> bool:
         """False when the time is over."""
         try:
             async with asyncio.timeout(seconds):
-                await self._routes.changed(namespace, revision)
+                await self._routes.changed(pod.namespace, pod.name, revision)
         except TimeoutError:
             return False
         return True

@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from keelage_api.errors import KeelageError
-from keelage_api.proxy_config import Quota
+from keelage_operator.core.due import Due
 from keelage_operator.core.ledger import Checkpoint
-from keelage_operator.core.reconcile import reconcile
+from keelage_operator.core.reconcile import ROUTE_KIND, Target, reconcile
 from keelage_operator.core.speakers import Speakers
-from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.apply import Applier
 from keelage_operator.shell.catalog import Catalog, Kind, Seen
 from keelage_operator.shell.cluster import Cluster, Refused, Unreachable, list_all
 from keelage_operator.shell.gather import Gatherer
 from keelage_operator.shell.measures import Measures
+from keelage_operator.shell.telling import Obeying, Telling
 from keelage_operator.shell.watch import INJECTED_SELECTOR
 from keelage_operator.shell.work_queue import WorkQueue
 
@@ -63,15 +63,15 @@ def _ignore() -> None:
     return None
 
 
-class Accounts(Protocol):
+class Accounts(Obeying, Protocol):
     """The part of the leader's books that is told about the cluster."""
 
     @property
     def leading(self) -> bool: ...
 
-    def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None: ...
-
-    def set_quotas(self, quotas: Mapping[str, Quota]) -> None: ...
+    def note_checkpoint(self, name: str, checkpoint: Checkpoint | None) -> None:
+        """What the status of a budget says was committed."""
+        ...
 
     async def pod_gone(self, uid: str, message: str = "") -> None:
         """`message`: what its sidecar's container left as termination message."""
@@ -111,29 +111,58 @@ class Controller:
         self._burials = asyncio.Event()
         self.on_missed: Callable[[], None] = _ignore
         """Told when a list finds what the watch should have told."""
-        self._told: tuple[dict[str, BudgetInForce], dict[str, Checkpoint]] | None = None
-        self._told_quotas: dict[str, Quota] | None = None
-        catalog.on_change = self.namespace_changed
+        self._due: dict[str, Due] = {}
+        """By namespace in the queue."""
+        self._later: dict[str, dict[Target, float]] = {}
+        """What was put off, and until when: by namespace in the queue."""
+        self._telling = Telling(catalog, accounts)
+        self._untold: set[str] = set()
+        """Namespaces in which something else may be in force than the books know."""
+        self._news = asyncio.Event()
+        catalog.on_change = self._object_changed
+        catalog.on_checkpoint = accounts.note_checkpoint
         catalog.on_pod_gone = self._pod_gone
         applier.on_passing = lambda target, passing: measures.threshold(target.namespace, target.name, passing)
 
     async def run(self) -> None:
         """Work until cancelled. The catalog must have been synced by `list_once` before."""
-        self._tell_terms()
+        for namespace in self._catalog.namespaces():
+            self._telling.tell(namespace)
         self._queue_all()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell())
             for _ in range(WORKERS):
                 group.create_task(self._work())
             group.create_task(self._resync())
             group.create_task(self._bury())
             group.create_task(self._silence())
 
-    def namespace_changed(self, namespace: str) -> None:
-        self._queue.add(namespace, SETTLE_S)
+    def sidecars_changed(self, namespace: str) -> None:
+        """One of them came, left, or said something else than before."""
+        self._look(namespace, Due(routes=True))
 
     def budget_changed(self, name: str) -> None:
         """The ledger's figures of `<namespace>/<budget>` changed."""
-        self._queue.add(name.partition("/")[0], SETTLE_S)
+        namespace, _, budget = name.partition("/")
+        self._look(namespace, Due(budgets={budget}))
+
+    def _object_changed(self, seen: Seen, obeyed: bool) -> None:
+        match seen.kind:
+            case Kind.POD:
+                self.sidecars_changed(seen.namespace)
+            case Kind.ROUTE | Kind.BUDGET if obeyed:
+                # Each may mean something else to the others.
+                self._look(seen.namespace, Due.everything())
+                self._untold.add(seen.namespace)
+                self._news.set()
+            case Kind.ROUTE:
+                self._look(seen.namespace, Due(routes=True))
+            case Kind.BUDGET:
+                self._look(seen.namespace, Due(budgets={seen.name}))
+
+    def _look(self, namespace: str, due: Due, after_s: float = SETTLE_S) -> None:
+        self._due.setdefault(namespace, Due()).add(due)
+        self._queue.add(namespace, after_s)
 
     async def led(self) -> None:
         """This replica leads from now on: rows of pods that do not exist close, everything is looked at."""
@@ -164,32 +193,56 @@ class Controller:
         self._burials.set()
 
     async def reconcile(self, namespace: str) -> float | None:
-        """One run for one namespace; seconds until the next one is due, None if nothing was put off."""
-        self._tell_terms()
+        """One run for what is due in one namespace; seconds until the next one is, None if nothing was put off."""
+        self._telling.tell(namespace)
         if not self._accounts.leading:
+            self._due.pop(namespace, None)  # whoever leads next looks at everything
+            self._later.pop(namespace, None)
             return None
-        wait_s = self._heard_from_s - self._clock()
+        now_s = self._clock()
+        due = self._taken(namespace, now_s)
+        wait_s = self._heard_from_s - now_s
         if wait_s > 0 and self._catalog.objects(Kind.POD, namespace):
+            self._due[namespace] = due
             return wait_s
         began_s = time.perf_counter()
-        actions = reconcile(self._gatherer.snapshot(namespace))
-        again_s = await self._applier.apply(actions)
+        actions = reconcile(self._gatherer.snapshot(namespace, due))
+        try:
+            put_off = await self._applier.apply(actions)
+        except BaseException:
+            self._due.setdefault(namespace, Due()).add(due)
+            raise
         self._measures.reconcile_s.observe(time.perf_counter() - began_s)
-        return again_s
+        later = self._later.setdefault(namespace, {})
+        now_s = self._clock()
+        later.update((target, now_s + wait_s) for target, wait_s in put_off.items())
+        if later:
+            return max(0.0, min(later.values()) - now_s)
+        del self._later[namespace]
+        return None
 
-    def _tell_terms(self) -> None:
-        told = self._catalog.budgets_in_force(), self._catalog.checkpoints()
-        if told != self._told:
-            self._told = told
-            self._accounts.set_budgets(*told)
-        quotas = self._catalog.quotas_in_force()
-        if quotas != self._told_quotas:
-            self._told_quotas = quotas
-            self._accounts.set_quotas(quotas)
+    def _taken(self, namespace: str, now_s: float) -> Due:
+        """What was told to be due and what was put off until now; everything, if that is nothing."""
+        due = self._due.pop(namespace, Due())
+        later = self._later.get(namespace, {})
+        for target in [target for target, at_s in later.items() if at_s <= now_s]:
+            del later[target]
+            due.add(Due(routes=True) if target.kind == ROUTE_KIND else Due(budgets={target.name}))
+        return due if due.anything else Due.everything()
+
+    async def _tell(self) -> None:
+        """Not by the queue, which is as slow as the API server is to be spared: a lowered limit holds at once."""
+        while True:
+            await self._news.wait()
+            await self._sleep(SETTLE_S)
+            self._news.clear()
+            untold, self._untold = self._untold, set()
+            for namespace in untold:
+                self._telling.tell(namespace)
 
     def _queue_all(self) -> None:
         for namespace in self._catalog.namespaces():
-            self._queue.add(namespace)
+            self._look(namespace, Due.everything(), after_s=0.0)
 
     async def _work(self) -> None:
         while True:
@@ -251,4 +304,5 @@ class Controller:
         while True:
             await self._sleep(SILENCE_EVERY_S)
             for speaker in self._speakers.drop_silent(self._clock()):
-                self.namespace_changed(speaker.namespace)
+                # What it had leased is shown by its budgets.
+                self._look(speaker.namespace, Due.everything())

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from keelage_operator.core.budget_figures import instant
+from keelage_operator.core.due import Due
 from keelage_operator.core.ledger_figures import LedgerFigures
 from keelage_operator.core.reconcile import SidecarPod, Snapshot, status_of_route
 from keelage_operator.core.speakers import Speakers
@@ -54,25 +55,32 @@ class Gatherer:
         self._clock = clock
         self._wall = wall
 
-    def snapshot(self, namespace: str) -> Snapshot:
+    def snapshot(self, namespace: str, due: Due) -> Snapshot:
+        """Of what is due in the namespace."""
         compiled = self._catalog.compiled(namespace)
-        figures = {}
-        for name in compiled.budgets:
+        figures, budgets = {}, {}
+        for name in compiled.budgets if due.all_budgets else sorted(due.budgets & compiled.budgets.keys()):
+            seen = self._catalog.object(Kind.BUDGET, namespace, name)
+            assert seen is not None  # it was compiled
+            budgets[name] = seen.raw
             found = self._book.figures(f"{namespace}/{name}")
             if found is not None:
                 figures[name] = found
-        routes = self._catalog.objects(Kind.ROUTE, namespace)
+        routes = self._catalog.objects(Kind.ROUTE, namespace) if due.routes else ()
         savings = self._speakers.savings
         return Snapshot(
             compiled=compiled,
             routes={seen.name: seen.raw for seen in routes},
-            budgets={seen.name: seen.raw for seen in self._catalog.objects(Kind.BUDGET, namespace)},
+            budgets=budgets,
             pods=tuple(
                 SidecarPod(seen.name, seen.uid, seen.labels)
-                for seen in self._catalog.objects(Kind.POD, namespace)
+                for seen in (self._catalog.objects(Kind.POD, namespace) if routes else ())
                 if not seen.over
             ),
-            speakers={speaker.pod_uid: speaker for speaker in self._speakers.of_namespace(namespace, self._clock())},
+            speakers={
+                speaker.pod_uid: speaker
+                for speaker in (self._speakers.of_namespace(namespace, self._clock()) if routes else ())
+            },
             figures=figures,
             now=instant(self._wall()),
             refused=frozenset(

@@ -25,6 +25,7 @@ from keelage_operator.core.shard import has_values, home_of, names_a_ledger
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.core.windows import Windows
 from keelage_operator.shell.ledger_page import GATHER_S, Burial, LedgerGone, LedgerPage, LedgerUnavailable, untidy
+from keelage_operator.shell.ledger_pages import LedgerPages
 from keelage_operator.shell.ledger_store import LedgerKey, LedgerStore, StoreConflict, StoreUnavailable
 from keelage_operator.shell.ledger_view import LedgerView
 
@@ -70,7 +71,7 @@ class LedgerBook:
         self._gather_s = gather_s
         self._budgets: dict[str, BudgetInForce] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
-        self._pages: dict[LedgerKey, LedgerPage] = {}
+        self._pages = LedgerPages()
         self._windows = Windows()
         self._gone: OrderedDict[str, float] = OrderedDict()
         self._attribution = Attribution()
@@ -124,20 +125,34 @@ class LedgerBook:
             await page.close()
         self._pages.clear()
         self._attribution.clear()
-        self._view.forget()
+        self._view.forget_all()
 
     def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None:
-        """The budgets in force by `<namespace>/<budget>`, and what their status says was committed."""
-        changed = {name for name, terms in budgets.items() if self._budgets.get(name) != terms}
-        before, self._budgets = self._budgets, dict(budgets)
-        self._windows.keep_only(budgets)
-        self._view.keep_only(budgets)
+        """All budgets in force by `<namespace>/<budget>`, and what their status says was committed."""
         self._checkpoints = dict(checkpoints)
-        for page in self._pages.values():
-            if _uid(before, page) != _uid(budgets, page):
-                page.let_go()
-        for name in changed:
-            self.on_change(name)
+        self.change_budgets({**dict.fromkeys(self._budgets.keys() - budgets.keys()), **budgets})
+
+    def change_budgets(self, changed: Mapping[str, BudgetInForce | None]) -> None:
+        """Those that are in force from now on, by `<namespace>/<budget>`; None: not any more. The others stay."""
+        for name, terms in changed.items():
+            before = self._budgets.pop(name, None)
+            if terms is None:
+                self._windows.forget(name)
+                self._view.forget(name)
+            else:
+                self._budgets[name] = terms
+            if before is None or terms is None or before.uid != terms.uid:
+                for page in self._pages.of_budget(name):
+                    page.let_go()
+            if terms is not None and terms != before:
+                self.on_change(name)
+
+    def note_checkpoint(self, name: str, checkpoint: Checkpoint | None) -> None:
+        """What the status of a budget says was committed; None: nothing, or there is no such budget."""
+        if checkpoint is None:
+            self._checkpoints.pop(name, None)
+        else:
+            self._checkpoints[name] = checkpoint
 
     async def sync(self, pod: PodIdentity, request: SyncRequest) -> tuple[Right, ...]:
         """Rights for the statements of one pod, each stored before it is returned.
@@ -188,7 +203,7 @@ class LedgerBook:
         try:
             rights = await page.hear([Heard(holder, replace(each, window=page.key.window)) for each in statements])
         except LedgerGone:
-            self._close(page)
+            self._pages.drop(page)
             return [right for each in statements for right in self._without_ledger(pod, each)]
         return self._answer(page, rights, holder)
 
@@ -214,7 +229,7 @@ class LedgerBook:
             )
             for page, outcome in zip(pages, outcomes, strict=True):
                 if isinstance(outcome, LedgerGone):  # with its namespace: no row is left to close
-                    self._pages.pop(page.key, None)
+                    self._pages.drop(page)
                 elif isinstance(outcome, BaseException):
                     raise outcome
             self._attribution.forget_pod(uid)
@@ -305,14 +320,10 @@ class LedgerBook:
     def _page(self, key: LedgerKey, window: Window | None) -> LedgerPage:
         page = self._pages.get(key)
         if page is None:
-            page = self._pages[key] = LedgerPage(key, window, self._store, self, self._gather_s)
+            page = LedgerPage(key, window, self._store, self, self._gather_s)
+            self._pages.add(page)
         page.window = page.window or window
         return page
-
-    def _close(self, page: LedgerPage) -> None:
-        """Its ledger is gone, and nobody asks for another."""
-        if self._pages.get(page.key) is page:
-            del self._pages[page.key]
 
     async def _tidy(self) -> None:
         reload_s = self._clock() + RELOAD_S
@@ -332,9 +343,9 @@ class LedgerBook:
     async def _tidied(self, page: LedgerPage, reload: bool) -> None:
         try:
             await page.flush(reload)
-            await self._drop(page.key, page)
+            await self._drop(page)
         except LedgerGone:
-            self._close(page)
+            self._pages.drop(page)
         except (LedgerUnavailable, StoreUnavailable, StoreConflict) as error:
             # The next statement or the next look finds out what is stored.
             if reload and page.record is None:
@@ -342,11 +353,11 @@ class LedgerBook:
         except Exception:  # a bug that one ledger brings out must not leave all the others untidied
             LOG.exception("ledger %s cannot be tidied", page.key)
 
-    async def _drop(self, key: LedgerKey, page: LedgerPage) -> None:
+    async def _drop(self, page: LedgerPage) -> None:
         version = page.version
         if version is not None and self._is_over(page):
-            await self._store.delete(key, version)
-            self._pages.pop(key, None)
+            await self._store.delete(page.key, version)
+            self._pages.drop(page)
 
     def _is_over(self, page: LedgerPage) -> bool:
         """Whether nobody can spend under it any more, and it was kept for long enough."""
@@ -383,12 +394,6 @@ class LedgerBook:
 
 def _key(statement: Statement, window: str) -> LedgerKey:
     return LedgerKey(statement.budget, window, home_of(window, statement.value))
-
-
-def _uid(budgets: Mapping[str, BudgetInForce], page: LedgerPage) -> str:
-    """Of the page's budget; empty: it is not in force."""
-    terms = budgets.get(page.key.budget)
-    return terms.uid if terms is not None else ""
 
 
 def _error(statement: Statement, text: str) -> Right:

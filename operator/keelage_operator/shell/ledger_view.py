@@ -40,12 +40,13 @@ class LedgerView:
         self._owed: set[str] = set()
         """Budgets of which figures were asked for and given as they had been a moment before."""
 
-    def keep_only(self, budgets: Mapping[str, BudgetInForce]) -> None:
-        self._burns = {name: burn for name, burn in self._burns.items() if name in budgets}
-        self._shown = {name: shown for name, shown in self._shown.items() if name in budgets}
-        self._owed &= self._shown.keys()
+    def forget(self, name: str) -> None:
+        """The budget is not in force any more."""
+        self._burns.pop(name, None)
+        self._shown.pop(name, None)
+        self._owed.discard(name)
 
-    def forget(self) -> None:
+    def forget_all(self) -> None:
         """Another replica leads: what was added up is old when this one does again."""
         self._shown.clear()
         self._owed.clear()

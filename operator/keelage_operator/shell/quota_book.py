@@ -133,17 +133,26 @@ class QuotaBook:
             known.clear()
 
     def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
-        """Those in force, by name."""
+        """All those in force, by name."""
+        self.change_quotas({**dict.fromkeys(self._quotas.keys() - quotas.keys()), **quotas})
+
+    def change_quotas(self, changed: Mapping[str, Quota | None]) -> None:
+        """Those in force from now on, by name; None: not any more. The others stay."""
         now_ms = self._now_ms()
-        changed = {name for name, quota in quotas.items() if self._quotas.get(name, quota) != quota}
-        gone = self._quotas.keys() - quotas.keys()
-        for key, bucket in list(self._buckets.items()) if changed or gone else ():
-            if key[0] in gone:
+        known = {name for name in changed if name in self._quotas and self._quotas[name] != changed[name]}
+        for key, bucket in list(self._buckets.items()) if known else ():
+            if key[0] not in known:
+                continue
+            quota = changed[key[0]]
+            if quota is None:
                 self._drop(key)
-            elif key[0] in changed:
-                bucket.obey(quotas[key[0]], now_ms)
-        self._quotas = dict(quotas)
-        for name in gone:
+            else:
+                bucket.obey(quota, now_ms)
+        for name, quota in changed.items():
+            if quota is not None:
+                self._quotas[name] = quota
+                continue
+            self._quotas.pop(name, None)
             self._empty_since_ms.pop(name, None)
             self._figures.pop(name, None)
             self._crowded_ms.pop(name, None)

@@ -28,10 +28,10 @@ class RouteSource(Protocol):
         """Labels of a known pod; None if the cache does not hold that name with that uid."""
         ...
 
-    def revision(self, namespace: str) -> int:
-        """Changes whenever `config_for` or `labels_of` may answer differently."""
+    def revision(self, namespace: str, pod: str) -> tuple[int, int]:
+        """Changes whenever `config_for` or `labels_of` may answer differently for that pod."""
         ...
 
-    async def changed(self, namespace: str, revision: int) -> None:
-        """Return once `revision(namespace)` differs from the one given; at once if it does already."""
+    async def changed(self, namespace: str, pod: str, revision: tuple[int, int]) -> None:
+        """Return once `revision(namespace, pod)` differs from the one given; at once if it does already."""
         ...

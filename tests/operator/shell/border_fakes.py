@@ -47,15 +47,15 @@ class Routes:
     def labels_of(self, namespace: str, pod: str, uid: str) -> Mapping[str, str] | None:
         return self.pods.get(uid)
 
-    def revision(self, namespace: str) -> int:
-        return self.count
+    def revision(self, namespace: str, pod: str) -> tuple[int, int]:
+        return (self.count, 0)
 
-    async def changed(self, namespace: str, revision: int) -> None:
+    async def changed(self, namespace: str, pod: str, revision: tuple[int, int]) -> None:
         self.waiting += 1
         self._arrived.set()
         self._left.clear()
         try:
-            while self.count == revision:
+            while (self.count, 0) == revision:
                 await self._change.wait()
         finally:
             self.waiting -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from tests.operator.shell.fake_cluster import FakeCluster
 from tests.operator.shell.virtual_time import VirtualTime
@@ -28,6 +29,7 @@ from keelage_operator.shell.measures import Measures
 from keelage_operator.shell.refusals import Refusals
 from keelage_operator.shell.work_queue import WorkQueue
 
+T = TypeVar("T")
 API = "/apis/keelage.dev/v1alpha1/namespaces/shop"
 PODS = "/api/v1/namespaces/shop/pods"
 WINDOW = Window("2026-11", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
@@ -81,12 +83,20 @@ def figures(limit: int, spent: str = "0", reporting: int = 0) -> LedgerFigures:
     )
 
 
+def _with(known: Mapping[str, T], changed: Mapping[str, T | None]) -> dict[str, T]:
+    return {name: each for name, each in {**known, **changed}.items() if each is not None}
+
+
 class FakeAccounts:
     """The ledger book as the controller knows it."""
 
     def __init__(self) -> None:
         self.leading = True
         self.budgets: dict[str, BudgetInForce] = {}
+        self.told: list[list[str]] = []
+        """Names of the budgets, each time that any were told."""
+        self.asked: list[str] = []
+        """Names of the budgets whose figures were asked for."""
         self.quotas: dict[str, Quota] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
         self.spent: dict[str, str] = {}
@@ -96,11 +106,15 @@ class FakeAccounts:
         self.messages: list[str] = []
         self.unavailable = False
 
-    def set_budgets(self, budgets: Mapping[str, BudgetInForce], checkpoints: Mapping[str, Checkpoint]) -> None:
-        self.budgets, self.checkpoints = dict(budgets), dict(checkpoints)
+    def change_budgets(self, changed: Mapping[str, BudgetInForce | None]) -> None:
+        self.told.append(sorted(changed))
+        self.budgets = _with(self.budgets, changed)
 
-    def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
-        self.quotas = dict(quotas)
+    def note_checkpoint(self, name: str, checkpoint: Checkpoint | None) -> None:
+        self.checkpoints = _with(self.checkpoints, {name: checkpoint})
+
+    def change_quotas(self, changed: Mapping[str, Quota | None]) -> None:
+        self.quotas = _with(self.quotas, changed)
 
     async def pod_gone(self, uid: str, message: str = "") -> None:
         if self.unavailable:
@@ -123,6 +137,7 @@ class FakeAccounts:
         return frozenset(self.too_many)
 
     def figures(self, name: str) -> LedgerFigures | None:
+        self.asked.append(name)
         terms = self.budgets.get(name)
         return figures(terms.limit, self.spent.get(name, "0")) if terms is not None else None
 

@@ -90,18 +90,18 @@ def test_figures_in_a_status_change_no_configuration_and_wake_nobody() -> None:
     catalog = catalog_with(
         seen(Kind.ROUTE, "assistant", route(), version=1), seen(Kind.BUDGET, "month", budget(), version=2)
     )
-    compiled, revision = catalog.compiled("shop"), catalog.revision("shop")
+    compiled, revision = catalog.compiled("shop"), catalog.revision("shop", "web")
     catalog.observe(seen(Kind.BUDGET, "month", {**budget(), "status": {"spent": "1.00"}}, version=3))
 
-    assert catalog.revision("shop") == revision
+    assert catalog.revision("shop", "web") == revision
     assert catalog.compiled("shop") is compiled
 
 
 async def test_a_waiting_poll_wakes_for_a_change_of_its_own_namespace() -> None:
     time = VirtualTime()
     catalog = catalog_with(seen(Kind.ROUTE, "assistant", route(), version=1))
-    waiting = asyncio.create_task(catalog.changed("shop", catalog.revision("shop")))
-    elsewhere = asyncio.create_task(catalog.changed("bank", catalog.revision("bank")))
+    waiting = asyncio.create_task(catalog.changed("shop", "web", catalog.revision("shop", "web")))
+    elsewhere = asyncio.create_task(catalog.changed("bank", "web", catalog.revision("bank", "web")))
     await time.settle()
     assert not waiting.done()
     catalog.observe(seen(Kind.ROUTE, "assistant", route(model="claude-opus-4-5"), version=2, generation=2))
@@ -115,7 +115,7 @@ async def test_a_waiting_poll_wakes_for_a_change_of_its_own_namespace() -> None:
 async def test_a_poll_in_an_unknown_namespace_wakes_for_its_first_object() -> None:
     time = VirtualTime()
     catalog = Catalog(price_book())
-    waiting = asyncio.create_task(catalog.changed("shop", catalog.revision("shop")))
+    waiting = asyncio.create_task(catalog.changed("shop", "web", catalog.revision("shop", "web")))
     await time.settle()
     catalog.observe(seen(Kind.ROUTE, "assistant", route(), version=1))
     await time.settle()
@@ -123,21 +123,68 @@ async def test_a_poll_in_an_unknown_namespace_wakes_for_its_first_object() -> No
     assert waiting.done()
 
 
-def test_checkpoints_are_what_statuses_say() -> None:
+def test_checkpoints_are_what_statuses_say_told_when_they_change() -> None:
+    told: list[tuple[str, Checkpoint | None]] = []
+    catalog = Catalog(price_book())
+    catalog.on_checkpoint = lambda name, checkpoint: told.append((name, checkpoint))
     status = {"window": {"id": "2026-11"}, "amounts": {"committed": 7}}
-    catalog = catalog_with(
-        seen(Kind.BUDGET, "month", {**budget(), "status": status}, version=1),
-        seen(Kind.BUDGET, "new", budget(), version=2),
-    )
-
-    assert catalog.checkpoints() == {"shop/month": Checkpoint("2026-11", 7)}
+    month = seen(Kind.BUDGET, "month", {**budget(), "status": status}, version=1)
+    catalog.observe(month)
+    catalog.observe(seen(Kind.BUDGET, "new", budget(), version=2))
+    catalog.observe(seen(Kind.BUDGET, "month", {**budget("9.00"), "status": status}, version=3, generation=2))
+    assert told == [("shop/month", Checkpoint("2026-11", 7))]
+    catalog.gone(month)
+    assert told[1:] == [("shop/month", None)]
 
 
 def test_a_checkpoint_of_values_names_each_shard() -> None:
     status = {"window": {"id": "2026-11.u"}, "amounts": {"committed": 7, "shards": [3, 0, 4]}}
-    catalog = catalog_with(seen(Kind.BUDGET, "user", {**budget(), "status": status}, version=1))
+    assert seen(Kind.BUDGET, "user", {**budget(), "status": status}, version=1).checkpoint == Checkpoint(
+        "2026-11.u", 7, (3, 0, 4)
+    )
 
-    assert catalog.checkpoints() == {"shop/user": Checkpoint("2026-11.u", 7, (3, 0, 4))}
+
+def test_what_we_wrote_is_looked_at_by_nobody_and_what_others_wrote_is() -> None:
+    told: list[tuple[str, bool]] = []
+    catalog = catalog_with(seen(Kind.BUDGET, "month", budget(), version=1))
+    catalog.on_change = lambda changed, obeyed: told.append((changed.name, obeyed))
+    catalog.compiled("shop")
+    accepted = {"spent": "1.00", "lastAccepted": budget()["spec"]}
+    catalog.observe(seen(Kind.BUDGET, "month", {**budget(), "status": accepted}, version=2), ours=True)
+    assert told == []
+    catalog.observe(seen(Kind.BUDGET, "month", {**budget(), "status": {"spent": "2.00"}}, version=3))
+    assert told == [("month", False)]
+    catalog.observe(seen(Kind.BUDGET, "month", budget("9.00"), version=4, generation=2), ours=True)
+    assert told[1:] == [("month", True)]
+
+
+def test_the_last_accepted_spec_compiles_nothing_anew_while_the_newest_is_in_force() -> None:
+    catalog = catalog_with(seen(Kind.BUDGET, "month", budget(), version=1))
+    compiled, revision = catalog.compiled("shop"), catalog.revision("shop", "web")
+    accepted = {"status": {"lastAccepted": budget()["spec"]}}
+    catalog.observe(seen(Kind.BUDGET, "month", {**budget(), **accepted}, version=2))
+    assert (catalog.compiled("shop"), catalog.revision("shop", "web")) == (compiled, revision)
+
+    wrong = budget(zone="Mars/Olympus")
+    catalog.observe(seen(Kind.BUDGET, "month", {**wrong, **accepted}, version=3, generation=2))
+    assert "shop/month" in catalog.budgets_in_force()
+    catalog.observe(seen(Kind.BUDGET, "month", wrong, version=4, generation=2))
+    assert catalog.budgets_in_force() == {}
+
+
+async def test_a_pod_wakes_its_own_poll_and_no_other() -> None:
+    time = VirtualTime()
+    catalog = catalog_with(seen(Kind.ROUTE, "assistant", route(), version=1))
+    own, other = (
+        asyncio.create_task(catalog.changed("shop", name, catalog.revision("shop", name))) for name in ("web", "mail")
+    )
+    await time.settle()
+    catalog.observe(seen(Kind.POD, "web", pod("uid-web"), version=2))
+    await time.settle()
+    assert (own.done(), other.done()) == (True, False)
+    catalog.gone(seen(Kind.ROUTE, "assistant", route(), version=3))
+    catalog.gone(seen(Kind.POD, "web", pod("uid-web"), version=4))
+    await asyncio.wait_for(other, 5)
 
 
 def test_credentials_are_those_of_the_pods_routes() -> None:
@@ -151,13 +198,13 @@ def test_credentials_are_those_of_the_pods_routes() -> None:
 async def test_a_namespace_that_ended_leaves_nothing_behind_and_wakes_who_waited() -> None:
     month, web = seen(Kind.BUDGET, "month", budget(), 1), seen(Kind.POD, "web", pod("uid-web"), 2)
     catalog = catalog_with(month, web)
-    poll = asyncio.ensure_future(catalog.changed("shop", catalog.revision("shop")))
+    poll = asyncio.ensure_future(catalog.changed("shop", "web", catalog.revision("shop", "web")))
     await asyncio.sleep(0)
     catalog.gone(month)
     catalog.gone(web)
     await asyncio.wait_for(poll, 5)
     assert catalog._namespaces == {}
-    again = asyncio.ensure_future(catalog.changed("shop", catalog.revision("shop")))
+    again = asyncio.ensure_future(catalog.changed("shop", "web", catalog.revision("shop", "web")))
     await asyncio.sleep(0)
     catalog.observe(seen(Kind.BUDGET, "week", budget(), 3))
     await asyncio.wait_for(again, 5)

@@ -14,9 +14,9 @@ from keelage_api.sync import Statement, SyncRequest
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speaker
 from keelage_operator.shell.apply import FIGURES_BURST_S, FIGURES_PER_S, STATUS_EVERY_S
-from keelage_operator.shell.catalog import Kind
+from keelage_operator.shell.catalog import Kind, Seen
 from keelage_operator.shell.cluster import Json, PatchKind, Refused, Unreachable, member
-from keelage_operator.shell.controller import HEARING_S, RESYNC_S, SECOND_LOOK_S
+from keelage_operator.shell.controller import HEARING_S, RESYNC_S, SECOND_LOOK_S, SETTLE_S
 
 
 def writes(cluster: FakeCluster) -> list[str]:
@@ -95,6 +95,78 @@ async def test_a_write_is_known_before_the_watch_tells_of_it() -> None:
     await shop.controller.reconcile("shop")
 
     assert len(writes(cluster)) == before
+
+
+async def test_one_budget_that_changed_is_told_and_the_others_are_not() -> None:
+    cluster = stocked()
+    for number in range(20):
+        cluster.add(f"{API}/llmbudgets/month-{number}", budget())
+    shop = Shop(cluster, VirtualTime())
+    await shop.run_once()
+    told = len(shop.accounts.told)
+    cluster.add(f"{API}/llmbudgets/month-7", budget("9.00"))
+    await shop.run_once()
+    await shop.run_once()
+    assert shop.accounts.told[told:] == [["shop/month-7"]]
+    assert shop.accounts.budgets["shop/month-7"].limit == 9 * 10**12
+
+    await cluster.delete(f"{API}/llmbudgets/month-7")
+    await shop.run_once()
+    assert shop.accounts.told[told + 1 :] == [["shop/month-7"]]
+    assert "shop/month-7" not in shop.accounts.budgets
+
+
+async def test_only_the_budget_that_was_spent_from_is_looked_at_and_nothing_after_its_status_was_written() -> None:
+    cluster, time = stocked(), VirtualTime()
+    for number in range(20):
+        cluster.add(f"{API}/llmbudgets/month-{number}", budget())
+    shop = Shop(cluster, time)
+    await shop.run_once()
+    running = asyncio.create_task(shop.controller.run())
+    await time.advance(10.0)
+    shop.accounts.asked.clear()
+    shop.accounts.spent["shop/month-7"] = "1.00"
+    shop.controller.budget_changed("shop/month-7")
+    await time.advance(5.0)
+    assert set(shop.accounts.asked) == {"shop/month-7"}
+    assert len(shop.accounts.asked) <= 2  # put off for its rate, and written
+    assert shop.status("llmbudgets", "month-7")["spent"] == "1.00"
+    running.cancel()
+
+
+async def test_what_is_put_off_is_looked_at_again_when_it_is_due_and_not_with_each_event_before() -> None:
+    cluster, time = stocked(), VirtualTime()
+    cluster.add(f"{API}/llmbudgets/week", budget())
+    shop = Shop(cluster, time)
+    await shop.run_once()
+    running = asyncio.create_task(shop.controller.run())
+    await time.advance(60.0)
+    shop.accounts.asked.clear()
+    shop.accounts.spent["shop/month"] = "1.00"
+    shop.controller.budget_changed("shop/month")
+    for _ in range(4):
+        await time.advance(0.2)
+        shop.controller.budget_changed("shop/week")
+    await time.advance(2.0)
+    assert shop.accounts.asked.count("shop/month") == 2
+    assert shop.status("llmbudgets", "month")["spent"] == "1.00"
+    running.cancel()
+
+
+async def test_a_lowered_limit_is_told_while_the_queue_is_full() -> None:
+    cluster, time = stocked(), VirtualTime()
+    shop = Shop(cluster, time)
+    await shop.run_once()
+    running = asyncio.create_task(shop.controller.run())
+    await time.advance(10.0)
+    for number in range(400):
+        shop.queue.add(f"space-{number}")
+    await time.advance(1.0)
+    lowered = cluster.add(f"{API}/llmbudgets/month", budget("1.00"))
+    shop.catalog.observe(Seen.of(Kind.BUDGET, lowered))
+    await time.advance(SETTLE_S)
+    assert shop.accounts.budgets["shop/month"].limit == 10**12
+    running.cancel()
 
 
 async def test_a_replica_that_does_not_lead_knows_the_budgets_and_writes_nothing() -> None:
