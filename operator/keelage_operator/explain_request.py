@@ -14,6 +14,7 @@ from pathlib import Path
 from keelage_api.money import format_usd
 from keelage_api.proxy_config import Dialect, ProxyConfig, Rule
 from keelage_api.response_cache import CacheScope
+from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_operator.core.quotas import duration_text
 from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.explain_limits import Limits, most
@@ -67,6 +68,14 @@ class _Known:
     """By `<namespace>/<budget>`."""
     secrets: frozenset[str]
     """`<secret>/<key>` that are there."""
+    routes: Mapping[str, LLMRouteSpec]
+    """As they are written, by name."""
+
+    def answers(self, rule: Rule) -> list[str]:
+        """Those that its classifiers are to give, for each entry that may select a tier; empty: it has none."""
+        written = next(each for each in self.routes[rule.route].rules if each.name == rule.name)
+        classifiers = (None if entry.when is None else entry.when.classifier for entry in written.select)
+        return ["" if classifier is None else classifier.answer for classifier in classifiers]
 
 
 def explain_request(folder: Folder, headers: Headers, body: bytes, unix_s: float, path: str = "") -> Explanation:
@@ -78,6 +87,7 @@ def explain_request(folder: Folder, headers: Headers, body: bytes, unix_s: float
         compiled.config_for({}),
         {terms.name: terms for terms in in_force},
         frozenset(f"{name}/{key}" for name, values in folder.secrets.items() for key in values),
+        {name: each.spec for name, each in compiled.routes.items() if each.spec is not None},
     )
     guessed = "" if path else " (guessed; --path says it)"
     path = path or _path(headers, body)
@@ -104,7 +114,7 @@ def _explained(known: _Known, asked: _Asked) -> tuple[list[str], bool]:
     lines += _shadow(table, facts, asked.unix_s)
     if isinstance(rule, Refusal):
         return [*lines, *_refused(rule, dialect)], False
-    conditions, plan = selected(table, rule, facts, asked.unix_s)
+    conditions, plan = selected(table, rule, facts, asked.unix_s, known.answers(rule))
     if isinstance(plan, Refusal):
         return [*lines, *conditions, *_refused(plan, dialect)], False
     limits = Limits(table, known.budgets)

@@ -6,7 +6,7 @@ are taken as if the condition did not hold, and said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from keelage_api.proxy_config import Rule
@@ -20,8 +20,13 @@ from keelage_sidecar.core.selection import Case, Selected, choose, judged, local
 _DAYS = tuple(Day)
 
 
-def selected(table: RoutingTable, rule: Rule, facts: Facts, unix_s: float) -> tuple[list[str], Plan | Refusal]:
-    """A line for each entry, and the plan on the tier that is used; no line for a rule that has one tier."""
+def selected(
+    table: RoutingTable, rule: Rule, facts: Facts, unix_s: float, answers: Sequence[str]
+) -> tuple[list[str], Plan | Refusal]:
+    """A line for each entry, and the plan on the tier that is used; no line for a rule that has one tier.
+
+    `answers`: that of each entry's classifier, as it is written in the manifest.
+    """
     case = Case(facts, lambda _name, _value: None, unix_s, asks=False)
     found = choose(table, rule, case, {})
     plan = found.plan if isinstance(found, Selected) else found
@@ -33,7 +38,7 @@ def selected(table: RoutingTable, rule: Rule, facts: Facts, unix_s: float) -> tu
     for index, entry in enumerate(rule.select):
         chosen = by == str(index)
         lines.append(f"select[{index}], tier {entry.tier}: {_outcome(table, rule, facts, entry, chosen, case)}")
-        lines += [f"  {line}" for line in _conditions(table, entry, case)]
+        lines += [f"  {line}" for line in _conditions(table, entry, case, answers[index])]
         if chosen:
             return lines, plan
     return [*lines, f"no entry before it holds: the default, tier {rule.tier}"], plan
@@ -49,7 +54,7 @@ def _outcome(table: RoutingTable, rule: Rule, facts: Facts, entry: Selection, ch
     return "taken as not holding: its classifier is not asked here"
 
 
-def _conditions(table: RoutingTable, entry: Selection, case: Case) -> Iterator[str]:
+def _conditions(table: RoutingTable, entry: Selection, case: Case, answer: str) -> Iterator[str]:
     for name, holds in judged(entry.when, table, case):
         yield f"{'holds' if holds else 'does not hold'}: {name}: {_why(name, entry, case)}"
     classifier = entry.when.classifier
@@ -57,7 +62,7 @@ def _conditions(table: RoutingTable, entry: Selection, case: Case) -> Iterator[s
         failing = f"tier {classifier.otherwise}" if classifier.otherwise else "the next entry"
         yield (
             f"not asked: classifier: tier {classifier.tier} would be asked about {len(case.prompt.text)} characters;"
-            f" holds if it says{classifier.answer.rstrip()} within {classifier.timeout_ms} ms, else {failing} where"
+            f" holds if it says {answer} within {classifier.timeout_ms} ms, else {failing} where"
             " nothing comes"
         )
 

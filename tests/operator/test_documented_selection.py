@@ -91,7 +91,7 @@ def test_each_condition_of_a_call_is_explained(
         (SHORT, "holds: promptWords: 4, wanted at most 40"),
         (SHORT, "holds: keywords: the prompt has none of noneOf"),
         ("A power of Attorney, legal?", "keywords: the prompt has legal, power of attorney, which noneOf bars"),
-        (LONG, "not asked: classifier: tier fast would be asked about 240 characters; holds if it says simple within"
+        (LONG, "not asked: classifier: tier fast would be asked about 240 characters; holds if it says SIMPLE within"
                " 2000 ms, else tier deep where nothing comes"),
     ],
 )  # fmt: skip

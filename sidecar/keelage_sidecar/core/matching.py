@@ -12,6 +12,9 @@ from keelage_sidecar.core.request import Facts
 VALUE_KEPT = 257
 """Of a header's value or a path: a character more than a rule can name, so that none is taken for another."""
 
+NAMED_MAX = 10
+"""Models in an error's text."""
+
 Told = tuple[bytes | str | None, ...]
 
 
@@ -46,6 +49,15 @@ class Asks(msgspec.Struct, frozen=True, gc=False):
         """For whom no rule takes."""
         names = [f"header {name.decode()}" for name in self.headers] + ["the path"] * self.path
         return f" (rules also ask for {', '.join(names)})" if names else ""
+
+
+def models_taken(rules: Iterable[Rule]) -> str:
+    """Models that matches name, for a call that no rule takes; empty: none names any."""
+    names = list(dict.fromkeys(model for rule in rules for match in rule.matches for model in match.models))
+    if not names:
+        return ""
+    rest = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return f" (rules name the models {', '.join(names[:NAMED_MAX])}{rest})"
 
 
 def takes(rule: Rule, facts: Facts) -> bool:

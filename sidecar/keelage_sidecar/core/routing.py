@@ -26,7 +26,7 @@ from keelage_api.selection import When
 from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.endpoints import Endpoint
 from keelage_sidecar.core.judge import Conditions
-from keelage_sidecar.core.matching import Asks, Told, any_fits, takes
+from keelage_sidecar.core.matching import Asks, Told, any_fits, models_taken, takes
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.response_key import changing_of, salt_of
@@ -213,7 +213,8 @@ class RoutingTable:
             404,
             "NoMatchingRoute",
             f"no rule of the LLMRoutes that select this pod matches model {facts.model[:120]!r}, "
-            f"feature {facts.feature!r} and user {facts.user!r}{also}: add one to spec.rules",
+            f"feature {facts.feature!r} and user {facts.user!r}{models_taken(self.rules)}{also}: ask for what a rule "
+            "matches, or add one to spec.rules",
             "model",
         )
 

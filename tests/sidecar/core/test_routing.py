@@ -156,6 +156,23 @@ def test_nothing_that_matches_is_not_found(rules: tuple[Rule, ...]) -> None:
     assert (refusal.status, refusal.reason, refusal.field) == (404, "NoMatchingRoute", "model")
 
 
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        ((), "user '': ask"),
+        (("auto", "claude-*"), "user '' (rules name the models auto, claude-*): ask for what a rule matches, or add"),
+        (
+            tuple(f"m{n}" for n in range(12)),
+            "(rules name the models m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 and 2 more)",
+        ),
+    ],
+)
+def test_who_asks_for_a_model_of_no_rule_is_told_those_that_there_are(models: tuple[str, ...], told: str) -> None:
+    rule = Rule("assistant", "triage", (ModelChoice(ANTHROPIC.name),), matches=(Match(models, ("triage",)),))
+    refusal = is_a(Refusal, RoutingTable.build(config(rule)).plan(messages(model="unknown")))
+    assert told in refusal.message
+
+
 def replace_rules(base: ProxyConfig, rules: tuple[Rule, ...]) -> ProxyConfig:
     return ProxyConfig(base.version, rules=rules, backends=base.backends, budgets=base.budgets, prices=base.prices)
 
