@@ -105,15 +105,17 @@ class Attempt:
         if self._ticket is None:
             return Unasked(AttemptEnd(self.index, failure=Failure.OPEN), not_asked(self._track, now_s))
         table, facts, said, plan, story = self._table, self._facts, self._said, self._plan, self._story
-        reserved = reserve_at_once(means, table, said, plan, self.index, story) or await reserve_attempt(
-            means, table, facts, said, plan, self.index, story
-        )
+        reserved: Reservation | Downgraded | Busy | Refusal | None
+        reserved = reserve_at_once(means, table, said, plan, self.index, story)
+        if reserved is None:
+            plain = self._interpreter.facts if self._interpreter is not None else facts
+            reserved = await reserve_attempt(means, table, facts, said, plain, plan, self.index, story)
         if isinstance(reserved, Busy):
             return Unasked(AttemptEnd(self.index, failure=Failure.LIMITED), reserved.refusal)
-        if self._marked is not None and not isinstance(reserved, Reservation):
-            reserved = self._without_marks() or reserved
         if not isinstance(reserved, Reservation):
             return reserved
+        if reserved.said is not said:
+            self._said, self._marked = reserved.said, None
         self._reserved = reserved
         return None
 
@@ -179,11 +181,6 @@ class Attempt:
             if marked is not None:
                 self._said = marked.facts
         return None
-
-    def _without_marks(self) -> Reservation | None:
-        """At a budget's limit the surcharge for writing to caches may be what is missing."""
-        self._said, self._marked = self._interpreter.facts if self._interpreter is not None else self._facts, None
-        return reserve_at_once(self._means, self._table, self._said, self._plan, self.index, self._story)
 
     async def ask(self) -> None:
         """Send, and wait for the first byte of the answer's body; sets `end` where it has not come."""

@@ -1,7 +1,8 @@
 """What an attempt holds before it is sent: room in the provider's limits first, then the budgets' money.
 
-At a budget's limit, in this order: wait; lower the output cap, if the rule allows it; a cheaper tier of the
-budget; refuse. At a provider's limit: the backend's queue; then the next choice.
+At a budget's limit, in this order: wait; leave out the breakpoints that keelage has put in; lower the output cap, if
+the rule allows it; a cheaper tier of the budget; refuse. At a provider's limit: the backend's queue; then the next
+choice.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import structs
 
 from keelage_api.proxy_config import Quota, Rule
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
@@ -36,6 +38,8 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
     output_cap: int
     """To be sent with; 0: the request's own."""
     holds: tuple[Hold, ...]
+    said: Facts
+    """The call that it is for, as it is to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,19 @@ async def reserve_rates(
 
 
 async def reserve_attempt(
-    means: Means, table: RoutingTable, facts: Facts, said: Facts, plan: Plan, index: int, story: Story
+    means: Means,
+    table: RoutingTable,
+    facts: Facts,
+    said: Facts,
+    plain: Facts,
+    plan: Plan,
+    index: int,
+    story: Story,
 ) -> Reservation | Downgraded | Busy | Refusal:
     """Everything that candidate `index` must hold before it is asked, or what to do instead; waits if need be.
 
-    `said` is the call as that candidate gets it: `facts`, or their translation.
+    `said` is the call as that candidate gets it: `facts`, or their translation; `plain` the same without the
+    breakpoints that keelage has put in, the same object where it has not.
     """
     candidate = plan.candidates[index]
     cap = _lower(candidate.output_cap, story.clamped) if story.clamped else candidate.output_cap
@@ -74,14 +86,14 @@ async def reserve_attempt(
     if isinstance(bound, Unbounded) and candidate.hard:
         return bound.refusal()
     if not facts.endpoint.metered:
-        return Reservation(bound, cap, ())
+        return Reservation(bound, cap, (), said)
     quotas = table.limits.get(candidate.backend.name)
     room = await _queue(means, table, said, candidate, bound, story, quotas) if quotas else ()
     if isinstance(room, Denied):
         return Busy(denied(room, means.unix()))
     paid: Reservation | Denied | None = None
     try:
-        paid = await _pay(means, table, said, plan.rule, candidate, Reservation(bound, cap, room), story)
+        paid = await _pay(means, table, plan.rule, candidate, Reservation(bound, cap, room, said), plain, story)
     finally:
         if not isinstance(paid, Reservation):
             for hold in room:
@@ -102,7 +114,7 @@ def reserve_at_once(
     if isinstance(bound, Unbounded) and candidate.hard:
         return None
     if not facts.endpoint.metered:
-        return Reservation(bound, cap, ())
+        return Reservation(bound, cap, (), facts)
     holds: tuple[Hold, ...] = ()
     if candidate.backend.name in table.limits:
         expected = means.expectations.of(candidate.model, len(facts.body), bound)
@@ -113,13 +125,13 @@ def reserve_at_once(
         holds = (hold,)
     claims = table.claims(candidate, plan.rule, facts, bound.charge)
     if not claims:
-        return Reservation(bound, cap, holds)
+        return Reservation(bound, cap, holds, facts)
     hold = means.purse.try_reserve(claims)
     if hold is None:
         for held in holds:
             means.purse.settle(held, NOTHING)
         return None
-    return Reservation(bound, cap, (*holds, hold))
+    return Reservation(bound, cap, (*holds, hold), facts)
 
 
 async def _queue(
@@ -158,27 +170,46 @@ async def _queue(
 async def _pay(
     means: Means,
     table: RoutingTable,
-    facts: Facts,
     rule: Rule,
     candidate: Candidate,
     wanted: Reservation,
+    plain: Facts,
     story: Story,
 ) -> Reservation | Denied:
-    """`wanted` with a hold on all budgets, if need be with a lower output cap; the first denial if none can be had."""
-    claims = table.claims(candidate, rule, facts, wanted.bound.charge)
+    """`wanted` with a hold on all budgets, if need be of the plain call, or with a lower output cap; the last denial
+    but the clamp's if none can be had."""
+    wait_s = max(LESS_WAIT_S, BUDGET_WAIT_S - story.wait_s)
+    marked = wanted.said is not plain
+    paid = await _hold(means, table, rule, candidate, wanted, LESS_WAIT_S if marked else wait_s, story)
+    if isinstance(paid, Denied) and marked and _helps_less(paid):
+        # What writing to the provider's cache costs more is not worth a long wait, nor a shorter answer.
+        wanted = structs.replace(wanted, bound=bound_of(plain, candidate, wanted.output_cap), said=plain)
+        paid = await _hold(means, table, rule, candidate, wanted, wait_s, story)
+    if isinstance(paid, Reservation):
+        return paid
+    least = least_cap(wanted.said, wanted.output_cap, rule.clamp_at_least)
+    if least is None or not _helps_less(paid):
+        return paid
+    below = wanted.output_cap or wanted.said.max_output
+    lower = await _Clamp(means, table, wanted.said, rule, candidate, least, below, story).reserve()
+    return paid if lower is None else structs.replace(lower, holds=(*wanted.holds, *lower.holds))
+
+
+async def _hold(
+    means: Means,
+    table: RoutingTable,
+    rule: Rule,
+    candidate: Candidate,
+    wanted: Reservation,
+    wait_s: float,
+    story: Story,
+) -> Reservation | Denied:
+    """With the money of all budgets, if it can be had as it is."""
+    claims = table.claims(candidate, rule, wanted.said, wanted.bound.charge)
     if not claims:
         return wanted
-    hold = means.purse.try_reserve(claims) or await _wait(
-        means, claims, max(LESS_WAIT_S, BUDGET_WAIT_S - story.wait_s), story
-    )
-    if isinstance(hold, Hold):
-        return Reservation(wanted.bound, wanted.output_cap, (*wanted.holds, hold))
-    least = least_cap(facts, wanted.output_cap, rule.clamp_at_least)
-    if least is None or not _helps_less(hold):
-        return hold
-    clamp = _Clamp(means, table, facts, rule, candidate, least, wanted.output_cap or facts.max_output, story)
-    lower = await clamp.reserve()
-    return hold if lower is None else Reservation(lower.bound, lower.output_cap, (*wanted.holds, *lower.holds))
+    hold = means.purse.try_reserve(claims) or await _wait(means, claims, wait_s, story)
+    return structs.replace(wanted, holds=(*wanted.holds, hold)) if isinstance(hold, Hold) else hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +264,7 @@ class _Clamp:
 
     def _reserved(self, cap: int, hold: Hold) -> Reservation:
         self.story.clamped = cap
-        return Reservation(bound_of(self.facts, self.candidate, cap), cap, (hold,))
+        return Reservation(bound_of(self.facts, self.candidate, cap), cap, (hold,), self.facts)
 
 
 async def _room(means: Means, claims: tuple[Claim, ...], wait_s: float, story: Story) -> Hold | Denied | None:

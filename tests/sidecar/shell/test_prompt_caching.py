@@ -104,6 +104,25 @@ async def test_at_the_limit_a_call_goes_without_breakpoints_rather_than_not_at_a
         assert (await here.post(MESSAGES, question(inference_geo="global"))).status == 429
 
 
+async def test_breakpoints_are_given_up_before_the_answer_is_made_shorter(tmp_path: Path) -> None:
+    async with FakeProvider() as provider:
+        config = caching(provider, long=True)
+        rule = msgspec.structs.replace(config.rules[0], clamp_at_least=1)
+        async with world(msgspec.structs.replace(config, rules=(rule,)), tmp_path) as here:
+            await here.post(MESSAGES, question(inference_geo="global"))
+            marked = here.records[-1].bound
+            here.purse.limit = here.purse.spent + marked * 3 // 4
+            await here.post(MESSAGES, question(inference_geo="global"))
+            plain = here.records[-1]
+            assert (plain.clamped, plain.prompt_cache) == (0, UNSET)
+            here.purse.limit = here.purse.spent + plain.bound - 1
+            assert (await here.post(MESSAGES, question(inference_geo="global"))).status == 200
+            short = here.records[-1]
+            assert (short.clamped, short.prompt_cache) == (49, UNSET)
+            assert short.bound < plain.bound
+            assert orjson.loads(provider.requests()[-1].body)["system"] == SYSTEM
+
+
 async def test_a_call_with_breakpoints_of_its_own_passes_byte_for_byte(tmp_path: Path) -> None:
     own = [{"type": "text", "text": SYSTEM, "cache_control": {"type": "ephemeral"}}]
     body = orjson.dumps(question(system=own, service_tier="standard_only"))
