@@ -68,15 +68,28 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome = yield
     report = outcome.get_result()
     if report.when == "call":
-        item.stash[FAILED] = report.failed
+        for node in item.listchain():
+            node.stash[FAILED] = node.stash.get(FAILED, False) or report.failed
 
 
 FAILED = pytest.StashKey[bool]()
+"""Of a test, and of each folder and module that a failed test is in."""
 
 
 @pytest.fixture
 def space(installed: Kube, request: pytest.FixtureRequest) -> Iterator[Space]:
-    """A fresh namespace; its logs and the operator's are printed when the test fails."""
+    """A fresh namespace for one test."""
+    yield from fresh(installed, request.node)
+
+
+@pytest.fixture(scope="module")
+def shop(installed: Kube, request: pytest.FixtureRequest) -> Iterator[Space]:
+    """A fresh namespace for the tests of one module, which take it as those before left it."""
+    yield from fresh(installed, request.node)
+
+
+def fresh(installed: Kube, node: pytest.Item | pytest.Collector) -> Iterator[Space]:
+    """A namespace with a provider; its logs and the operator's are printed when a test that used it has failed."""
     name = f"t-{uuid.uuid4().hex[:8]}"
     installed.apply(
         f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{keelage.dev/inject: 'true'}}}}\n"
@@ -89,7 +102,7 @@ def space(installed: Kube, request: pytest.FixtureRequest) -> Iterator[Space]:
         lambda: here.json("get", "pod", "provider")["status"].get("containerStatuses", [{}])[0].get("ready"),
     )
     yield here
-    if request.node.stash.get(FAILED, True):
+    if node.stash.get(FAILED, True):
         print_logs(here)
     if not os.environ.get("KEEP_NAMESPACES"):
         installed.kubectl("delete", "namespace", name, "--wait=false")

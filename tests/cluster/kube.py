@@ -82,6 +82,15 @@ class Space:
             self.kube.kubectl("get", "--raw", f"/api/v1/namespaces/{self.name}/services/provider:80/proxy{path}")
         )
 
+    def configure(self, **settings: object) -> None:
+        """Change how the provider behaves, as `/fake/config` takes it."""
+        path = f"/api/v1/namespaces/{self.name}/services/provider:80/proxy/fake/config"
+        self.kube.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(settings))
+
+    def received(self) -> list[Mapping[str, Any]]:
+        """The newest requests that the provider got, each with its `json`."""
+        return [each | {"json": json.loads(each["body"] or "{}")} for each in self.provider("/fake/requests")]
+
     def bill(self) -> int:
         """What the provider itself says it is owed, in pico-dollars."""
         return int(Decimal(self.provider("/fake/bill")["usd"]) * 10**12)
@@ -89,6 +98,11 @@ class Space:
     def budget(self, name: str = "cap") -> Mapping[str, Any]:
         status: Mapping[str, Any] = self.json("get", "llmbudget", name).get("status", {})
         return status
+
+    def savings(self, route: str, by: str) -> Mapping[str, Any]:
+        """What the route's status says that was saved that way; empty: nothing yet."""
+        found = self.json("get", "llmroute", route).get("status", {}).get("savings", ())
+        return next((dict(each) for each in found if each["by"] == by), {})
 
     def condition(self, kind: str, name: str, condition: str) -> Mapping[str, Any]:
         for found in self.json("get", kind, name).get("status", {}).get("conditions", []):
@@ -130,7 +144,7 @@ spec:
 apiVersion: v1
 kind: Secret
 metadata: {name: llm-keys}
-stringData: {provider: KEY}
+stringData: {provider: KEY, anthropic: KEY, openai: KEY}
 """.replace("KEY", KEY)
 
 ROUTE = """

@@ -81,12 +81,17 @@ def _resolved(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Verdict:
         return verdict("ResolvedRefs", None, "NotAccepted", "no spec is in force")
     problems = [problem for problem in compiled.problems if problem.about == "ResolvedRefs"]
     own = {each.path: each for each in route.credentials}
-    missing = sorted(
-        {name for pod in pods if pod.speaker is not None for name in pod.speaker.missing_credentials if name in own}
-    )
+    lacking: dict[str, list[str]] = {}
+    """Pods by what each has no file for."""
+    for pod in pods:
+        for path in pod.speaker.missing_credentials if pod.speaker is not None else ():
+            if path in own:
+                lacking.setdefault(path, []).append(pod.name)
+    missing = sorted(lacking)
     if missing:
         texts = [
-            f"{each.kind} {each.name} or its key {each.key} is missing: create it in the route's namespace"
+            f"{each.kind} {each.name} or its key {each.key} is not there for {_named(lacking[each.path])}: create it in"
+            " the route's namespace; a pod injected before the route named it must be restarted"
             for each in (own[path] for path in missing[:NAMED_MAX])
         ]
         reason = f"{own[missing[0]].kind}Missing"
@@ -122,6 +127,10 @@ def _programmed(compiled: CompiledRoute, pods: Sequence[SelectedPod], crowded: C
         return verdict(
             "Programmed", False, "ConfigRefused", f"{count} obey the newest configuration; {'; '.join(texts)}"
         )
-    waiting = ", ".join(pod.name for pod in pods if not pod.obeys)
-    names = waiting if len(pods) - obeying <= NAMED_MAX else f"{len(pods) - obeying} pods"
-    return verdict("Programmed", False, "Pending", f"{count} obey the newest configuration; waiting for {names}")
+    waiting = _named([pod.name for pod in pods if not pod.obeys])
+    return verdict("Programmed", False, "Pending", f"{count} obey the newest configuration; waiting for {waiting}")
+
+
+def _named(pods: Sequence[str]) -> str:
+    """Their names, or how many they are."""
+    return ", ".join(pods) if len(pods) <= NAMED_MAX else f"{len(pods)} pods"

@@ -103,7 +103,8 @@ def test_unknown_price_and_missing_secret_are_unresolved() -> None:
     assert both["ResolvedRefs"] == (
         "False",
         "SecretMissing",
-        "Secret llm-keys or its key anthropic is missing: create it in the route's namespace; model m has no price",
+        "Secret llm-keys or its key anthropic is not there for a: create it in the route's namespace; a pod injected"
+        " before the route named it must be restarted; model m has no price",
     )
 
 
@@ -112,8 +113,17 @@ def test_a_missing_authority_is_unresolved() -> None:
     assert found["ResolvedRefs"] == (
         "False",
         "ConfigMapMissing",
-        "ConfigMap corp-ca or its key ca.crt is missing: create it in the route's namespace",
+        "ConfigMap corp-ca or its key ca.crt is not there for a: create it in the route's namespace; a pod injected"
+        " before the route named it must be restarted",
     )
+
+
+def test_a_missing_secret_names_the_pods_that_lack_it() -> None:
+    lacking = [pod(name, missing=("llm-keys/anthropic",)) for name in ("old-a", "old-b")]
+    few = conditions(route_status(LLMRouteStatus(), route(), [pod("new"), *lacking], NOW))
+    assert "is not there for old-a, old-b: " in few["ResolvedRefs"][2]
+    many = conditions(route_status(LLMRouteStatus(), route(), lacking * 2, NOW))
+    assert "is not there for 4 pods: " in many["ResolvedRefs"][2]
 
 
 def test_route_without_pods_says_how_to_get_some() -> None:
