@@ -54,10 +54,9 @@ def made(call):
     try:
         answer, headers = APIS[call["api"]](call["arguments"], call["stream"])
         answer["error"] = ""
-    except (anthropic.APIStatusError, openai.APIStatusError) as error:
-        answer, headers = {"text": str(error), "body": {}, "error": type(error).__name__}, error.response.headers
-    except (anthropic.APIError, openai.APIError) as error:
-        answer, headers = {"text": str(error), "body": {}, "error": type(error).__name__}, {}
+    except Exception as error:
+        answer = {"text": str(error), "body": {}, "error": type(error).__name__}
+        headers = error.response.headers if hasattr(error, "response") else {}
     return answer | {"headers": dict(headers), "seconds": time.monotonic() - began}
 
 with ThreadPoolExecutor(64) as pool:
@@ -92,7 +91,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the SDK gave; `error` is the class of its exception, empty for none. `body`: the object, or the first chunk."""
+    """What the SDK gave; `body` is its object, of a chat's stream the first chunk.
+
+    `error`: the class of the exception, whose message is `text` then; empty for none.
+    """
 
     text: str
     body: Mapping[str, Any]
@@ -142,12 +144,18 @@ class Desk:
         return found
 
     def records(self) -> list[Mapping[str, Any]]:
-        """The sidecar's log lines of calls."""
-        lines = (json.loads(line) for line in self.log().splitlines() if line.startswith("{"))
-        return [each for each in lines if "request_id" in each]
+        """The sidecar's log lines of calls, in the order of their ends; the newest may not be written yet."""
+        return calls_of(self.log())
 
     def log(self) -> str:
+        """All that the sidecar has said."""
         return self.space.kubectl("logs", self.pod, "-c", "keelage")
+
+
+def calls_of(log: str) -> list[Mapping[str, Any]]:
+    """The lines of a sidecar's log that tell of calls."""
+    lines = (json.loads(line) for line in log.splitlines() if line.startswith("{"))
+    return [each for each in lines if "request_id" in each]
 
 
 def application(name: str, replicas: int = 1) -> str:
