@@ -1,7 +1,7 @@
 """Budget windows: which one an instant falls into, and when it ends.
 
-Calendar windows in a time zone: an hour of a day that has 23 or 25 of them is still
-one hour of elapsed time, and a day may last 23, 24 or 25.
+Calendar windows in a time zone, each of which begins where the one before ends: an hour of a day that has 23 or 25
+of them is still one hour of elapsed time, and a day may last 23, 24 or 25.
 """
 
 from __future__ import annotations
@@ -36,13 +36,7 @@ def window_at(every: Every, zone: ZoneInfo, at: datetime) -> Window:
     Weeks are ISO weeks: they begin on Monday.
     """
     if every is Every.HOUR:
-        # A zone may be off by minutes: the hour is the local one, its name the instant it begins.
-        local = at.astimezone(zone)
-        start = at.astimezone(UTC) - timedelta(
-            minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-        )
-        name = start.strftime("%Y-%m-%dT%HZ") if start.minute == 0 else start.strftime("%Y-%m-%dT%H%MZ")
-        return Window(name, start, start + timedelta(hours=1))
+        return _hour(zone, at.astimezone(UTC))
     local = at.astimezone(zone)
     day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0, tzinfo=None)
     if every is Every.DAY:
@@ -57,6 +51,27 @@ def window_at(every: Every, zone: ZoneInfo, at: datetime) -> Window:
         after = (first + timedelta(days=32)).replace(day=1)
         name = first.strftime("%Y-%m")
     return Window(name, _instant(first, zone), _instant(after, zone))
+
+
+def _hour(zone: ZoneInfo, at: datetime) -> Window:
+    """The local hour, named by the instant it begins; a zone may be off by minutes.
+
+    Where clocks are set by a part of an hour (Lord Howe Island), what is left of the hour is a window of its own.
+    """
+    start = _full_hour(zone, at)
+    ends_at = start + timedelta(hours=1)
+    before = _full_hour(zone, start)
+    if before != start:  # the clocks were set since then
+        end = before + timedelta(hours=1)
+        start, ends_at = (end, ends_at) if end <= at else (before, end)
+    name = start.strftime("%Y-%m-%dT%HZ") if start.minute == 0 else start.strftime("%Y-%m-%dT%H%MZ")
+    return Window(name, start, ends_at)
+
+
+def _full_hour(zone: ZoneInfo, at: datetime) -> datetime:
+    """When the full hour was that local clocks show at `at`, if they have not been set since."""
+    local = at.astimezone(zone)
+    return at - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
 
 
 def _instant(naive: datetime, zone: ZoneInfo) -> datetime:
