@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from keelage_sidecar.core.held_bytes import HeldBytes
 from keelage_sidecar.core.meter import Meter, Reading
 from keelage_sidecar.core.sse import SseScanner
 
@@ -12,17 +13,20 @@ _DONE = b"[DONE]"
 
 
 class AnswerCopy:
-    """Of one answer, up to `bytes_max` of its body."""
+    """Of one answer, up to `bytes_max` of its body, as long as there is `memory`. `drop` it in the end."""
 
-    __slots__ = ("_bytes_max", "_pieces", "_size", "headers", "status", "whole")
+    __slots__ = ("_bytes_max", "_memory", "_pieces", "_size", "cut", "headers", "status", "whole")
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, memory: HeldBytes) -> None:
         self._bytes_max = bytes_max
+        self._memory = memory
         self._pieces: list[bytes] = []
         self._size = 0
+        self.cut = False
+        """It was too long: there is no copy."""
         self.status = 0
         self.whole = False
-        """It came to its proper end."""
+        """The answer came to its proper end."""
         self.headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -30,15 +34,22 @@ class AnswerCopy:
         self.headers = tuple(headers)
 
     def add(self, piece: bytes) -> None:
+        if self.cut:
+            return
+        self._pieces.append(piece)
         self._size += len(piece)
-        if self._size <= self._bytes_max:
-            self._pieces.append(piece)
-        else:
-            self._pieces.clear()
+        if not self._memory.take(len(piece)) or self._size > self._bytes_max:
+            self.cut = True
+            self.drop()
+
+    def drop(self) -> None:
+        """Forget it."""
+        self._memory.give_back(self._size)
+        self._pieces, self._size = [], 0
 
     def sound(self) -> bytes | None:
         """The body; None where it was cut or too long, or an application could not read every part of it."""
-        if not self.whole or self._size > self._bytes_max:
+        if not self.whole or self.cut:
             return None
         body = b"".join(self._pieces)
         streamed = any(

@@ -28,6 +28,8 @@ class Outcome(enum.StrEnum):
 
     KEPT = "kept"
     """The cheap answer would do."""
+    UNJUDGED = "unjudged"
+    """It was too long to be held back: the application got it."""
     ESCALATED = "escalated"
     """The application got the dear one."""
     UNPAID = "unpaid"
@@ -91,8 +93,8 @@ class Escalation:
 
     @property
     def makeshift(self) -> bool:
-        """The answer that was given would not do."""
-        return self.outcome in (Outcome.UNPAID, Outcome.FAILED)
+        """The answer that was given would not do, or might not."""
+        return self.outcome in (Outcome.UNJUDGED, Outcome.UNPAID, Outcome.FAILED)
 
     def saved(self, cost: int) -> int:
         """Pico-dollars saved against asking the dear tier at once; negative where it cost more. `cost`: of all.

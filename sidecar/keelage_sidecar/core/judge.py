@@ -69,6 +69,8 @@ class Judge:
         self._bytes = 0
         self.cause: Cause | None = None
         """Of ESCALATE."""
+        self.unjudged = False
+        """Of KEEP: it is too long to be held back."""
 
     def feed(self, data: bytes) -> Verdict:
         """What can be said now."""
@@ -89,6 +91,11 @@ class Judge:
         if self.cause is None and self._json and not reply.calls:
             self.cause = self._wrong_json()
         return Verdict.KEEP if self.cause is None else Verdict.ESCALATE
+
+    def give_up(self) -> Verdict:
+        """No more can be held back: KEEP."""
+        self.unjudged = True
+        return Verdict.KEEP
 
     def _look(self, text: str) -> None:
         """At more of the text."""
@@ -112,7 +119,9 @@ class Judge:
             return Verdict.KEEP
         self._scans = [each for each in self._scans if each[2] > self._chars and not each[1].hopeless]
         waits = (self._scans and not self._reply.calls) or self._caps or (self._json and not self._reply.calls)
-        return Verdict.OPEN if waits and self._bytes <= HELD_BYTES_MAX else Verdict.KEEP
+        if not waits:
+            return Verdict.KEEP
+        return Verdict.OPEN if self._bytes <= HELD_BYTES_MAX else self.give_up()
 
     def _end_scans(self, scans: list[tuple[Cause, Scan, int]]) -> None:
         """For these no more text counts."""

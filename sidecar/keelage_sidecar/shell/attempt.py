@@ -53,7 +53,7 @@ class Attempt:
     """`reserve`, `ask`, then `relay` or `swallow` what came; `settle` whatever happened."""
 
     __slots__ = (
-        "_answer", "_asked_s", "_body", "_broken", "_call", "_facts", "_first", "_injected", "_interpreter",
+        "_answer", "_asked_s", "_body", "_broken", "_call", "_facts", "_first", "_held", "_injected", "_interpreter",
         "_marked", "_means", "_meter", "_plan", "_reserved", "_said", "_secret", "_sent", "_story", "_table",
         "_ticket", "_track", "_unfed", "answered", "candidate", "end", "index",
     )  # fmt: skip
@@ -88,6 +88,8 @@ class Attempt:
         self._unfed = False
         """The body's first piece is there, and the meter has not been given it."""
         self._secret: str | None = None
+        self._held = 0
+        """Bytes of `_first` that were held back."""
         self.answered = False
         """There is an answer to pass on."""
         self.end: AttemptEnd | None = None
@@ -105,11 +107,10 @@ class Attempt:
         if self._ticket is None:
             return Unasked(AttemptEnd(self.index, failure=Failure.OPEN), not_asked(self._track, now_s))
         table, facts, said, plan, story = self._table, self._facts, self._said, self._plan, self._story
-        reserved: Reservation | Downgraded | Busy | Refusal | None
-        reserved = reserve_at_once(means, table, said, plan, self.index, story)
-        if reserved is None:
-            plain = self._interpreter.facts if self._interpreter is not None else facts
-            reserved = await reserve_attempt(means, table, facts, said, plain, plan, self.index, story)
+        plain = self._interpreter.facts if self._interpreter is not None else facts
+        reserved = reserve_at_once(means, table, said, plan, self.index, story) or await reserve_attempt(
+            means, table, facts, said, plain, plan, self.index, story
+        )
         if isinstance(reserved, Busy):
             return Unasked(AttemptEnd(self.index, failure=Failure.LIMITED), reserved.refusal)
         if not isinstance(reserved, Reservation):
@@ -241,22 +242,24 @@ class Attempt:
         assert self._body is not None
         held = [self._first]
         try:
-            return await hold_back(self._body, held, judge)
+            return await hold_back(self._body, held, judge, self._means.held)
         except UpstreamError as error:
             self.answered = False
             self._failed(AttemptEnd(self.index, failure=error.failure, took_ms=self._took_ms(), said=str(error)))
             return None
         finally:
             self._first = b"".join(held)
+            self._held = len(self._first)
 
     async def read_on(self) -> None:
         """Take in more of an answer that may not be passed on: what it proves to cost is all that is charged."""
         assert self._body is not None
         held = [self._first]
         try:
-            await take_in(self._body, held)
+            await take_in(self._body, held, self._means.held)
         finally:
             self._first = b"".join(held)
+            self._held = len(self._first)
 
     async def relay(self) -> None:
         """Pass the answer on to its end."""
@@ -294,8 +297,7 @@ class Attempt:
             story.copy.begin(answer.status, headers)
             meter = CopiedAnswer(meter, story.copy)
         self._call.begin(answer.status, headers, body.length)
-        dialect = self._facts.endpoint.dialect
-        whole = await relay(self._call, body, meter, self._first, dialect, story.request_id)
+        whole = await relay(self._call, body, meter, self._first, self._facts.endpoint.dialect, story.request_id)
         if story.copy is not None:
             story.copy.whole = whole
         story.outcome, self._broken = outcomes.OK if whole else outcomes.TRUNCATED, not whole
@@ -342,7 +344,8 @@ class Attempt:
                 self._track.breaker.ended(self._ticket, Verdict.FAILED, means.clock(), means.pick())
             else:
                 self._track.breaker.ended(self._ticket, Verdict.OK, means.clock(), 0.0)
-        self._reserved = self._ticket = None
+        means.held.give_back(self._held)
+        self._reserved, self._ticket, self._held = None, None, 0
 
     def _time(self, rule: Rule, *, complete: bool) -> None:
         """For latency budgets. Of what did not come nothing is known until it has taken too long."""

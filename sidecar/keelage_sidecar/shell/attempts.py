@@ -119,6 +119,8 @@ async def _escalates(table: RoutingTable, facts: Facts, plan: Plan, heard: Attem
     dear = table.on_tier(plan.rule, facts, cascade.to)
     story.escalation = Escalation(heard.candidate, None if isinstance(dear, Refusal) else dear.candidates[0])
     story.escalation.cause = judge.cause
+    if judge.unjudged:
+        story.escalation.outcome = Outcome.UNJUDGED
     return verdict is Verdict.ESCALATE
 
 

@@ -102,9 +102,12 @@ class CachedCalls:
                 return not_cached("no answer to it is kept")
             story.cache = CacheUse.MISS if wanted.age_max_s >= 0 else CacheUse.BYPASS
             story.spare = kept is not None and wanted.takes_stale
-            story.copy = AnswerCopy(self._cache.body_max)
-            refusal = await ask()
-            answer = self._answer(story) if refusal is None else None
+            copy = story.copy = AnswerCopy(self._cache.body_max, self._means.held)
+            try:
+                refusal = await ask()
+                answer = self._answer(story) if refusal is None else None
+            finally:
+                copy.drop()
             if answer is not None or story.outcome != outcomes.CLIENT_DISCONNECT:
                 flight.land(answer)
             if answer is not None and not story.makeshift:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from keelage_sidecar.core.expectation import Expectations
 from keelage_sidecar.core.health import HealthBook
+from keelage_sidecar.core.held_bytes import HeldBytes
 from keelage_sidecar.core.latency import LatencyBook
 from keelage_sidecar.core.prompt_cache_book import PromptCacheBook
 from keelage_sidecar.core.response_cache import ResponseCache
@@ -35,6 +36,8 @@ class Means:
     expectations: Expectations = field(default_factory=Expectations)
     responses: ResponseCache = field(default_factory=ResponseCache)
     """Answers that are kept, of the rules that keep any."""
+    held: HeldBytes = field(default_factory=HeldBytes)
+    """Of answers that are judged, or copied to be kept."""
     latency: LatencyBook = field(default_factory=LatencyBook)
     savings: Savings = field(default_factory=Savings)
     prompt_caches: PromptCacheBook = field(default_factory=PromptCacheBook)

@@ -242,3 +242,4 @@ def test_what_is_too_long_to_be_held_back_is_passed_on() -> None:
     while judge.feed(event) is Verdict.OPEN:
         fed += len(event)
     assert HELD_BYTES_MAX - len(event) < fed <= HELD_BYTES_MAX
+    assert judge.unjudged

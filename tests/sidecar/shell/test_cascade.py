@@ -28,6 +28,7 @@ from keelage_api.proxy_config import (
 from keelage_api.response_cache import ResponseCache
 from keelage_api.sync import SavedBy
 from keelage_dev.provider import FakeProvider
+from keelage_sidecar.core.held_bytes import HELD_BYTES_ALL
 from keelage_sidecar.core.log_line import Cascaded
 
 MESSAGES, CHAT, RESPONSES = "/v1/messages", "/v1/chat/completions", "/v1/responses"
@@ -321,3 +322,37 @@ async def test_a_response_that_does_more_than_answer_is_not_asked_for_twice(
             reply = await here.post(RESPONSES, body(RESPONSES, False, **more))
             assert (reply.status, reply.headers.get("x-keelage-cascade")) == (200, None)
             assert asked(provider) == [GPT]
+
+
+@pytest.mark.parametrize(("path", "stream"), FORMS)
+async def test_without_memory_for_it_an_answer_is_passed_on_unjudged(tmp_path: Path, path: str, stream: bool) -> None:
+    terms = msgspec.structs.replace(UNSURE, max_tokens=True)
+    async with (
+        FakeProvider(replies={"*": "Paris"}) as provider,
+        world(cascading(provider.url, terms), tmp_path) as here,
+    ):
+        here.means.held.take(HELD_BYTES_ALL)
+        reply = await here.post(path, body(path, stream))
+        assert (reply.status, reply.clean, reply.headers["x-keelage-cascade"]) == (200, True, "unjudged")
+        assert b"Pari" in reply.body
+        assert saved(here) == [(0, 1, 0)]
+        here.means.held.give_back(HELD_BYTES_ALL)
+        assert (await here.post(path, body(path, stream))).headers["x-keelage-cascade"] == "kept"
+        assert here.means.held.bytes == 0
+
+
+@pytest.mark.parametrize("fault", ["", "cut:4", "hang:4"])
+async def test_memory_comes_back_whatever_becomes_of_a_call(tmp_path: Path, fault: str) -> None:
+    faults = {HAIKU: fault} if fault else {OPUS: "400"}
+    async with FakeProvider(replies=DOUBT, model_faults=faults) as provider:
+        config = cascading(provider.url, attempts=1)
+        rule = msgspec.structs.replace(config.rules[0], response_cache=ResponseCache(sampled=True))
+        async with world(seal(msgspec.structs.replace(config, rules=(rule,))), tmp_path) as here:
+            _, writer = await here.connect()
+            writer.write(request("POST", MESSAGES, orjson.dumps(body(MESSAGES, True))))
+            if fault == "hang:4":
+                await until(lambda: here.means.held.bytes > 0)
+                writer.close()
+            await until(lambda: bool(here.records))
+            assert here.means.held.bytes == 0
+            writer.close()
