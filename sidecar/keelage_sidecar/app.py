@@ -127,6 +127,7 @@ class Sidecar:
                 await self._server.drain(self._settings.drain_s)
             finally:
                 await self._server.finish()
+                self._exchange.tell_ended()  # what they saved goes with the last statement
                 follow.cancel()
                 keep.cancel()
                 batches.cancel()

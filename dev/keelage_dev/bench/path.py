@@ -211,6 +211,7 @@ class DecisionPath:
         """One call; the status of its answer."""
         call = Call(self._wire, "POST", "/v1/messages", headers, body, received_s=self._clock())
         await self._exchange.handle(call)
+        self._exchange.tell_ended()
         return call.status
 
     def _tell(self, record: CallRecord) -> None:

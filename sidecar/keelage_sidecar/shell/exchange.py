@@ -55,8 +55,8 @@ class Exchange:
         id_prefix: str = "",
         traced: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`table` gives the configuration in force, `tell` gets every call once; `workload`: the pod;
-        `traced` whether lines tell what was decided on the way."""
+        """`table` gives the configuration in force, `tell` gets every call once, soon after its end; `workload`: the
+        pod; `traced` whether lines tell what was decided on the way. Must be called inside a running loop."""
         inner = InnerCalls(means, tell)
         self._selector = Selector(means, inner)
         self._shortening = Shortening(means, inner)
@@ -68,6 +68,9 @@ class Exchange:
         self._workload = workload
         self._id_prefix = id_prefix
         self._traced = traced
+        self._loop = asyncio.get_running_loop()
+        self._ended: list[tuple[Story, int, float]] = []
+        """Calls of this turn of the loop, each with its status and the time."""
         self._count = 0
         self._running = 0
 
@@ -90,7 +93,16 @@ class Exchange:
             raise
         finally:
             self._running -= 1
-            record = story.record(0 if call.gone else call.status, self._means.clock(), self._traced())
+            if not self._ended:
+                self._loop.call_soon(self.tell_ended)
+            self._ended.append((story, 0 if call.gone else call.status, self._means.clock()))
+
+    def tell_ended(self) -> None:
+        """Tell of the calls that have ended: together, at the end of the loop's turn, while the code that does so is
+        in the processor's caches."""
+        ended, self._ended = self._ended, []
+        for story, status, now_s in ended:
+            record = story.record(status, now_s, self._traced())
             if isinstance(record.cascade, Cascaded):
                 kept = record.cascade.outcome == Outcome.KEPT
                 self._means.savings.count(record.route, SavedBy.CASCADE, record.cascade.saved, hits=kept)

@@ -181,7 +181,7 @@ class Reply:
 class World:
     port: int
     purse: FakePurse
-    records: list[CallRecord]
+    told: list[CallRecord]
     delays_s: list[float]
     server: Server
     upstream: Upstream
@@ -189,10 +189,17 @@ class World:
     batches: BatchKeeper
     means: Means
     shared: SharedAnswers
+    exchange: Exchange
     later_s: float = 0.0
     """How far the clock is ahead of the loop's."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """The keeper slept without an open batch."""
+
+    @property
+    def records(self) -> list[CallRecord]:
+        """Of all calls that have ended."""
+        self.exchange.tell_ended()
+        return self.told
 
     async def turn_clock(self, seconds: float) -> None:
         """The keeper's sleep: its clock is put forward, until no batch is open."""
@@ -317,9 +324,8 @@ async def world(config: ProxyConfig | None, keys: Path, shared_with: FakeValkey 
     workload = Workload("pod-user", "pod-feature", "pod-task", "web-1")
     exchange = Exchange(means, lambda: here.table, records.append, batches, shared, workload=workload)
     server = Server(exchange.handle)
-    here = World(
-        await server.serve("127.0.0.1", 0), purse, records, delays, server, upstream, table, batches, means, shared
-    )
+    port = await server.serve("127.0.0.1", 0)
+    here = World(port, purse, records, delays, server, upstream, table, batches, means, shared, exchange)
     sharing = asyncio.ensure_future(shared.run())
     if config is not None:
         shared.obey(config)
