@@ -6,7 +6,7 @@ applications may invent never costs more than its place in a short list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
@@ -19,6 +19,8 @@ NOBODY = "(none)"
 """Of calls that name no feature or user."""
 BUDGETS_MAX = 128
 """More than a pod falls under."""
+TOGETHER = 64
+"""So many attempts are added at once, while the code that does so is in the processor's caches."""
 WINDOWS_MAX = 2
 """Of one budget: calls that began in the window before may end in this one."""
 
@@ -66,9 +68,21 @@ class Attribution:
         self._budgets: dict[str, dict[str, _Period]] = {}
         """By name and window."""
         self._telling: set[tuple[str, str, By, str]] = set()
+        self._paid: list[tuple[list[tuple[str, str, int]], Spender]] = []
+        """Not added yet."""
 
-    def count(self, paid: Iterable[tuple[str, str, int]], spender: Spender) -> None:
+    def count(self, paid: list[tuple[str, str, int]], spender: Spender) -> None:
         """Budget, window and amount of each account that an attempt was charged to."""
+        self._paid.append((paid, spender))
+        if len(self._paid) >= TOGETHER:
+            self._add_paid()
+
+    def _add_paid(self) -> None:
+        for paid, spender in self._paid:
+            self._add(paid, spender)
+        self._paid.clear()
+
+    def _add(self, paid: list[tuple[str, str, int]], spender: Spender) -> None:
         for budget, window, amount in paid:
             if amount <= 0:
                 continue
@@ -82,6 +96,7 @@ class Attribution:
 
     def tell(self) -> tuple[Share, ...]:
         """What grew since it was told and heard last."""
+        self._add_paid()
         for budget, window, by, names in self._all():
             self._telling.update((budget, window, by, name) for name in names.grown)
             names.grown.clear()

@@ -47,6 +47,8 @@ class Verdict(enum.Enum):
     """Nothing: the application left, or was impatient."""
 
 
+_CLOSED, _OK = State.CLOSED, Verdict.OK
+
 TRANSITIONS = {
     (State.CLOSED, Signal.TRIPPED): State.OPEN,
     (State.OPEN, Signal.DUE): State.HALF_OPEN,
@@ -93,7 +95,7 @@ class Breaker:
 
     def admit(self, now_s: float) -> int | None:
         """A ticket, to be given to `ended` exactly once; None: the model is not to be asked now."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return self.ticket
         if self.state is State.OPEN and now_s >= self._until_s:
             self._signal(Signal.DUE, now_s)
@@ -133,6 +135,10 @@ class Breaker:
     def ended(self, ticket: int, verdict: Verdict, now_s: float, pick: float) -> None:
         """A call that was admitted has ended."""
         if ticket != self.ticket:
+            return
+        if verdict is _OK and self.state is _CLOSED:
+            self._failures = 0
+            self._recent.add(now_s, 1, 0)
             return
         if self.state is State.HALF_OPEN:
             if verdict in (Verdict.OK, Verdict.REFUSED):

@@ -31,11 +31,13 @@ class Pace:
         """Until it came; or until nobody waited any more, if it had not come by then."""
         self._samples.append(seconds)
         self._late_s = None
-        self.count += 1
-        logarithm = math.log(max(LEAST_S, seconds))
-        at_first = 1 / self.count
-        self._recent += max(RECENT_WEIGHT, at_first) * (logarithm - self._recent)
-        self._usual += max(USUAL_WEIGHT, at_first) * (logarithm - self._usual)
+        count = self.count = self.count + 1
+        logarithm = math.log(seconds if seconds > LEAST_S else LEAST_S)
+        recent, usual = RECENT_WEIGHT, USUAL_WEIGHT
+        if count < 1 / USUAL_WEIGHT:
+            recent, usual = max(recent, 1 / count), 1 / count
+        self._recent += recent * (logarithm - self._recent)
+        self._usual += usual * (logarithm - self._usual)
 
     @property
     def late_s(self) -> float | None:

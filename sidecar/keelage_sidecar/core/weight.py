@@ -154,10 +154,16 @@ def _add(weight: Weight, value: object, apart: str = "") -> None:
             names = "".join(item)
             tokens += _TOKENS_PER_OBJECT + (len(names) if names.isascii() else sum(map(text_tokens, item)))
             keys += len(item)
-            if apart and item is value:
-                stack.extend([inner for key, inner in item.items() if key != apart])
-            else:
-                stack.extend(item.values())
+            skipped = apart if apart and item is value else None
+            for key, inner in item.items():
+                if key == skipped:
+                    continue
+                if type(inner) is str and inner.isascii():
+                    tokens += len(inner)
+                elif type(inner) is int:
+                    tokens += len(str(inner))
+                else:
+                    stack.append(inner)
             if not _CACHING.isdisjoint(item):
                 _note_caching(weight, item)
         elif isinstance(item, list):
