@@ -15,6 +15,7 @@ from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.retry import Again
 from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.shell import story as outcomes
+from keelage_sidecar.shell.abreast import abreast
 from keelage_sidecar.shell.attempt import Attempt, Unasked
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.hedge import ask_side_by_side
@@ -76,6 +77,8 @@ async def _attempt(
         call.survives = plan.rule.on_client_disconnect is OnClientDisconnect.DRAIN
         late_s = one.late_s() if plan.rule.hedge is not None else None
         if late_s is None:
+            if means.upstream.active:
+                await abreast()
             await one.ask()
         else:
             await ask_side_by_side(attempts, late_s)
@@ -93,6 +96,8 @@ async def _attempt(
                 return None
             if heard.end is None:
                 await heard.relay()
+                if means.upstream.active:
+                    await abreast()
                 return None
             story.ends.append(heard.end)
         step = _next(means, plan, story)

@@ -384,7 +384,8 @@ class Connection(asyncio.Protocol):
             self._stash.clear()
             if self._transport is not None:
                 self._transport.resume_reading()
-            self._feed(data)
+            if not self._take_known(data):
+                self._feed(data)
 
     def _wait(self, seconds: float) -> None:
         self.deadline_s = self._loop.time() + seconds

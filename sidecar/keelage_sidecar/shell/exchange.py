@@ -22,6 +22,7 @@ from keelage_sidecar.core.routing import Plan, RoutingTable
 from keelage_sidecar.core.selection import Case, moment
 from keelage_sidecar.core.shadow import rehearse
 from keelage_sidecar.shell import story as outcomes
+from keelage_sidecar.shell.abreast import abreast
 from keelage_sidecar.shell.attempts import attempt_all
 from keelage_sidecar.shell.batch_call import BatchCalls
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
@@ -86,9 +87,9 @@ class Exchange:
                     story.refused(refusal)
                 self._refuse(call, refusal, story)
         except asyncio.CancelledError:
-            if call.gone:
+            if call.gone and not call.finished:
                 story.outcome = outcomes.CLIENT_DISCONNECT
-            else:
+            elif not call.finished:
                 self._stop(call, story)
             raise
         finally:
@@ -122,6 +123,8 @@ class Exchange:
         if isinstance(facts, Refusal):
             return facts
         story.facts = facts
+        if self._means.upstream.active:
+            await abreast()
         rule = table.rule(facts)
         if isinstance(rule, Refusal):
             self._rehearse(table, facts, rule, story)

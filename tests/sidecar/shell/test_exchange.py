@@ -64,6 +64,18 @@ async def test_a_plain_call_is_answered_paid_exactly_and_told(
         assert not any(name.startswith("x-keelage") for name in seen.headers)
 
 
+async def test_calls_side_by_side_are_paid_exactly_and_told_as_answered_though_their_connections_close(
+    tmp_path: Path,
+) -> None:
+    async with FakeProvider() as provider, world(config_of([provider.url]), tmp_path) as here:
+        bodies = [(MESSAGES, message()), (CHAT, chat()), (MESSAGES, message(stream=True))] * 4
+        replies = await asyncio.gather(*(here.post(path, body) for path, body in bodies))
+        assert all(reply.status == 200 and reply.clean for reply in replies)
+        await until(lambda: len(here.records) == len(bodies))
+        assert [record.outcome for record in here.records] == ["ok"] * len(bodies)
+        assert here.purse.spent == billed(provider) > 0
+
+
 @pytest.mark.parametrize(("path", "body"), [(MESSAGES, message(stream=True)), (CHAT, chat(stream=True))])
 async def test_a_stream_goes_through_with_its_end_and_is_paid_exactly(
     tmp_path: Path, path: str, body: dict[str, object]
