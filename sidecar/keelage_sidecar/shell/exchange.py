@@ -129,9 +129,9 @@ class Exchange:
         if isinstance(rule, Refusal):
             self._rehearse(table, facts, rule, story)
             return rule
+        story.rule = rule
         if rule.response_cache is None:
             return await self._ask(call, table, facts, rule, story)
-        story.rule = rule
         salt = table.salts[rule.route, rule.name]
         if (changing := table.changing.get((rule.route, rule.name))) is not None:
             means = self._means
@@ -142,6 +142,21 @@ class Exchange:
 
     async def _ask(self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story) -> Refusal | None:
         """A provider; None: the application has its answer, or has left."""
+        rates = await reserve_rates(self._means, table, rule, facts, story)
+        if isinstance(rates, Refusal):
+            self._rehearse(table, facts, rates, story)
+            return rates
+        try:
+            return await self._ask_selected(call, table, facts, rule, story)
+        finally:
+            if rates is not None:
+                used = story.used
+                self._means.purse.settle(rates, structs.replace(used, requests=min(1, used.requests)))
+
+    async def _ask_selected(
+        self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story
+    ) -> Refusal | None:
+        """Those of the tier that is selected for the call."""
         if rule.select:
             plan = await self._selector.select(Asker(table, rule, facts, story))
         else:
@@ -155,18 +170,9 @@ class Exchange:
         if (rule.first_token_within or rule.answer_within) is not None:
             plan = self._in_time(table, facts, plan, story)
         story.plan = plan
-
         if rule.history is not None:
             facts = await self._shortening.shorten(table, facts, story)
-        rates = await reserve_rates(self._means, table, plan, facts, story)
-        if isinstance(rates, Refusal):
-            return rates
-        try:
-            return await attempt_all(self._means, call, table, facts, plan, story)
-        finally:
-            if rates is not None:
-                used = story.used
-                self._means.purse.settle(rates, structs.replace(used, requests=min(1, used.requests)))
+        return await attempt_all(self._means, call, table, facts, plan, story)
 
     def _in_time(self, table: RoutingTable, facts: Facts, plan: Plan, story: Story) -> Plan:
         """The plan, or that of the tier which takes over while the plan's is too slow."""

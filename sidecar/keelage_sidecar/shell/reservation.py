@@ -18,6 +18,7 @@ from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.claim import NOTHING, Charge, Claim, DenialReason, Denied, Hold
 from keelage_sidecar.core.clamp import largest_cap, least_cap
 from keelage_sidecar.core.downgrade import Downgraded, at_limit
+from keelage_sidecar.core.history import conversation
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
@@ -51,16 +52,23 @@ class Busy:
 
 
 async def reserve_rates(
-    means: Means, table: RoutingTable, plan: Plan, facts: Facts, story: Story
+    means: Means, table: RoutingTable, rule: Rule, facts: Facts, story: Story
 ) -> Hold | Refusal | None:
-    """Room in the rule's rate limits, for the whole call; None where it has none."""
-    if not facts.endpoint.metered:
+    """Room in the rule's rate limits, for the whole call; None where it has none.
+
+    Before anything is asked for its sake: a classifier or a summary costs money, too. So the amounts are those of
+    the rule's default tier, and of what is sent of the conversation at least, until the call is settled.
+    """
+    if not facts.endpoint.metered or (rule.route, rule.name) not in table.rates:
         return None
-    if (plan.rule.route, plan.rule.name) not in table.rates:
+    plan = table.on_any_tier(rule, facts)
+    if isinstance(plan, Refusal):
         return None
+    if rule.history is not None and (talk := conversation(facts, rule.history.keep_turns)) is not None:
+        facts = talk.without(len(talk.cuttable))
     first = plan.candidates[0]
     expected = means.expectations.of(first.model, len(facts.body), bound_of(facts, first, first.output_cap))
-    claims = table.rate_claims(plan.rule, facts, expected)
+    claims = table.rate_claims(rule, facts, expected)
     hold = means.purse.try_reserve(claims) or await _room(means, claims, RATE_WAIT_S, story)
     return denied(hold, means.unix()) if isinstance(hold, Denied) else hold
 

@@ -9,6 +9,7 @@ from keelage_sidecar.core.routing import Plan
 from keelage_sidecar.core.selection import Ask, Case, choose
 from keelage_sidecar.shell.inner_call import Asker, InnerCalls, Whom
 from keelage_sidecar.shell.means import Means
+from keelage_sidecar.shell.single_flight import SingleFlights
 
 
 class Selector:
@@ -16,6 +17,7 @@ class Selector:
         self._means = means
         self._inner = inner
         self._known = KnownAnswers()
+        self._flights = SingleFlights[str](means.clock)
 
     async def select(self, asker: Asker) -> Plan | Refusal:
         """Whom to ask, on the tier that the rule selects for the call; why is told in the call's story."""
@@ -32,23 +34,30 @@ class Selector:
         return step.plan
 
     async def _said(self, asker: Asker, ask: Ask) -> str | None:
-        """What the classifier's model says; None: nothing, in time."""
-        classifier, route = ask.classifier, asker.rule.route
+        """What the classifier's model says; None: nothing, in time. Who asks the same meanwhile waits for it."""
+        classifier, route, clock = ask.classifier, asker.rule.route, self._means.clock
         question = question_of(classifier, ask.text)
         key = key_of(route, classifier.tier, question)
-        known = self._known.find(key, self._means.clock())
+        known = self._known.find(key, clock())
         if known is not None:
             return known
-        left_s = asker.story.patience_left_s(self._means.clock())
+        left_s = asker.story.patience_left_s(clock())
         timeout_s = classifier.timeout_ms / 1000
+        until_s = clock() + (timeout_s if left_s is None else max(0.0, min(timeout_s, left_s)))
+        heard = await self._flights.hear(key, until_s)
+        if heard is not None:
+            return heard
         whom = Whom(
             asker.table.config.tiers.get(f"{route}/{classifier.tier}", ()),
-            timeout_s if left_s is None else max(0.0, min(timeout_s, left_s)),
+            max(0.0, until_s - clock()),
             classifier.tier,
             classifier.max_tokens,
         )
-        said = await self._inner.question(asker, whom, question, Purpose.CLASSIFIER)
-        if not isinstance(said, str):
-            return None
-        self._known.remember(key, said, self._means.clock())
-        return said
+        with self._flights.lead(key) as flight:
+            said = await self._inner.question(asker, whom, question, Purpose.CLASSIFIER)
+            if not isinstance(said, str):
+                flight.land(None)
+                return None
+            self._known.remember(key, said, clock())
+            flight.land(said)
+            return said

@@ -62,7 +62,7 @@ class Story(msgspec.Struct):
     facts: Facts | None = None
     plan: Plan | None = None
     rule: Rule | None = None
-    """Where its cache may answer before there is a plan."""
+    """That takes it; where there is a plan, it is on the plan's tier."""
     candidate: Candidate | None = None
     ends: list[AttemptEnd] = []
     attempts: int = 0
@@ -180,7 +180,7 @@ class Story(msgspec.Struct):
     def whom(self) -> tuple[tuple[bytes, bytes], ...]:
         """Headers that tell the application who answers, by which rule, or who was to be asked; a kept answer says
         itself who made it."""
-        if self.rule is not None and self.cache in _GIVEN:
+        if self.rule is not None and (self.plan is None or self.cache in _GIVEN):
             return _whom(self.rule.route, self.rule.name, "", "", "")
         if self.plan is None:
             return ()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 from tests.sidecar.core.calls import is_a
-from tests.sidecar.shell.proxied import GPT, HAIKU, KEY, MONTH, World, config_of, world
+from tests.sidecar.shell.proxied import GPT, HAIKU, KEY, MONTH, World, config_of, until, world
+from tests.sidecar.shell.test_cached_call import ANSWER, Gate
 
 from keelage_api.codec import seal
 from keelage_api.money import PICO_PER_USD
@@ -114,6 +116,20 @@ async def test_a_classifier_decides_is_paid_and_is_asked_once_about_one_text(tmp
         assert (first.purpose, first.user, first.model) == ("classifier", "pod-user", JUDGE)
         assert first.request_id == f"{second.request_id}/classifier"
         assert first.cost > 0
+
+
+async def test_calls_that_come_together_ask_a_classifier_once(tmp_path: Path) -> None:
+    said = ANSWER.replace(b'"Hi"', b'"SIMPLE"')
+    async with Gate() as gate:
+        config = selecting(gate.url, Selection(When(classifier=ASKED), "fast"))
+        tiers = {**config.tiers, "r/fast": config.tiers["r/deep"]}
+        async with world(seal(replace(config, version="", tiers=tiers)), tmp_path) as here:
+            calls = [asyncio.ensure_future(told(here, "Hi")) for _ in range(5)]
+            await until(lambda: here.server.active == 5 and gate.asked == 1)
+            for answer in (said, *[ANSWER] * 5):
+                gate.answers.put_nowait(answer)
+            assert await asyncio.gather(*calls) == [("r/all", "fast", HAIKU, "0:classifier")] * 5
+            assert [record.purpose for record in here.records].count("classifier") == 1
 
 
 async def test_another_answer_leaves_the_default(tmp_path: Path) -> None:
