@@ -147,6 +147,14 @@ class Saving(msgspec.Struct, frozen=True, array_like=True):
     """How often it did."""
 
 
+class Resting(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """Prompts for a model go without breakpoints at present, since what was written was not repaid by reads."""
+
+    route: str
+    rule: str
+    model: str
+
+
 class SyncRequest(msgspec.Struct, frozen=True):
     incarnation: str
     config_version: str = ""
@@ -166,6 +174,8 @@ class SyncRequest(msgspec.Struct, frozen=True):
     """The same ones under the same number until an answer has come: they are added up once."""
     savings_seq: int = 0
     """Rises with each new set of `savings`; counts from 1 in each run."""
+    resting: tuple[Resting, ...] = ()
+    """All that do."""
 
 
 class SyncReply(msgspec.Struct, frozen=True):

@@ -91,6 +91,7 @@ class LocalLedger:
             config_error=request.config_error,
             missing_credentials=request.missing_credentials,
             heard_s=time.monotonic(),
+            resting=request.resting,
         )
         try:
             rights = await self._book.sync(self._pod, request)

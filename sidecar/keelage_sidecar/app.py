@@ -156,7 +156,9 @@ class Sidecar:
         self._metrics.tell(record)
 
     def _report(self) -> SidecarReport:
-        return SidecarReport(self._watch.version, self._watch.error, self._missing())
+        return SidecarReport(
+            self._watch.version, self._watch.error, self._missing(), self._means.prompt_caches.resting()
+        )
 
     def _missing(self) -> tuple[str, ...]:
         table = self._watch.table

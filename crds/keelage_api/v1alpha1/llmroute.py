@@ -21,6 +21,7 @@ from keelage_api.v1alpha1.metadata import (
     Observed,
     Opaque,
     Part,
+    Shown,
 )
 from keelage_api.v1alpha1.mode import Mode
 from keelage_api.v1alpha1.naming import Naming, naming
@@ -153,13 +154,16 @@ class LLMRouteStatus(Observed):
     observed_generation: int = 0
     """The generation that this status speaks about."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16), ListMap("type")] = ()
-    """Accepted: the spec is in force. ResolvedRefs: Secrets and prices were found. Programmed: the sidecars have it."""
+    """Accepted: the spec is in force. ResolvedRefs: Secrets and prices were found. Programmed: the sidecars have it.
+    PromptCaching: breakpoints are inserted; False where sidecars found that they do not pay."""
     sidecars: Annotated[str, StringConstraints(max_length=32)] = ""
     """Sidecars that obey the newest configuration, of those that the route selects: `3/3`."""
     rules: int = 0
     """Number of rules in force."""
     backends: int = 0
     """Number of backends in force."""
+    saved: Shown = ""
+    """All savings together, as in 12.34 USD; below zero where they cost more than they saved."""
     savings: Annotated[tuple[SavingStatus, ...], Field(max_length=8), ListMap("by")] = ()
     """What cascades and caches have saved, as far as sidecars told."""
     last_accepted: Opaque = Field(default_factory=dict)

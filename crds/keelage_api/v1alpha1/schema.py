@@ -65,6 +65,7 @@ RESOURCES = (
             Column("Backends", ".status.backends", "integer"),
             Column("Accepted", '.status.conditions[?(@.type=="Accepted")].status'),
             Column("Sidecars", ".status.sidecars"),
+            Column("Saved", ".status.saved"),
             Column("Reason", '.status.conditions[?(@.type=="Accepted")].reason', priority=1),
             AGE,
         ),

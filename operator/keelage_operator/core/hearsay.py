@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from keelage_api.money import PICO_PER_USD
-from keelage_api.sync import Statement, SyncRequest
+from keelage_api.sync import Resting, Statement, SyncRequest
 
 STATEMENTS_MAX = 512
 """A sidecar that has more to say says it with the next request."""
@@ -26,6 +26,7 @@ WAITED_MAX_S = 86_400.0
 COMPLAINT_LENGTH_MAX = 512
 """Of what is kept of a sidecar's complaint; a condition shows no more than that."""
 CREDENTIALS_MAX = 32
+RESTING_MAX = 64
 
 _INCARNATION = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -77,6 +78,11 @@ def _fault_of(statement: Statement) -> str:
     if not 0 <= statement.seq <= SEQ_MAX:
         return f"seq: {statement.seq} is not between 0 and {SEQ_MAX}"
     return ""
+
+
+def resting_of(request: SyncRequest) -> tuple[Resting, ...]:
+    """As much as is kept of where a sidecar's prompt caches rest."""
+    return tuple(Resting(short(e.route), short(e.rule), short(e.model)) for e in request.resting[:RESTING_MAX])
 
 
 def short(complaint: str) -> str:

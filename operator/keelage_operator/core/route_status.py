@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from keelage_api.v1alpha1.llmroute import LLMRouteStatus
@@ -10,7 +11,7 @@ from keelage_api.v1alpha1.manifest import dump
 from keelage_operator.core.compile import CompiledRoute
 from keelage_operator.core.conditions import Verdict, merge, verdict
 from keelage_operator.core.quotas import crowded_text
-from keelage_operator.core.savings import NOTHING_SAVED, Sums, savings_status
+from keelage_operator.core.savings import NOTHING_SAVED, Sums, savings_status, total_saved
 from keelage_operator.core.speakers import Speaker
 
 NAMED_MAX = 3
@@ -47,7 +48,12 @@ def route_status(
     route = compiled.route
     conditions = merge(
         old.conditions,
-        (_accepted(compiled), _resolved(compiled, pods), _programmed(compiled, pods, crowded)),
+        (
+            _accepted(compiled),
+            _resolved(compiled, pods),
+            _programmed(compiled, pods, crowded),
+            *_prompt_caching(compiled, pods),
+        ),
         compiled.generation,
         now,
     )
@@ -57,7 +63,7 @@ def route_status(
         "sidecars": f"{sum(pod.obeys for pod in pods)}/{len(pods)}",
         "rules": 0 if route is None else len(route.rules),
         "backends": 0 if route is None else len(route.backends),
-        **({"savings": savings_status(saved)} if saved else {}),
+        **({"saved": total_saved(saved), "savings": savings_status(saved)} if saved else {}),
         "lastAccepted": {} if route is None else dump(route.spec),
     }
 
@@ -134,3 +140,33 @@ def _programmed(compiled: CompiledRoute, pods: Sequence[SelectedPod], crowded: C
 def _named(pods: Sequence[str]) -> str:
     """Their names, or how many they are."""
     return ", ".join(pods) if len(pods) <= NAMED_MAX else f"{len(pods)} pods"
+
+
+def _prompt_caching(compiled: CompiledRoute, pods: Sequence[SelectedPod]) -> Iterator[Verdict]:
+    """Only of routes that have breakpoints inserted; sidecars say where they do not pay."""
+    rules = () if compiled.route is None else compiled.route.rules
+    caching = {rule.name for rule in rules if rule.prompt_cache is not None}
+    if not caching:
+        return
+    resting = Counter(
+        (each.rule, each.model)
+        for pod in pods
+        if pod.speaker is not None
+        for each in pod.speaker.resting
+        if each.route == compiled.name and each.rule in caching
+    )
+    if not resting:
+        yield verdict("PromptCaching", True, "Inserting", "breakpoints are inserted where prompts are long enough")
+        return
+    told = [
+        f"rule {rule}, model {model}: {count}/{len(pods)} sidecars" for (rule, model), count in resting.most_common()
+    ]
+    more = f" and {len(told) - NAMED_MAX} more" if len(told) > NAMED_MAX else ""
+    yield verdict(
+        "PromptCaching",
+        False,
+        "WritesNotRepaid",
+        "no breakpoints are inserted for now, since too little of what was written was read again:"
+        f" {'; '.join(told[:NAMED_MAX])}{more}: it is tried again by itself; let prompts begin alike, or take"
+        " promptCache out of the rule",
+    )

@@ -82,6 +82,11 @@ class SavingsBook:
         sums[saving.by] = sums.get(saving.by, Sum()).plus(Sum(saving.amount, saving.tries, saving.hits))
 
 
+def total_saved(sums: Sums) -> str:
+    """In all ways together; below zero where they cost more than they saved."""
+    return f"{format_usd(sum(each.amount for each in sums.values()))} USD"
+
+
 def savings_status(sums: Sums) -> list[dict[str, object]]:
     """The part of a route's status."""
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keelage_api.sync import Resting
 from keelage_operator.core.savings import SavingsBook
 
 SILENT_AFTER_S = 45.0
@@ -36,6 +37,8 @@ class Speaker:
     """`<secret>/<key>` that the configuration names and the pod has no file for."""
     heard_s: float
     """On the operator's monotonic clock."""
+    resting: tuple[Resting, ...] = ()
+    """Where it sets no breakpoints, since they do not pay."""
 
 
 @dataclass(slots=True)
@@ -94,5 +97,5 @@ class Speakers:
         return speaker
 
 
-def _word(speaker: Speaker) -> tuple[str, str, tuple[str, ...]]:
-    return (speaker.config_version, speaker.config_error, speaker.missing_credentials)
+def _word(speaker: Speaker) -> tuple[str, str, tuple[str, ...], tuple[Resting, ...]]:
+    return (speaker.config_version, speaker.config_error, speaker.missing_credentials, speaker.resting)

@@ -12,7 +12,7 @@ import msgspec
 from keelage_api.codec import encode
 from keelage_api.errors import KeelageError, MessageError
 from keelage_api.sync import ConfigReply, ConfigRequest, Right, SyncReply, SyncRequest
-from keelage_operator.core.hearsay import CREDENTIALS_MAX, fault, short
+from keelage_operator.core.hearsay import CREDENTIALS_MAX, fault, resting_of, short
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speaker, Speakers
 from keelage_operator.shell.route_source import RouteSource
@@ -184,5 +184,6 @@ class SyncChannel:
                 config_error=short(request.config_error),
                 missing_credentials=tuple(short(each) for each in request.missing_credentials[:CREDENTIALS_MAX]),
                 heard_s=self._clock(),
+                resting=resting_of(request),
             )
         )

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from keelage_api.pricing import ModelPrice, cost_of
 from keelage_api.proxy_config import Rule
+from keelage_api.sync import Resting
 from keelage_api.usage import TokenUsage
 from keelage_sidecar.core.prompt_cache import Extent, extent_of, with_breakpoints
 from keelage_sidecar.core.request import Facts
@@ -202,6 +203,14 @@ class PromptCacheBook:
                 self._accounts.clear()
             account = self._accounts[key] = Account(3600.0 if key.long else 300.0, now_s)
         return account
+
+    def resting(self) -> tuple[Resting, ...]:
+        """Where no breakpoint is set at all, for the route's status."""
+        states = self._accounts.items()
+        off = [key for key, each in states if key.extent is Extent.FIXED and each.state is State.OFF]
+        turns = {key for key, each in states if key.extent is Extent.TURNS and each.state is not State.OFF}
+        found = [key for key in off if key._replace(extent=Extent.TURNS) not in turns]
+        return tuple(sorted({Resting(key.route, key.rule, key.model) for key in found}))
 
     def states(self) -> tuple[tuple[Key, State], ...]:
         """For the metrics."""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from keelage_api.errors import KeelageError
 from keelage_api.proxy_config import BudgetTerms, Quota
-from keelage_api.sync import SyncReply, SyncRequest
+from keelage_api.sync import Resting, SyncReply, SyncRequest
 from keelage_sidecar.core.account import AccountFigures
 from keelage_sidecar.core.attribution import Attribution, Spender
 from keelage_sidecar.core.claim import NOTHING, Charge, Claim, Denied, Hold, Room
@@ -52,6 +52,7 @@ class SidecarReport:
     config_version: str = ""
     config_error: str = ""
     missing_credentials: tuple[str, ...] = ()
+    resting: tuple[Resting, ...] = ()
 
 
 class LeaseKeeper:
@@ -238,6 +239,7 @@ class LeaseKeeper:
                 run=self._holder.run,
                 savings=savings,
                 savings_seq=savings_seq,
+                resting=report.resting,
             )
             try:
                 async with asyncio.timeout(timeout_s):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from keelage_api.sync import Resting, SavedBy
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec, LLMRouteStatus
 from keelage_api.v1alpha1.manifest import Parsed, dump, parse
 from keelage_operator.core.accept import AcceptedRoute, accept_route
 from keelage_operator.core.compile import CompiledRoute
 from keelage_operator.core.problem import Problem
 from keelage_operator.core.route_status import SelectedPod, route_status
+from keelage_operator.core.savings import Sum
 from keelage_operator.core.speakers import Speaker
 
 NOW = "2026-11-21T00:00:00Z"
@@ -40,6 +44,51 @@ def route(*problems: Problem, in_force: bool = True) -> CompiledRoute:
 
 def pod(name: str, version: str = "v2", error: str = "", missing: tuple[str, ...] = ()) -> SelectedPod:
     return SelectedPod(name, "v2", Speaker(f"uid-{name}", name, "shop", version, error, missing, 0.0))
+
+
+def caching_route() -> CompiledRoute:
+    assert isinstance(SPEC, Parsed)
+    rule = {"name": "all", "select": [{"tier": "fast"}], "promptCache": {}}
+    spec = parse(LLMRouteSpec, {**dump(SPEC.value), "rules": [rule]})
+    assert isinstance(spec, Parsed)
+    accepted = accept_route("shop", "assistant", spec.value, {})
+    assert isinstance(accepted, AcceptedRoute)
+    return CompiledRoute("assistant", "uid", 4, NOW, True, (), accepted)
+
+
+def resting(name: str, *words: Resting) -> SelectedPod:
+    return SelectedPod(name, "v2", Speaker(f"uid-{name}", name, "shop", "v2", "", (), 0.0, words))
+
+
+def test_where_prompt_caches_do_not_pay_is_told() -> None:
+    haiku = Resting("assistant", "all", "claude-haiku-4-5")
+    pods = [
+        resting("a", haiku),
+        resting("b", haiku, replace(haiku, route="other"), replace(haiku, rule="gone")),
+        pod("c"),
+    ]
+    assert conditions(route_status(LLMRouteStatus(), caching_route(), pods, NOW))["PromptCaching"] == (
+        "False",
+        "WritesNotRepaid",
+        "no breakpoints are inserted for now, since too little of what was written was read again: rule all, model"
+        " claude-haiku-4-5: 2/3 sidecars: it is tried again by itself; let prompts begin alike, or take promptCache out"
+        " of the rule",
+    )
+    assert conditions(route_status(LLMRouteStatus(), caching_route(), [pod("c")], NOW))["PromptCaching"][:2] == (
+        "True",
+        "Inserting",
+    )
+
+
+def test_many_prompt_caches_that_rest_are_counted() -> None:
+    words = [Resting("assistant", "all", f"m{number}") for number in range(5)]
+    found = conditions(route_status(LLMRouteStatus(), caching_route(), [resting("a", *words)], NOW))
+    assert "model m2: 1/1 sidecars and 2 more: " in found["PromptCaching"][2]
+
+
+def test_what_was_saved_is_told_in_one_sum_too() -> None:
+    saved = {SavedBy.CASCADE: Sum(2 * 10**12, 10, 8), SavedBy.PROMPT_CACHE: Sum(-(10**12) // 2, 10, 1)}
+    assert route_status(LLMRouteStatus(), route(), [pod("a")], NOW, saved=saved)["saved"] == "1.50 USD"
 
 
 def conditions(status: dict[str, object]) -> dict[str, tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from keelage_api.sync import (
     By,
     ConfigReply,
     ConfigRequest,
+    Resting,
     Right,
     SavedBy,
     Saving,
@@ -216,7 +217,10 @@ async def test_what_would_spoil_a_ledger_never_reaches_it(request_: SyncRequest,
 
 async def test_of_a_long_complaint_the_beginning_is_kept() -> None:
     channel, speakers = syncing(Ledgers(), LEADER, [])
-    await channel.answer(POD, SyncRequest("i", config_error="e" * 100_000, missing_credentials=("s/k",) * 1000))
+    resting = (Resting("assistant", "all", "m" * 100_000),) * 1000
+    asked = SyncRequest("i", config_error="e" * 100_000, missing_credentials=("s/k",) * 1000, resting=resting)
+    await channel.answer(POD, asked)
     (speaker,) = speakers.of_namespace("shop", 0.0)
     assert len(speaker.config_error) == 512
     assert len(speaker.missing_credentials) == 32
+    assert [len(each.model) for each in speaker.resting] == [512] * 64

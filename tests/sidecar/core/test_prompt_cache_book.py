@@ -196,3 +196,19 @@ def test_invented_models_do_not_fill_the_book() -> None:
     for number in range(KEPT_MAX + 2):
         book.marked(messages(system=SYSTEM), replace(claude(), model=f"m{number}"), RULE, 0.0)
     assert len(book.states()) == 2
+
+
+def test_where_no_breakpoint_pays_is_told_and_where_some_do_is_not() -> None:
+    book = PromptCacheBook()
+    call = messages(system=SYSTEM, messages=TALK)
+    assert book.resting() == ()
+    for extent in (Extent.TURNS, Extent.FIXED):
+        marked = is_a(Marked, book.marked(call, claude(), RULE, 0.0))
+        assert marked.extent is extent
+        assert marked.account is not None
+        assert book.resting() == ()
+        assert judged(marked.account, [WRITE], 0.0) is State.OFF
+    assert [(each.route, each.rule, each.model) for each in book.resting()] == [("assistant", "all", claude().model)]
+    rested_s = LIFE_S + REST_BASE_S
+    assert is_a(Marked, book.marked(call, claude(), RULE, rested_s)).extent is Extent.TURNS
+    assert book.resting() == ()
