@@ -185,7 +185,7 @@ class _Hearing:
         self.forfeited = 0
         self.answered: dict[str, Statement] = {}
         self.claimed: dict[str, int] = {}
-        """By how much a holder's claim was above its row: the record was lost and rebuilt."""
+        """By how much what a holder was granted was above its row: the record was lost and rebuilt."""
         self.urgent = False
 
     def hear(self, heard: Heard, now_s: int) -> None:
@@ -200,11 +200,12 @@ class _Hearing:
         total = row.granted
         above = counts_on(statement) - total
         if above > 0:
-            # Counted in any case, since it may be spent already; it was granted once, so it is in `recovered`
-            # as far as the checkpoint knew.
-            self.recovered -= min(self.recovered, above)
+            # Counted in any case, since it may be spent already. What was granted once is in `recovered`, as far as the
+            # checkpoint knew; what is spent without a right, as by a budget that only observes, never was.
+            granted_once = max(0, statement.granted - total)
+            self.recovered -= min(self.recovered, granted_once)
+            self.claimed[holder] = self.claimed.get(holder, 0) + granted_once
             total += above
-            self.claimed[holder] = self.claimed.get(holder, 0) + above
             self.urgent = True
         released = statement.final and statement.reserved == 0
         if released:

@@ -249,6 +249,17 @@ def test_a_rebuilt_ledger_forgets_nothing_and_waits_for_claims() -> None:
     assert only(later).granted == 100
 
 
+def test_what_is_spent_without_a_right_after_a_loss_is_not_taken_for_what_was_spent_before_it() -> None:
+    """A budget that only observes grants nothing: what its holders spend is above their rows with each word."""
+    record = rebuild(WINDOW, 600, NOW)
+    first = hear(record, says("a.1", 1, spent=10, reserved=30), limit=100).record
+    assert (first.account().recovered, committed(first)) == (600, 640)
+    settled = hear(first, says("a.1", 2, granted=40, spent=15, keep=15), limit=100).record
+    assert shown(settled, NOW, limit=100).spent == 615
+    claimed = hear(settled, says("b.1", 7, granted=250, spent=255), limit=100).record
+    assert (claimed.account().recovered, shown(claimed, NOW, limit=100).spent) == (350, 350 + 15 + 255)
+
+
 def test_a_claim_that_the_limit_cannot_bear_is_counted_and_answered_lower() -> None:
     record = replace(BLANK, accounts={"": Account(settled=900)})
     applied = hear(record, says("a.1", 7, granted=250, spent=30, reserved=20, keep=250))

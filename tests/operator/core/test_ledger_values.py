@@ -221,6 +221,14 @@ def test_claims_after_a_loss_show_whose_it_was_but_free_nothing() -> None:
     assert only(hear(claimed, says("b.1", "bob", 1, want=31), now_s=NOW + LEARNING_S)).granted == 0
 
 
+def test_what_is_spent_without_a_right_after_a_loss_claims_nothing_of_what_was_lost() -> None:
+    """As of a budget that only observes, for each user."""
+    record = rebuild(WINDOW, 600, NOW, valued=True)
+    told = hear(record, says("a.1", "alice", 1, spent=10, reserved=30), says("b.1", "bob", 1, granted=50, spent=55))
+    assert told.record.account().recovered == 550
+    assert told.record.account("alice").committed == 40
+
+
 def test_a_lost_shard_is_made_again_from_what_was_last_stored_without_a_floor() -> None:
     stored = hear(BLANK, says("a.1", "alice", 1, want=60)).record
     again = rebuild(WINDOW, 60, NOW, stored, valued=True)
