@@ -6,8 +6,9 @@ and llmledgers of one namespace, and on pods, for their names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from keelage_api.account import account_value, kind_of, window_kind
@@ -15,9 +16,11 @@ from keelage_api.errors import KeelageError
 from keelage_api.v1alpha1.llmbudget import LLMBudgetSpec, LLMBudgetStatus
 from keelage_api.v1alpha1.manifest import Parsed, parse
 from keelage_api.v1alpha1.metadata import GROUP, VERSION
+from keelage_api.window import Window
 from keelage_operator.core.breakdown import LedgerPicture
-from keelage_operator.core.shard import has_values
-from keelage_operator.core.terms import in_force
+from keelage_operator.core.ledger import Checkpoint, LedgerRecord, committed, rebuild
+from keelage_operator.core.shard import SHARDS, has_values
+from keelage_operator.core.terms import BudgetInForce, in_force
 from keelage_operator.local_mode import LEDGER_FILE, OBJECTS_FILE, POD, Objects
 from keelage_operator.shell.cluster import Cluster, Refused, list_all, member
 from keelage_operator.shell.kubernetes_store import BUDGET_LABEL, PLURAL, KubernetesStore, key_of
@@ -97,8 +100,12 @@ async def _picture(
     status = parsed.value if isinstance(parsed, Parsed) else LLMBudgetStatus()
     windows = tuple(sorted({key.window for key in keys}))
     wanted = asked.window or status.window.id or max(windows, default="")
-    stored = [await store.load(key) for key in sorted(keys) if key.window == wanted]
-    records = tuple(each.record for each in stored if each is not None)
+    mine = [key for key in sorted(keys) if key.window == wanted]
+    stored = [await store.load(key) for key in mine]
+    found = tuple(each.record for each in stored if each is not None)
+    there_are = {key.shard for key, each in zip(mine, stored, strict=True) if each is not None}
+    lost = _lost(status, wanted, there_are)
+    records = (*found, *lost)
     if not records:
         existing = f"; there is one of {', '.join(windows)}" if windows else ""
         missed = wanted or "(none yet)"
@@ -115,21 +122,39 @@ async def _picture(
             f"LLMBudget {budget} has not heard of {asked.value} in window {wanted}: leave --value out to see of whom"
         )
     others = tuple(each for each in windows if each != wanted)
-    limit, overdraft = _limit(status, wanted, raw)
-    return LedgerPicture(budget, wanted, records, limit, status, pods, others, value, overdraft)
+    spec = parse(LLMBudgetSpec, status.last_accepted or member(raw, "spec"))
+    terms = in_force("", "", spec.value) if isinstance(spec, Parsed) else None
+    limit, overdraft = _limit(status, wanted, terms)
+    observed = terms is not None and not terms.hard
+    return LedgerPicture(
+        budget, wanted, records, limit, status, pods, others, value, overdraft, observed, lost=len(lost)
+    )
 
 
-def _limit(status: LLMBudgetStatus, window: str, raw: Mapping[str, object]) -> tuple[int | None, int]:
+def _lost(status: LLMBudgetStatus, window: str, stored: Container[int]) -> tuple[LedgerRecord, ...]:
+    """What the operator makes of ledgers that are not there, though by the status something was committed in them."""
+    if status.window.id != window:
+        return ()
+    try:
+        bounds = Window(
+            window, datetime.fromisoformat(status.window.starts_at), datetime.fromisoformat(status.window.ends_at)
+        )
+    except ValueError:  # somebody wrote into the status
+        return ()
+    valued = has_values(window)
+    checkpoint = Checkpoint(window, status.amounts.committed, status.amounts.shards)
+    missing = [shard for shard in range(SHARDS if valued else 1) if shard not in stored]
+    records = [rebuild(bounds, checkpoint.of(shard, valued), 0, valued=valued) for shard in missing]
+    return tuple(record for record in records if committed(record))
+
+
+def _limit(status: LLMBudgetStatus, window: str, terms: BudgetInForce | None) -> tuple[int | None, int]:
     """In force, as the status says; before there is one, as the spec says. With the overdraft that it includes.
 
     None: the window is of a time when the budget counted something else, or for somebody else.
     """
     if status.window.id == window and status.amounts.limit:
         return status.amounts.limit + status.amounts.overdraft, status.amounts.overdraft
-    spec = parse(LLMBudgetSpec, status.last_accepted or member(raw, "spec"))
-    if not isinstance(spec, Parsed):
-        return None, 0
-    terms = in_force("", "", spec.value)
-    if window_kind(terms.unit, terms.per) != kind_of(window):
+    if terms is None or window_kind(terms.unit, terms.per) != kind_of(window):
         return None, 0
     return terms.cap, terms.overdraft

@@ -75,6 +75,25 @@ async def test_a_budget_that_is_not_there_is_named_with_a_remedy(tmp_path: Path)
         await of_state(await spent_state(tmp_path), Question("shop-month", "2020-01"))
 
 
+async def test_ledgers_that_are_not_there_are_made_of_the_status_as_the_operator_makes_them() -> None:
+    """Whoever deleted one finds its money where the status says that it is, not gone."""
+    cluster = cluster_with_ledgers()
+    lost = {"id": "2026-12", "startsAt": "2026-12-01T00:00:00Z", "endsAt": "2027-01-01T00:00:00Z"}
+    amounts = {"limit": parse_usd("5"), "spent": 30, "committed": 42}
+    cluster.add(f"{HOME}/llmbudgets/month", {"status": {"window": lost, "amounts": amounts}})
+    picture = await of_cluster(cluster, "shop", Question("month"))
+    assert (picture.lost, [record.account() for record in picture.records]) == (1, [Account(recovered=42)])
+    cluster.add(f"{HOME}/llmbudgets/month", {"status": {"window": lost | {"startsAt": "?"}, "amounts": amounts}})
+    with pytest.raises(NothingToExplain, match="no ledger of window 2026-12"):
+        await of_cluster(cluster, "shop", Question("month"))
+
+    users = lost | {"id": "2026-12.u"}
+    shards = {"shards": [5, 0, 7] + 29 * [0]}
+    cluster.add(f"{HOME}/llmbudgets/month", {"status": {"window": users, "amounts": amounts | shards}})
+    picture = await of_cluster(cluster, "shop", Question("month"))
+    assert (picture.lost, [record.floor for record in picture.records]) == (2, [5, 7])
+
+
 def cluster_with_ledgers() -> FakeCluster:
     cluster = FakeCluster()
     status = {"window": {"id": "2026-11"}, "amounts": {"limit": parse_usd("5")}}

@@ -5,7 +5,7 @@ settled + recovered + forfeited + spent + reserved + idle + free == limit, overd
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -72,6 +72,11 @@ class LedgerPicture:
     """Whose account is to be explained, of a budget with values; empty: all of them."""
     overdraft: int = 0
     """The part of `limit` that is declared as such."""
+    observed: bool = False
+    """Nothing is refused: spending is only counted."""
+    lost: int = 0
+    """Of `records` the last ones, which are not stored: what the operator makes of them by the status, as it will store
+    them when a sidecar asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +184,9 @@ def told(picture: LedgerPicture, now: datetime) -> str:
     """The whole explanation, in lines."""
     unit = unit_of(picture.window)
     first = picture.records[0]
-    epochs = ", ".join(str(epoch) for epoch in sorted({record.epoch for record in picture.records}))
     lines = [
         f"LLMBudget {picture.budget}, window {picture.window}: {instant(first.starts_at)} to"
-        f" {instant(first.ends_at)}; figures of the ledger, epoch {epochs}, in {unit_name(unit)}",
+        f" {instant(first.ends_at)}; {_source(picture)}, in {unit_name(unit)}",
         "",
     ]
     if has_values(picture.window) and not picture.value:
@@ -192,6 +196,14 @@ def told(picture: LedgerPicture, now: datetime) -> str:
     if picture.others:
         lines.append(f"other windows with a ledger: {', '.join(picture.others)} (--window)")
     return "\n".join(lines)
+
+
+def _source(picture: LedgerPicture) -> str:
+    stored = picture.records[: len(picture.records) - picture.lost]
+    if not stored:
+        return "its ledger is lost: figures of the status, from which it is made again"
+    epochs = ", ".join(str(epoch) for epoch in sorted({record.epoch for record in stored}))
+    return f"figures of the ledger, epoch {epochs}"
 
 
 def unit_of(window: str) -> Unit:
@@ -217,8 +229,10 @@ def _account(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
 
 def _sums(found: Breakdown, unit: Unit, picture: LedgerPicture) -> list[str]:
     free = "granted to nobody"
-    if found.free < 0:
-        free = "below zero: the limit was lowered, or the budget only observes; nothing more is granted"
+    if picture.observed:
+        free = f"{'below zero' if found.free < 0 else 'not used'}; the budget only counts, and nothing is refused"
+    elif found.free < 0:
+        free = "below zero: the limit was lowered below what was spent or held; nothing more is granted"
     settled, recovered = "spent by pods that are gone", "claimed by nobody since"
     if picture.value:
         settled, recovered = "spent by sidecars that gave it up", "by all values of it, counted for each"
@@ -246,14 +260,14 @@ def _sums(found: Breakdown, unit: Unit, picture: LedgerPicture) -> list[str]:
 def _bill(found: Breakdown, unit: Unit) -> str:
     least, most = (exactly(amount, unit) for amount in found.billed)
     if least == most:
-        return f"so far the provider bills {least}"
+        return f"so far the provider bills {most} {unit_name(unit)}"
     doubt = ""
     if found.uncertain:
         doubt = (
             f"; {exactly(found.uncertain, unit)} of what is settled, recovered and spent is uncertain: calls whose end"
             " nobody knows count at the most that they can cost"
         )
-    return f"so far the provider bills between {least} and {most}{doubt}"
+    return f"so far the provider bills between {least} and {most} {unit_name(unit)}{doubt}"
 
 
 def _total(found: Breakdown, unit: Unit, overdraft: int) -> tuple[str, int, str]:
@@ -315,8 +329,9 @@ def value_lines(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
         if value
     ]
     found.sort(key=lambda each: (-each[1].used, each[0]))
+    lost = _lost(records, unit)
     if not found:
-        return ["no value was heard of in this window", ""]
+        return ["no value was heard of in this window", "", *lost]
     rows = [
         {
             "metadata": {"name": value},
@@ -332,8 +347,6 @@ def value_lines(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
         for value, each in found[:VALUES_SHOWN_MAX]
     ]
     shown = f", the {len(rows)} that used most" if len(rows) < len(found) else ""
-    rebuilt = sum(1 for record in records if record.floor)
-    lost = [f"{rebuilt} of its ledgers were lost and rebuilt: all that each had granted counts for each of its values"]
     if limit is None:
         told = f"{_NO_LIMIT}: it has {len(found)} values"
     else:
@@ -344,5 +357,17 @@ def value_lines(picture: LedgerPicture, unit: Unit, now: datetime) -> list[str]:
         "",
         *render(VALUE_COLUMNS, rows, now).splitlines(),
         "",
-        *(lost if rebuilt else ()),
+        *lost,
+    ]
+
+
+def _lost(records: Sequence[LedgerRecord], unit: Unit) -> list[str]:
+    number = sum(1 for record in records if record.floor)
+    if not number:
+        return []
+    nobodys = sum(record.account().recovered for record in records)
+    return [
+        f"{number} of its ledgers were lost and rebuilt: {exactly(nobodys, unit)} that was spent or held by then is"
+        " claimed by nobody since; all that a ledger had granted counts for each of its values",
+        "",
     ]

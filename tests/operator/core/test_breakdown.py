@@ -66,8 +66,8 @@ def test_an_explanation_says_where_each_dollar_is() -> None:
         "  free      1.750000000000   granted to nobody",
         "  limit     5.000000000000   the sum of the above",
         "",
-        "so far the provider bills between 1.960000000001 and 3.050000000001; 0.34 of what is settled, recovered and"
-        " spent is uncertain: calls whose end nobody knows count at the most that they can cost",
+        "so far the provider bills between 1.960000000001 and 3.050000000001 USD; 0.34 of what is settled, recovered"
+        " and spent is uncertain: calls whose end nobody knows count at the most that they can cost",
         "",
         "NAME     GRANTED   SPENT            UNCERTAIN   RESERVED   IDLE             STATE         HEARD   HOLDER",
         "(gone)   1.00      1.00             0.00        0.00       0.00             Released      90s     uid-2.b",
@@ -80,8 +80,10 @@ def test_an_explanation_says_where_each_dollar_is() -> None:
 
 def test_a_limit_below_what_is_out_leaves_less_than_nothing() -> None:
     text = told(picture(limit="2"), NOW)
-    assert "free      -1.25" in text
-    assert "nothing more is granted" in text
+    assert "free      -1.250000000000   below zero: the limit was lowered below what was spent or held" in text
+    observed = told(replace(picture(limit="2"), observed=True), NOW)
+    assert "free      -1.250000000000   below zero; the budget only counts, and nothing is refused" in observed
+    assert "not used; the budget only counts" in told(replace(picture(), observed=True), NOW)
 
 
 def test_the_status_is_held_against_the_ledger() -> None:
@@ -203,7 +205,7 @@ def test_one_value_is_explained_as_a_budget_is() -> None:
         "  free       400   granted to nobody",
         "  limit     1000   the sum of the above",
         "",
-        "so far the provider bills between 450 and 480",
+        "so far the provider bills between 450 and 480 tokens",
         "",
     ]
     assert lines[16].startswith("web-1")
@@ -233,7 +235,19 @@ def test_a_window_in_another_unit_has_a_sum_and_no_limit() -> None:
 
 def test_what_was_lost_counts_for_each_value_of_its_ledger() -> None:
     text = told(by_user(floor=300), NOW)
-    assert "1 of its ledgers were lost and rebuilt" in text
+    assert "1 of its ledgers were lost and rebuilt: 0 that was spent or held by then is claimed by nobody since" in text
     (alice,) = [line.split() for line in text.splitlines() if line.startswith("alice")]
     assert alice[1:3] == ["75%", "750"]
     assert "recovered  300" in told(by_user(floor=300, value="alice"), NOW)
+
+
+def test_a_ledger_that_is_not_there_is_explained_by_what_it_will_be_made_of() -> None:
+    lost = LedgerRecord(RECORD.starts_at, RECORD.ends_at, accounts={"": Account(recovered=parse_usd("3"))})
+    text = told(replace(picture(lost), lost=1), NOW)
+    assert "its ledger is lost: figures of the status, from which it is made again, in USD" in text
+    assert "recovered 3.00   spent or held before the ledger was lost" in text
+    shard = LedgerRecord(RECORD.starts_at, RECORD.ends_at, floor=40, accounts={"": Account(recovered=40)})
+    there = by_user()
+    lines = told(replace(there, records=(*there.records, shard), lost=1), NOW).splitlines()
+    assert lines[0].endswith("figures of the ledger, epoch 3, 4, in tokens")
+    assert lines[9].startswith("1 of its ledgers were lost and rebuilt: 40 that was spent or held by then is claimed")
