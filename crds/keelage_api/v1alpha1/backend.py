@@ -11,6 +11,7 @@ from keelage_api.mounted import CONFIG_MAP, SECRET
 from keelage_api.proxy_config import Provider
 from keelage_api.v1alpha1.circuit_breaker import CircuitBreaker
 from keelage_api.v1alpha1.constraint import Constraint, ListMap, constrained, pattern
+from keelage_api.v1alpha1.host import HOST_AND_PORT
 from keelage_api.v1alpha1.metadata import Duration, ModelName, Name, ObjectName, Part
 from keelage_api.v1alpha1.rate import BackendLimits
 
@@ -168,8 +169,9 @@ class Backend(Part):
             str,
             StringConstraints(min_length=8, max_length=512),
             pattern(
-                r"https?://([-.a-zA-Z0-9_]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[-._~a-zA-Z0-9/]*)?",
-                "must be an http or https URL without query, as in https://api.anthropic.com",
+                rf"https?://{HOST_AND_PORT}(/[-._~a-zA-Z0-9/]*)?",
+                "must be an http or https URL of a host, with a port up to 65535 if any and without query, as in"
+                " https://api.anthropic.com",
             ),
         ]
         | None

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from keelage_api.v1alpha1.backend import TLS, Credentials
 from keelage_api.v1alpha1.constraint import Constraint, constrained, pattern
+from keelage_api.v1alpha1.host import HOST_AND_PORT
 from keelage_api.v1alpha1.metadata import Duration, Part, Word, duration_ms
 
 TIMEOUT_MAX = "2s"
@@ -41,8 +42,9 @@ class SharedCache(Part):
         str,
         StringConstraints(min_length=9, max_length=512),
         pattern(
-            r"rediss?://([-.a-zA-Z0-9_]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?",
-            "must be the URL of a Valkey or Redis server, as in rediss://valkey.caches.svc:6379; rediss is TLS",
+            rf"rediss?://{HOST_AND_PORT}",
+            "must be the URL of a Valkey or Redis server, with a port up to 65535 if any, as in"
+            " rediss://valkey.caches.svc:6379; rediss is TLS",
         ),
     ]
     """Scheme, host and port (6379)."""
