@@ -45,6 +45,22 @@ class SharedCache(msgspec.Struct, frozen=True):
         return (self.encryption_key, *((self.password,) if self.password else ()), *self.authorities)
 
 
+class Semantic(msgspec.Struct, frozen=True):
+    """Answers are also given to calls that ask the same in other words."""
+
+    backend: str
+    """`Backend.name` of the embedder."""
+    model: str
+    dimensions: int = 0
+    """Of a vector; 0: as many as the model has."""
+    threshold: float = 0.92
+    """The least cosine of two questions' vectors."""
+    ttl_ms: int = 3_600_000
+    """How old such an answer may be."""
+    timeout_ms: int = 300
+    """For the vectors."""
+
+
 class ResponseCache(msgspec.Struct, frozen=True):
     """Of one rule."""
 
@@ -59,3 +75,5 @@ class ResponseCache(msgspec.Struct, frozen=True):
     """Of the sidecar's whole cache; of several rules the greatest counts."""
     shared: SharedCache | None = None
     """None: with nobody."""
+    semantic: Semantic | None = None
+    """None: only the very same call gets an answer."""

@@ -7,6 +7,7 @@ import sys
 import msgspec
 
 from keelage_api.response_cache import CACHE_BYTES
+from keelage_sidecar.core.neighbours import Neighbours, Vector
 
 SHARE_MAX = 8
 """The part of the cache that one answer may take."""
@@ -51,13 +52,20 @@ class ResponseCache:
     def __init__(self, bytes_max: int = CACHE_BYTES) -> None:
         self._kept: dict[bytes, tuple[KeptAnswer, int]] = {}
         """With its size; the one that was used last comes last."""
+        self.neighbours = Neighbours()
+        """Of those that may be given to calls in other words."""
         self.bytes_max = bytes_max
-        self.bytes = 0
+        self._bytes = 0
         self.evicted = 0
         """To make room, ever."""
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, all together."""
+        return self._bytes + self.neighbours.bytes
 
     @property
     def body_max(self) -> int:
@@ -70,7 +78,8 @@ class ResponseCache:
         if found is None:
             return None
         if now_s - found[0].kept_s > age_max_s:
-            self.bytes -= found[1]
+            self._bytes -= found[1]
+            self.neighbours.forget(key)
             return None
         self._kept[key] = found
         return found[0]
@@ -81,10 +90,16 @@ class ResponseCache:
             return
         former = self._kept.pop(key, None)
         if former is not None:
-            self.bytes -= former[1]
+            self._bytes -= former[1]
         self._kept[key] = answer, size
-        self.bytes += size
+        self._bytes += size
         self._make_room()
+
+    def place(self, key: bytes, partition: bytes, what: str | Vector) -> None:
+        """What the question of a kept answer is compared by (`Neighbours.place`); nothing where it is not kept."""
+        if key in self._kept:
+            self.neighbours.place(partition, key, what)
+            self._make_room()
 
     def resize(self, bytes_max: int) -> None:
         """Keep no more than that from now on."""
@@ -94,7 +109,8 @@ class ResponseCache:
     def _make_room(self) -> None:
         while self.bytes > self.bytes_max:
             oldest = next(iter(self._kept))
-            self.bytes -= self._kept.pop(oldest)[1]
+            self._bytes -= self._kept.pop(oldest)[1]
+            self.neighbours.forget(oldest)
             self.evicted += 1
 
 

@@ -99,10 +99,22 @@ def key_of(salt: bytes, terms: ResponseCache, facts: Facts, target: str, headers
     The body counts as JSON: blanks and the order of keys do not matter, every other difference does. None: it cannot
     be told (it nests too deep).
     """
+    body = body_of(facts)
+    return None if body is None else digest_of(salt, terms, facts, target, headers, body)
+
+
+def body_of(facts: Facts) -> dict[str, object] | None:
+    """The body with its numbers as they were written; None: it nests too deep."""
     try:
-        body = _DECODER.decode(facts.body)
+        return _DECODER.decode(facts.body)
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def digest_of(
+    salt: bytes, terms: ResponseCache, facts: Facts, target: str, headers: Headers, body: dict[str, object]
+) -> bytes:
+    """Of all that the answer depends on, `body` in the place of the call's own. Forgets in it who asks."""
     # As it was sent: what a user is called in the log is cut, and the same for names that cannot be printed.
     by_user = terms.scope is CacheScope.USER
     named = b",".join([value for name, value in headers if name == USER_HEADER]) if by_user else b""
