@@ -132,6 +132,7 @@ class SavedBy(enum.StrEnum):
     CASCADE = "Cascade"
     PROMPT_CACHE = "PromptCache"
     RESPONSE_CACHE = "ResponseCache"
+    SEMANTIC_CACHE = "SemanticCache"
 
 
 class Saving(msgspec.Struct, frozen=True, array_like=True):

@@ -30,7 +30,7 @@ from keelage_sidecar.core.claim import Charge, Claim, DenialReason, Room
 from keelage_sidecar.core.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Endpoint
 from keelage_sidecar.core.foresight import Foreseen, Foresight
 from keelage_sidecar.core.health import HealthBook
-from keelage_sidecar.core.log_line import CallRecord, Cascaded
+from keelage_sidecar.core.log_line import GIVEN, CallRecord, Cascaded
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import CAP_FIELDS, Facts
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
@@ -143,7 +143,7 @@ class Replay:
             return
         for again in self._own.again(record, own, plan.rule, asked):
             self._make(again, facts, plan)
-        if record.cache in ("hit", "stale"):
+        if record.cache in GIVEN:
             self._assumed[Assumption.HIT_AGAIN] += 1
             self._tally.after_hit(_name(plan), plan.rule.tier)
         else:

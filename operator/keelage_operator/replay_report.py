@@ -13,7 +13,7 @@ from keelage_api.amount import measured
 from keelage_api.money import format_usd
 from keelage_operator.core.terms import BudgetInForce
 from keelage_sidecar.core.foresight import Foreseen
-from keelage_sidecar.core.log_line import CallRecord
+from keelage_sidecar.core.log_line import GIVEN, CallRecord
 
 NOBODY = "(none)"
 REFUSED = "(refused)"
@@ -160,7 +160,7 @@ class Tally:
         if record.outcome == "refused":
             model = REFUSED
             self._refused[record.reason, record.budget, False] += 1
-        elif record.cache in ("hit", "stale"):
+        elif record.cache in GIVEN:
             model = CACHED
         if record.downgraded or record.clamped:
             self._lowered[record.budget, False] += 1

@@ -121,6 +121,7 @@ _NAMINGS = (
     Naming("rules[].firstTokenWithin.otherwise", "tiers"),
     Naming("rules[].answerWithin.otherwise", "tiers"),
     Naming("rules[].history.summarizeOver.tier", "tiers"),
+    Naming("rules[].responseCache.semantic.embedder.backend", "backends"),
 )
 
 

@@ -10,6 +10,7 @@ from pydantic import StringConstraints
 from keelage_api.response_cache import CacheScope
 from keelage_api.v1alpha1.constraint import Constraint, constrained, pattern
 from keelage_api.v1alpha1.metadata import Duration, Part, duration_ms
+from keelage_api.v1alpha1.semantic_cache import SemanticCache
 
 TTL_MAX = "720h"
 _UNITS = {"Ki": 1024, "Mi": 1024 * 1024}
@@ -56,7 +57,17 @@ class ExactCache(Part):
         message=f"staleOnError must not be longer than {TTL_MAX}: models change behind their names",
         holds=lambda part: part.stale_on_error is None or duration_ms(part.stale_on_error) <= duration_ms(TTL_MAX),
         field=".staleOnError",
-    )
+    ),
+    Constraint["ResponseCache"](
+        cel="!has(self.semantic) || !has(self.semantic.ttl) || duration(self.semantic.ttl) <= duration(self.exact.ttl)",
+        message="semantic.ttl must not be longer than exact.ttl: an answer is kept no longer than that",
+        holds=lambda part: (
+            part.semantic is None
+            or part.semantic.ttl is None
+            or duration_ms(part.semantic.ttl) <= duration_ms(part.exact.ttl)
+        ),
+        field=".semantic.ttl",
+    ),
 )
 class ResponseCache(Part):
     """Answers that the sidecar keeps in its memory. One that is given again costs nothing and reserves nothing; calls
@@ -64,6 +75,8 @@ class ResponseCache(Part):
 
     exact: ExactCache = ExactCache()
     """Answers to the very same call."""
+    semantic: SemanticCache | None = None
+    """Answers to a call that asks the same in other words; left out: none."""
     scope: CacheScope = CacheScope.WORKLOAD
     """Workload: the calls under this rule share the answers, with `sharedCache` those of all the route's pods.
     Namespace: also calls under other rules and routes that say so and ask the same models in the same way. User: only

@@ -12,12 +12,13 @@ class SavingStatus(Observed):
 
     by: SavedBy
     """Cascade: against always asking the tier in `to`. PromptCache: against sending every prompt uncached.
-    ResponseCache: against asking the provider every time."""
+    ResponseCache: against asking the provider every time. SemanticCache: the same, less what the vectors cost."""
     saved: Shown = ""
     """In USD, as in 12.34 USD; below zero where it cost more than it saved."""
     hit_rate: Shown = ""
     """Cascade: calls whose first answer was kept; the others were escalated. PromptCache: tokens read from the cache,
-    of those that were read or written. ResponseCache: calls that were answered from it. As in 80%."""
+    of those that were read or written. ResponseCache: calls that were answered from it. SemanticCache: calls that were
+    compared with others and got an answer. As in 80%."""
     tries: Int64 = 0
     """Calls, or tokens, that the rate is of."""
     hits: Int64 = 0

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings: unit vectors made from a digest of the text."""
+"""OpenAI's embeddings: unit vectors made from digests of the text, or of its words."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def complaint(body: Mapping[str, object]) -> Complaint | None:
     return None
 
 
-def embeddings(body: Mapping[str, object]) -> tuple[bytes, Usage]:
-    """The reply and what it is billed for."""
+def embeddings(body: Mapping[str, object], vectors: str = "digest") -> tuple[bytes, Usage]:
+    """The reply and what it is billed for; `vectors` as in `Settings`."""
     model = text(body.get("model"))
     size = whole(body.get("dimensions")) or DIMENSIONS.get(model, 1536)
     in_base64 = body.get("encoding_format") == "base64"
     data: list[dict[str, object]] = []
     tokens = 0
     for at, raw in enumerate(_texts(body)):
-        vector = _vector(raw, size)
+        vector = _vector(_seen(raw, vectors), size)
         as_sent: object = vector
         if in_base64:
             as_sent = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode()
@@ -64,8 +64,21 @@ def _texts(body: Mapping[str, object]) -> list[bytes]:
     return [each.encode() if isinstance(each, str) else packed(each) for each in each_of]
 
 
-def _vector(raw: bytes, size: int) -> list[float]:
-    stream = hashlib.shake_128(raw).digest(2 * size)
-    signed = [number - 32767.5 for number in struct.unpack(f"<{size}H", stream)]
-    length = math.sqrt(sum(number * number for number in signed))
-    return [number / length for number in signed]
+def _seen(raw: bytes, vectors: str) -> list[bytes]:
+    """What of the text its vector is made of."""
+    if vectors == "alike":
+        return [b"any"]
+    if vectors == "digest":
+        return [raw]
+    words = raw.lower().split()
+    return [part for word in words for part in (word, *(b"%b_" % word[at : at + 3] for at in range(len(word) - 2)))]
+
+
+def _vector(parts: list[bytes], size: int) -> list[float]:
+    sums = [0.0] * size
+    for part in parts:
+        stream = hashlib.shake_128(part).digest(2 * size)
+        for at, number in enumerate(struct.unpack(f"<{size}H", stream)):
+            sums[at] += number - 32767.5
+    length = math.sqrt(sum(number * number for number in sums))
+    return [number / length for number in sums]

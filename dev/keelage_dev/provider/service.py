@@ -294,7 +294,7 @@ class Service:
         order = self._order(request, caller, embedding.complaint)
         if isinstance(order, Reply):
             return order
-        sent, usage = embedding.embeddings(order.body)
+        sent, usage = embedding.embeddings(order.body, self.settings.vectors)
         return order.whole(caller, usage, sent)
 
     def _order(

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, fields, replace
 __all__ = ["BadSetting", "Settings", "changed"]
 
 
+VECTORS = ("digest", "words", "alike")
+
+
 class BadSetting(ValueError):
     """A setting that does not exist or has another type; the text names it."""
 
@@ -48,6 +51,9 @@ class Settings:
     """How long a batch is in progress at the least, whatever is retrieved."""
     batch_outcomes: dict[str, str] = field(default_factory=dict)
     """`custom_id` to what becomes of it instead of a success: `errored`, `expired` or `canceled`; none is billed."""
+    vectors: str = "digest"
+    """Of embeddings: "digest", by which no two texts are alike; "words", by which those with the same words and parts
+    of words are; "alike", by which all are, as to the worst of embedders."""
     gzip_streams: bool = False
     schedule: list[str] = field(default_factory=list)
     """Faults, one entry taken per request to a model; "ok" is none. See `fault.parse`."""
@@ -77,6 +83,8 @@ def changed(settings: Settings, changes: Mapping[str, object]) -> Settings:
 
 def _judge_parts(name: str, value: object) -> None:
     """Raise `BadSetting` when a list or an object holds other things than its setting takes."""
+    if name == "vectors" and value not in VECTORS:
+        raise BadSetting(f"{name}: one of {', '.join(VECTORS)} expected")
     if isinstance(value, list) and not all(isinstance(each, str) for each in value):
         raise BadSetting(f"{name}: a list of strings expected")
     if isinstance(value, dict) and name != "prices" and not all(isinstance(each, str) for each in value.values()):

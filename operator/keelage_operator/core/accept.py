@@ -32,7 +32,13 @@ from keelage_api.v1alpha1.manifest import Malformed
 from keelage_api.v1alpha1.metadata import duration_ms
 from keelage_api.v1alpha1.mode import Mode
 from keelage_operator.core.escalation import cascade_of, escalation_problems, latency_budget_of, tiers_instead
-from keelage_operator.core.kept_answers import mounted_for, response_cache_of, shared_cache_of
+from keelage_operator.core.kept_answers import (
+    embedder_problems,
+    embedders_of,
+    mounted_for,
+    response_cache_of,
+    shared_cache_of,
+)
 from keelage_operator.core.manifests import BudgetManifest, RouteManifest
 from keelage_operator.core.price_book import Book, price_of
 from keelage_operator.core.problem import Problem
@@ -56,13 +62,14 @@ class AcceptedRoute:
     """Of its rules, then of its backends."""
 
     def models(self, downgrades: Collection[str] = ()) -> tuple[tuple[str, str], ...]:
-        """(`Backend.name`, model) that a call may come to: those of rules, of what they ask instead or beside, and of
-        downgrades to one of these tiers; without those whose model the application chooses."""
+        """(`Backend.name`, model) that a call may come to: those of rules, of what they ask instead or beside, of
+        embedders and of downgrades to one of these tiers; without those whose model the application chooses."""
         histories = [rule.history for rule in self.rules if rule.history is not None]
         summaries = [each.summary.tier for each in histories if each.summary is not None]
         selected = (tier for rule in self.rules for tier in rule.tiers)
         instead = (tier for rule in self.rules for tier in tiers_instead(rule))
         chosen = [self.tiers.get(tier, ()) for tier in (*selected, *downgrades, *summaries, *instead)]
+        chosen.append(embedders_of(self.rules))
         return tuple({(each.backend, each.model): None for choices in chosen for each in choices if each.model})
 
 
@@ -119,6 +126,7 @@ def accept_route(
             tls=tls,
         )
     problems += escalation_problems(spec)
+    problems += embedder_problems(spec)
     selected: dict[str, tuple[Selection, ...]] = {}
     for rule in spec.rules:
         problems += unsearchable(rule.name, rule.select)
@@ -174,7 +182,7 @@ def _rule(
         stop_sequences=tuple(rule.output.stop_sequences),
         prompt_cache=_prompt_cache(rule.prompt_cache),
         history=_history(rule.history),
-        response_cache=response_cache_of(rule.response_cache, shared),
+        response_cache=response_cache_of(route, rule.response_cache, shared),
         shadow=rule.mode is Mode.SHADOW,
     )
 

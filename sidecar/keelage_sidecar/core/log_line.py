@@ -34,6 +34,10 @@ class LogLevel(enum.IntEnum):
 LEVELS = "debug, info, warning or error"
 
 
+GIVEN = ("hit", "semantic", "stale")
+"""Of `CallRecord.cache`: it was answered with a kept answer."""
+
+
 class Purpose(enum.StrEnum):
     """What the sidecar itself makes a call for."""
 
@@ -223,9 +227,11 @@ class CallRecord(
     prompt_cache_saved: int | msgspec.UnsetType = msgspec.UNSET
     """Pico-dollars that those have saved; below zero where what was written cost more than what was read saved."""
     cache: str = ""
-    """`hit`, `miss`, `stale` or `bypass`, where the rule has a response cache."""
+    """`hit`, `semantic`, `miss`, `stale` or `bypass`, where the rule has a response cache."""
     cache_age_s: float = 0.0
     """How old the kept answer was."""
+    cache_similarity: float | msgspec.UnsetType = msgspec.UNSET
+    """Where it was the answer to a call in other words: the cosine of the two."""
     saved: int = 0
     """Pico-dollars that the kept answer would have cost."""
     tier: str = ""

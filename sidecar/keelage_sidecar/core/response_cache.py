@@ -63,8 +63,8 @@ class ResponseCache:
         return len(self._kept)
 
     @property
-    def bytes(self) -> int:
-        """Of memory, all together."""
+    def size(self) -> int:
+        """Bytes of memory, all together."""
         return self._bytes + self.neighbours.bytes
 
     @property
@@ -107,7 +107,7 @@ class ResponseCache:
         self._make_room()
 
     def _make_room(self) -> None:
-        while self.bytes > self.bytes_max:
+        while self.size > self.bytes_max:
             oldest = next(iter(self._kept))
             self._bytes -= self._kept.pop(oldest)[1]
             self.neighbours.forget(oldest)

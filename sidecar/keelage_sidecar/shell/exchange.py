@@ -26,7 +26,7 @@ from keelage_sidecar.shell.abreast import abreast
 from keelage_sidecar.shell.attempts import attempt_all
 from keelage_sidecar.shell.batch_call import BatchCalls
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
-from keelage_sidecar.shell.cached_call import CachedCalls
+from keelage_sidecar.shell.cached_call import CachedCalls, Near
 from keelage_sidecar.shell.call import Call
 from keelage_sidecar.shell.inner_call import Asker, InnerCalls
 from keelage_sidecar.shell.means import Means
@@ -62,7 +62,7 @@ class Exchange:
         self._selector = Selector(means, inner)
         self._shortening = Shortening(means, inner)
         self._batches = BatchCalls(means, batches, workload)
-        self._cached = CachedCalls(means, means.responses, shared)
+        self._cached = CachedCalls(means, means.responses, shared, inner)
         self._means = means
         self._table = table
         self._tell = tell
@@ -136,25 +136,28 @@ class Exchange:
         if (changing := table.changing.get((rule.route, rule.name))) is not None:
             means = self._means
             salt += moment(changing, table, Case(facts, means.purse.used_percent, means.unix()))
+        asker = Asker(table, rule, facts, story)
         return await self._cached.serve(
-            call, facts, rule, rule.response_cache, salt, story, lambda: self._ask(call, table, facts, rule, story)
+            call, asker, rule.response_cache, salt, lambda near: self._ask(call, table, facts, rule, story, near)
         )
 
-    async def _ask(self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story) -> Refusal | None:
-        """A provider; None: the application has its answer, or has left."""
+    async def _ask(
+        self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story, near: Near | None = None
+    ) -> Refusal | None:
+        """A provider, unless `near` has an answer; None: the application has it, or has left."""
         rates = await reserve_rates(self._means, table, rule, facts, story)
         if isinstance(rates, Refusal):
             self._rehearse(table, facts, rates, story)
             return rates
         try:
-            return await self._ask_selected(call, table, facts, rule, story)
+            return await self._ask_selected(call, table, facts, rule, story, near)
         finally:
             if rates is not None:
                 used = story.used
                 self._means.purse.settle(rates, structs.replace(used, requests=min(1, used.requests)))
 
     async def _ask_selected(
-        self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story
+        self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story, near: Near | None
     ) -> Refusal | None:
         """Those of the tier that is selected for the call."""
         if rule.select:
@@ -164,6 +167,8 @@ class Exchange:
         self._rehearse(table, facts, plan, story)
         if isinstance(plan, Refusal):
             return plan
+        if near is not None and await near(plan):
+            return None
         if len(plan.candidates) > 1:
             means = self._means
             plan = means.health.ordered(plan, 0, stays_with(plan, facts), means.pick(), means.clock())

@@ -62,11 +62,20 @@ class Whom:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    body: bytes
+    cost: int
+    """Pico-dollars."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """Nothing came that can be used."""
 
     reason: str
     """Stable CamelCase word."""
+    cost: int = 0
+    """Pico-dollars that it cost all the same."""
 
 
 class _Memory:
@@ -117,12 +126,12 @@ class InnerCalls:
         )
         if isinstance(answer, Unanswered):
             return answer
-        return reply_text(endpoint, answer).strip() or Unanswered(NO_ANSWER)
+        return reply_text(endpoint, answer.body).strip() or Unanswered(NO_ANSWER)
 
     async def ask(
         self, asker: Asker, whom: Whom, endpoint: Endpoint, body: bytes, purpose: Purpose
-    ) -> bytes | Unanswered:
-        """The body of a good answer that is no stream, or why there is none. Raises nothing but cancellation.
+    ) -> Answered | Unanswered:
+        """A good answer that is no stream, or why there is none. Raises nothing but cancellation.
 
         `body` is one of the endpoint's, not streamed, with the model of the first choice.
         """
@@ -166,5 +175,5 @@ class InnerCalls:
             record = story.record(call.status, means.clock())
             self._tell(record)
         if record.outcome == outcomes.OK and call.status < 300:
-            return wire.body()
-        return Unanswered(record.reason or NO_ANSWER)
+            return Answered(wire.body(), record.cost)
+        return Unanswered(record.reason or NO_ANSWER, record.cost)

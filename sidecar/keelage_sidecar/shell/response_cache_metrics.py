@@ -30,7 +30,7 @@ class ResponseCacheMetrics:
         for labels, count in self._calls.items():
             calls.add(labels, count)
         yield calls
-        yield GaugeFamily("keelage_response_cache_bytes", "Memory of kept answers", value=cache.bytes)
+        yield GaugeFamily("keelage_response_cache_bytes", "Memory of kept answers", value=cache.size)
         yield GaugeFamily("keelage_response_cache_answers", "Answers kept", value=len(cache))
         yield CounterFamily(
             "keelage_response_cache_evictions", "Answers that made room for others", value=cache.evicted

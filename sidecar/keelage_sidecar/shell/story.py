@@ -15,7 +15,17 @@ from keelage_sidecar.core.claim import NOTHING, Charge
 from keelage_sidecar.core.downgrade import Downgraded
 from keelage_sidecar.core.endpoints import Endpoint
 from keelage_sidecar.core.latency import Otherwise
-from keelage_sidecar.core.log_line import CallRecord, Cascaded, Choice, Failed, FirstAnswer, Late, Purpose, time_text
+from keelage_sidecar.core.log_line import (
+    GIVEN,
+    CallRecord,
+    Cascaded,
+    Choice,
+    Failed,
+    FirstAnswer,
+    Late,
+    Purpose,
+    time_text,
+)
 from keelage_sidecar.core.meter import Reading
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
@@ -42,14 +52,13 @@ class CacheUse(enum.StrEnum):
     NONE = ""
     """Its rule has none."""
     HIT = "hit"
+    SEMANTIC = "semantic"
+    """It gave the answer to a call that asks the same in other words."""
     MISS = "miss"
     STALE = "stale"
     """It gave an answer that was too old, as there was no other."""
     BYPASS = "bypass"
     """It was not asked, since the call is not of that kind or does not want it."""
-
-
-_GIVEN = (CacheUse.HIT, CacheUse.STALE)
 
 
 class Story(msgspec.Struct):
@@ -96,6 +105,8 @@ class Story(msgspec.Struct):
     prompt_cache_saved: int = 0
     cache: CacheUse = CacheUse.NONE
     cache_age_s: float = 0.0
+    similarity: float | None = None
+    """Of the question whose answer was given; None: it is the call's own."""
     saved: int = 0
     """Pico-dollars that a kept answer would have cost."""
     spare: bool = False
@@ -180,7 +191,7 @@ class Story(msgspec.Struct):
     def whom(self) -> tuple[tuple[bytes, bytes], ...]:
         """Headers that tell the application who answers, by which rule, or who was to be asked; a kept answer says
         itself who made it."""
-        if self.rule is not None and (self.plan is None or self.cache in _GIVEN):
+        if self.rule is not None and (self.plan is None or self.cache in GIVEN):
             return _whom(self.rule.route, self.rule.name, "", "", "")
         if self.plan is None:
             return ()
@@ -202,7 +213,7 @@ class Story(msgspec.Struct):
             marks.append((b"x-keelage-dropped", ", ".join(self.dropped).encode()))
         if self.cache:
             marks.append((b"x-keelage-cache", self.cache.encode()))
-            if self.cache in _GIVEN:
+            if self.cache in GIVEN:
                 marks.append((b"age", b"%d" % self.cache_age_s))
         if self.trimmed or self.summarized:
             counts = (b"trimmed=%d" % self.trimmed, b"summarized=%d" % self.summarized)
@@ -283,6 +294,8 @@ class Story(msgspec.Struct):
         if self.cache:
             record.cache, record.cache_age_s = self.cache, round(self.cache_age_s, 3)
             record.saved = self.saved
+            if self.similarity is not None:
+                record.cache_similarity = round(self.similarity, 4)
         if self.ends and self.plan is not None:
             record.hedge = self.hedge
             record.failed = tuple(_failed(end, self.plan.candidates[end.candidate]) for end in self.ends)

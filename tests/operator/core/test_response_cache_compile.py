@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.operator.core.manifest_fields import compiled, route
+from tests.operator.core.manifest_fields import budget, compiled, route
 
 from keelage_api.codec import decode_config, encode
-from keelage_api.response_cache import CacheScope, ResponseCache, SharedCache
+from keelage_api.response_cache import CacheScope, ResponseCache, Semantic, SharedCache
 
 
 def cache_of(spec: dict[str, object] | None) -> ResponseCache | None:
@@ -58,3 +58,45 @@ def test_all_that_is_written_reaches_the_sidecars(memory: str, amount: int) -> N
         "memory": memory,
     }
     assert cache_of(spec) == ResponseCache(5_400_000, 7_200_000, CacheScope.USER, True, amount)
+
+
+OPENAI = {
+    "name": "openai",
+    "provider": "OpenAI",
+    "credentials": {"secretKeyRef": {"name": "llm-keys", "key": "openai"}},
+}
+EMBED = "gpt-known"
+"""The fields do not say what a model is good for."""
+
+
+def semantic(backend: str = "openai", model: str = EMBED, **fields: object) -> dict[str, object]:
+    """A route whose rule gives answers to questions in other words."""
+    keys = {"secretKeyRef": {"name": "llm-keys", "key": "anthropic"}}
+    cache = {"exact": {"ttl": "2h"}, "semantic": {"embedder": {"backend": backend, "model": model}, **fields}}
+    return route(
+        backends=[{"name": "anthropic", "provider": "Anthropic", "credentials": keys}, OPENAI],
+        rules=[{"name": "all", "select": [{"tier": "fast"}], "responseCache": cache}],
+    )
+
+
+def test_the_embedder_reaches_the_sidecars() -> None:
+    written = compiled([semantic(threshold="0.97", ttl="1h", timeout="50ms")]).config_for({}).rules[0].response_cache
+    left_out = compiled([semantic()]).config_for({}).rules[0].response_cache
+    assert written is not None
+    assert left_out is not None
+    assert written.semantic == Semantic("assistant/openai", EMBED, 0, 0.97, 3_600_000, 50)
+    assert left_out.semantic == Semantic("assistant/openai", EMBED, 0, 0.92, 7_200_000, 300)
+
+
+def test_an_embedder_at_anthropic_is_refused() -> None:
+    (problem,) = next(iter(compiled([semantic("anthropic")]).routes.values())).problems
+    assert problem.reason == "EmbedderUnfit"
+    assert "spec.rules[all].responseCache.semantic.embedder.backend: anthropic has provider" in problem.message
+
+
+def test_an_embedder_without_a_price_is_told_where_a_budget_counts_it() -> None:
+    month = budget()
+    assert next(iter(compiled([semantic()], [month]).routes.values())).problems == ()
+    (problem,) = next(iter(compiled([semantic(model="no-such-model")], [month]).routes.values())).problems
+    assert (problem.reason, problem.refuses) == ("PriceUnknown", False)
+    assert "model no-such-model at spec.backends[openai] has no price" in problem.message

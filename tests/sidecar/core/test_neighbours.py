@@ -75,7 +75,7 @@ def test_what_is_compared_is_forgotten_with_its_answer_and_counts_to_the_same_by
     for number in range(100):
         cache.keep(b"%d" % number, answer)
         cache.place(b"%d" % number, b"p%d" % number, "y" * 1_000)
-        assert cache.bytes <= 40_000
+        assert cache.size <= 40_000
         assert len(cache.neighbours) == len(cache)
     cache.find(b"99", 10.0, 5.0)
     assert not cache.neighbours.has_any(b"p99")

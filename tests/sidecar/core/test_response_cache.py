@@ -21,14 +21,14 @@ def test_an_answer_is_found_until_it_is_too_old_and_then_forgotten() -> None:
     assert cache.find(b"a", 20.0, 10.0) is not None
     assert cache.find(b"b", 20.0, 10.0) is None
     assert cache.find(b"a", 20.1, 10.0) is None
-    assert (len(cache), cache.bytes) == (0, 0)
+    assert (len(cache), cache.size) == (0, 0)
 
 
 def test_those_that_were_used_longest_ago_make_room() -> None:
     cache = ResponseCache(bytes_max=80_000)
     for name in (b"a", b"b", b"c"):
         cache.keep(name, answer(b"x" * 20))
-    each = cache.bytes // 3
+    each = cache.size // 3
     cache.resize(3 * each)
     assert cache.find(b"a", 0.0, 1.0) is not None
     cache.resize(3 * each - 1)
@@ -50,7 +50,7 @@ def test_a_cache_without_memory_keeps_nothing() -> None:
     cache.keep(b"a", answer())
     cache.resize(0)
     cache.keep(b"b", answer())
-    assert (len(cache), cache.bytes) == (0, 0)
+    assert (len(cache), cache.size) == (0, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 900), st.booleans()), max_size=60))
@@ -61,11 +61,11 @@ def test_its_count_of_bytes_is_that_of_what_it_holds(steps: list[tuple[int, int,
             cache.find(bytes([name]), float(number), 20.0)
         else:
             cache.keep(bytes([name]), answer(b"x" * size, float(number)))
-        assert cache.bytes <= cache.bytes_max
-        assert (cache.bytes == 0) == (len(cache) == 0)
+        assert cache.size <= cache.bytes_max
+        assert (cache.size == 0) == (len(cache) == 0)
     for name in range(10):
         cache.find(bytes([name]), 1e9, 20.0)
-    assert (len(cache), cache.bytes) == (0, 0)
+    assert (len(cache), cache.size) == (0, 0)
 
 
 def test_the_bytes_it_counts_are_at_least_those_it_takes() -> None:
@@ -80,7 +80,7 @@ def test_the_bytes_it_counts_are_at_least_those_it_takes() -> None:
     took, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert cache.evicted > 0
-    assert 0.8 * cache.bytes < took - before <= 1.02 * cache.bytes_max
+    assert 0.8 * cache.size < took - before <= 1.02 * cache.bytes_max
 
 
 def test_headers_that_speak_of_the_call_and_not_of_the_answer_are_not_kept() -> None:

@@ -18,7 +18,7 @@ from keelage_dev.provider import FakeProvider
 from keelage_sidecar.core.endpoints import CHAT, EMBEDDINGS, MESSAGES
 from keelage_sidecar.core.log_line import Purpose
 from keelage_sidecar.core.question import Question, reply_text
-from keelage_sidecar.shell.inner_call import NO_ANSWER, TIMED_OUT, Asker, InnerCalls, Unanswered, Whom
+from keelage_sidecar.shell.inner_call import NO_ANSWER, TIMED_OUT, Answered, Asker, InnerCalls, Unanswered, Whom
 from keelage_sidecar.shell.story import Story
 
 QUESTION = Question("Say SIMPLE or COMPLEX.", "Translate 'bread'.")
@@ -106,8 +106,8 @@ async def test_an_embedding_comes_as_the_provider_sent_it(tmp_path: Path) -> Non
         body = orjson.dumps({"model": model, "input": ["one", "two"]})
         to = Whom((ModelChoice("r/openai0", model),), 60.0)
         answer = await inner(here).ask(asker(here), to, EMBEDDINGS, body, Purpose.EMBEDDING)
-        assert len(orjson.loads(is_a(bytes, answer))["data"]) == 2
-        assert here.records[0].cost == here.purse.spent > 0
+        assert len(orjson.loads(is_a(Answered, answer).body)["data"]) == 2
+        assert is_a(Answered, answer).cost == here.records[0].cost == here.purse.spent > 0
 
 
 async def test_a_budget_that_cannot_pay_is_no_answer(tmp_path: Path) -> None:

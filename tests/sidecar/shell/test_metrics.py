@@ -86,7 +86,7 @@ def test_what_the_response_cache_did_and_what_it_holds_is_shown() -> None:
         'keelage_response_cache_calls_total{result="hit",route="r",rule="all"} 2.0',
         'keelage_response_cache_calls_total{result="miss",route="r",rule="all"} 1.0',
         "keelage_response_cache_answers 1.0",
-        f"keelage_response_cache_bytes {float(cache.bytes)}",
+        f"keelage_response_cache_bytes {float(cache.size)}",
         "keelage_response_cache_evictions_total 0.0",
     ):
         assert line in lines
