@@ -135,11 +135,13 @@ class CachedCalls:
             if answer is not None and not story.makeshift:
                 self._keep(wanted, answer)
                 self._place(wanted, search)
-        if kept is None and search.found is not None and (kept := search.found.answer) is not None:
-            story.similarity = search.found.similarity
+        near = search.found
+        kept = kept or (None if near is None else near.answer)
         if kept is not None and story.spare and _unanswered(wanted.call, refusal):
             if refusal is not None:
                 story.refused(refusal)
+            if near is not None and kept is near.answer:
+                story.similarity = near.similarity
             self._give(wanted, kept, CacheUse.STALE)
             return None
         self._means.savings.count(wanted.asker.rule.route, SavedBy.RESPONSE_CACHE, 0)
