@@ -193,7 +193,7 @@ async def test_an_answer_that_is_too_old_is_not_given_but_where_there_is_no_othe
         provider.config(model_faults={})
         here.later_s += 60
         assert await ask(here, OTHER) == "miss"
-        assert here.records[-1].cache_similarity is msgspec.UNSET
+        assert [each.cache_similarity for each in here.records][-1] is msgspec.UNSET
         here.later_s += 700
         assert await ask(here, THIRD) == "miss"
 
