@@ -296,8 +296,8 @@ class LedgerPage:
             return self.record
         if self._epoch is None:
             await self.take_over()
-            if self.record is not None:
-                return self.record
+            # Whoever makes it meanwhile is found out when it is created: no use to look twice.
+            return self.record or self._anew()
         try:
             stored = await self._load()
         except StoreUnavailable as error:

@@ -29,13 +29,17 @@ class FlakyStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.writes = 0
+        self.loads = self.writes = 0
         self.fail_before = 0
         self.fail_after = 0
 
     async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
         self._before()
         return self._after(await super().create(key, record))
+
+    async def load(self, key: LedgerKey) -> Stored | None:
+        self.loads += 1
+        return await super().load(key)
 
     async def replace(self, key: LedgerKey, record: LedgerRecord, version: str) -> Stored:
         self._before()
@@ -104,6 +108,17 @@ def test_a_right_is_stored_before_it_is_answered_and_names_the_window() -> None:
         assert (right.window, right.granted, right.limit) == ("2026-11-21", 100, 1000)
         assert right.ends_in_s == pytest.approx(12 * 3600, abs=1)
         assert committed(await stored(store)) == 100
+        await book.stop_leading()
+
+    on_virtual_time(scene())
+
+
+def test_a_new_ledger_is_looked_for_once_and_written_once() -> None:
+    async def scene() -> None:
+        store = FlakyStore()
+        book = (await leader(store)).book
+        await tell(book, wish(1))
+        assert (store.loads, store.writes) == (1, 1)
         await book.stop_leading()
 
     on_virtual_time(scene())
