@@ -23,7 +23,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     budget = asked.add_parser("budget", help="where each dollar of a budget is, by its ledger")
     budget.add_argument("name", metavar="NAME")
     budget.add_argument("--window", default="", metavar="ID", help="as in 2026-11; default: the current one")
-    budget.add_argument("--value", default="", help="as alice: its account, of a budget that holds for each value")
+    budget.add_argument(
+        "--value",
+        default="",
+        metavar="NAME",
+        help="as alice, alice/search or =-/search: its account, of a budget that holds for each value",
+    )
     budget.add_argument("--state", metavar="DIR", help="as given to keelage run; the default without -n and --context")
     budget.add_argument("--context", default="", help="of the kubeconfig: explain a budget of that cluster")
     budget.add_argument("-n", "--namespace", metavar="NS", help="on the cluster; default: that of the context")

@@ -6,7 +6,7 @@ and llmledgers of one namespace, and on pods, for their names.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from keelage_api.v1alpha1.metadata import GROUP, VERSION
 from keelage_api.window import Window
 from keelage_operator.core.breakdown import LedgerPicture
 from keelage_operator.core.ledger import Checkpoint, LedgerRecord, committed, rebuild
-from keelage_operator.core.shard import SHARDS, has_values
+from keelage_operator.core.shard import SHARDS, has_values, holds_for
 from keelage_operator.core.terms import BudgetInForce, in_force
 from keelage_operator.local_mode import LEDGER_FILE, OBJECTS_FILE, POD, Objects
 from keelage_operator.shell.cluster import Cluster, Refused, list_all, member
@@ -114,10 +114,8 @@ async def _picture(
         )
     if asked.value and not has_values(wanted):
         raise NothingToExplain(f"LLMBudget {budget} holds for all calls together in window {wanted}: omit --value")
-    there = {value for record in records for value in record.accounts}
-    # A user's name that is not plain is another word in the ledger, which nobody knows by heart.
-    value = asked.value if asked.value in there else account_value(asked.value.split("/")) if asked.value else ""
-    if value and value not in there:
+    value = _value(asked.value, wanted, records)
+    if asked.value and not value:
         raise NothingToExplain(
             f"LLMBudget {budget} has not heard of {asked.value} in window {wanted}: leave --value out to see of whom"
         )
@@ -129,6 +127,16 @@ async def _picture(
     return LedgerPicture(
         budget, wanted, records, limit, status, pods, others, value, overdraft, observed, lost=len(lost)
     )
+
+
+def _value(asked: str, window: str, records: Iterable[LedgerRecord]) -> str:
+    """The account that is meant; empty: there is none. A name that is not plain, as one with a blank or a slash, is
+    another word in the ledger, which nobody knows by heart."""
+    there = {value for record in records for value in record.accounts if value}
+    words = asked.split("/")
+    cuts = range(1, len(words)) if holds_for(window) > 1 else (len(words),)
+    meant = [account_value("/".join(part) for part in (words[:cut], words[cut:]) if part) for cut in cuts]
+    return next((each for each in (asked, *meant) if each in there), "")
 
 
 def _lost(status: LLMBudgetStatus, window: str, stored: Container[int]) -> tuple[LedgerRecord, ...]:

@@ -21,6 +21,7 @@ from keelage_sidecar.core.downgrade import at_limit
 from keelage_sidecar.core.expectation import Expectations
 from keelage_sidecar.core.refusal import Refusal
 from keelage_sidecar.core.request import Facts
+from keelage_sidecar.core.response_key import never_cached
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable, value_of
 from keelage_sidecar.core.terms import Terms
 from keelage_sidecar.core.translation.interpreter import bound_at
@@ -132,6 +133,9 @@ class Limits:
             cheaper = at_limit(self.table, plan, index, claim.budget, facts)
             if cheaper is not None:
                 steps.append(f"tier {cheaper.plan.rule.tier} is used where {claim.budget} cannot pay")
+        cache = plan.rule.response_cache
+        if cache is not None and cache.stale_ms and not never_cached(facts, cache):
+            steps.append("an older answer to the same call is given, where one was kept (staleOnError)")
         if hard and steps:
             yield f"near the limit, in this order: {'; '.join(steps)}; then the call is refused"
 
@@ -184,6 +188,8 @@ def _owner(terms: BudgetTerms, facts: Facts) -> str:
 
 
 def _whose(per: tuple[Per, ...], facts: Facts, of: str = " of ") -> str:
-    """`User alice`; a call that names none has the value `-`."""
+    """`User alice`; a call that names none has the value `-`, and from which pod it comes only its sidecar knows."""
     value = value_of(per, facts)
-    return of + " ".join(f"{kind} {part}" for kind, part in zip(per, value.split("/"), strict=True)) if value else ""
+    parts = zip(per, value.split("/"), strict=True) if value else ()
+    names = [f"{kind} {'(its own)' if kind is Per.POD and not facts.pod else part}" for kind, part in parts]
+    return of + " ".join(names) if names else ""

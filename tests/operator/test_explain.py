@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from keelage_api.money import parse_usd
 from keelage_api.sync import Statement, SyncRequest
 from keelage_operator.cli import main
 from keelage_operator.core.ledger import Account, LedgerRecord, Row
+from keelage_operator.core.shard import home_of
 from keelage_operator.explain_budget import NothingToExplain, Question, of_cluster, of_state
 from keelage_operator.explain_request import explain_request
 from keelage_operator.local_folder import read_folder
@@ -257,3 +258,24 @@ async def test_a_budget_with_values_is_explained_from_all_its_ledgers() -> None:
     assert asked_by_name.value == account_value(["Zoë B."])
     with pytest.raises(NothingToExplain, match="has not heard of carol"):
         await of_cluster(cluster, "shop", Question("user", value="carol"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "asked"),
+    [
+        ("u", ["team/alice"], "team/alice"),
+        ("uf", ["team/alice", "search"], "team/alice/search"),
+        ("uf", ["alice", "search/deep"], "alice/search/deep"),
+        ("uf", ["", "search"], "-/search"),
+        ("u", ["-"], "-"),
+    ],
+)
+async def test_a_value_is_found_by_the_names_that_calls_had(kind: str, stored: list[str], asked: str) -> None:
+    """A slash may be part of a name, or between two of them."""
+    cluster = cluster_with_ledgers()
+    window, value = f"2026-11.{kind}", account_value(stored)
+    record = LedgerRecord(
+        datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC), accounts={value: Account(7)}
+    )
+    await KubernetesStore(cluster).create(LedgerKey("shop/month", window, home_of(window, value)), record)
+    assert (await of_cluster(cluster, "shop", Question("month", window, asked))).value == value

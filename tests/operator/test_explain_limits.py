@@ -86,6 +86,29 @@ def test_what_happens_near_the_limit_stands_in_its_order(folder: Path) -> None:
     ]
 
 
+def test_an_older_answer_is_the_last_that_is_tried_before_a_refusal(folder: Path) -> None:
+    change(folder, "    rateLimits:", "    responseCache: {exact: {ttl: 1h}, staleOnError: 24h}\n    rateLimits:")
+    (line,) = [line for line in explained(folder, temperature=0)[0] if line.startswith("near the limit")]
+    assert line.endswith(
+        "; tier fast is used where default/shop-month cannot pay; an older answer to the same call is given, where one"
+        " was kept (staleOnError); then the call is refused"
+    )
+    (line,) = [line for line in explained(folder)[0] if line.startswith("near the limit")]
+    assert "staleOnError" not in line, "answers that are drawn at random are not kept"
+    change(folder, ", clampAtLeast: 256", "")
+    change(folder, ", {percent: 95, do: Downgrade, tier: fast}", "")
+    (line,) = [line for line in explained(folder, temperature=0)[0] if line.startswith("near the limit")]
+    assert line.startswith("near the limit, in this order: an older answer to the same call is given")
+
+
+def test_the_pod_is_not_told_as_none_where_only_the_sidecar_knows_it(folder: Path) -> None:
+    change(folder, "per: [User]", "per: [User, Pod]")
+    change(folder, "{per: User, requests: 20", "{per: Pod, requests: 20")
+    lines, _ = explained(folder, ALICE)
+    assert "budget default/user-day, User alice Pod (its own): reserves 0.02606 of 5.00 USD" in lines
+    assert any("takes 1 request of Pod (its own)," in line for line in lines)
+
+
 def test_a_threshold_that_changes_nothing_says_so(folder: Path) -> None:
     change(folder, "do: Downgrade, tier: fast", "do: Downgrade, tier: slow")
     lines, _ = explained(folder)

@@ -19,7 +19,7 @@ SHARDS = 32
 _BUDGET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _WINDOW = re.compile(r"|\d{4}-[0-9TWZ-]{2,16}([.]tokens)?([.][ufp]{1,3})?")
 _VALUE = re.compile(r"[A-Za-z0-9_.@:+=~/-]{0,200}")
-_VALUED = re.compile(r"[.][ufp]{1,3}$")
+_VALUED = re.compile(r"[.]([ufp]{1,3})$")
 
 
 def ledger_window(calendar_id: str, unit: Unit, per: Iterable[Per]) -> str:
@@ -31,6 +31,12 @@ def ledger_window(calendar_id: str, unit: Unit, per: Iterable[Per]) -> str:
 def has_values(window: str) -> bool:
     """Whether a ledger of that window holds an account for each value."""
     return _VALUED.search(window) is not None
+
+
+def holds_for(window: str) -> int:
+    """Of how many names the values in a ledger of that window are made: 2 of user and feature."""
+    found = _VALUED.search(window)
+    return len(found[1]) if found is not None else 0
 
 
 def home_of(window: str, value: str) -> int:
