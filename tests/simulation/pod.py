@@ -104,7 +104,8 @@ class Pod:
         self.world = world
         self._number = number
         self.identity = PodIdentity("shop", f"pod-{number}", f"uid{number}")
-        self.flights: set[Flight] = set()
+        # In order, as the tasks are: a set goes by addresses, and no seed would repeat a world.
+        self.flights: dict[Flight, None] = {}
         self._calls = 0
         """Waiting or in flight."""
         self.restarts = self._incarnations = 0
@@ -115,7 +116,7 @@ class Pod:
         chance, drift = world.random, world.scene.drift
         self._boot = chance.choice([BOOT, BOOT, NO_BOOT])
         self.process = Process(1.0 + chance.uniform(-drift, drift), chance.choice([0.0, 12_345.678]))
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._pause_s = chance.choice(world.scene.pauses_s)
         self.quiet = False
         self.start(self._blank())
@@ -135,12 +136,12 @@ class Pod:
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = self.process.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
         return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (failure := task.exception()) is not None:
             self.world.oracle.note(failure)
 
@@ -225,13 +226,13 @@ class Pod:
         used = used_of(self.holder, hold, rates, self.identity.uid)
         flight = Flight(payers, used, world.oracle, running().create_future())
         world.oracle.begins(used)
-        self.flights.add(flight)
+        self.flights[flight] = None
         world.oracle.held(self.identity.uid, self.holder, [place for place, _ in payers])
         lasts_s = chance.expovariate(1.0) if chance.random() >= world.scene.batches else chance.uniform(3.0, 20.0)
         running().outside.call_later(lasts_s, flight.end)
         await flight.ended
         self.keeper.settle(hold, charge)
-        self.flights.discard(flight)
+        self.flights.pop(flight, None)
 
     # The network
 

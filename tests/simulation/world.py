@@ -62,7 +62,7 @@ class World:
         self.pods: list[Pod] = []
         self.leaving: list[Pod] = []
         self._pod_number = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._first_refusal = asyncio.Event()
         self.healing = asyncio.Event()
         self.wills = WillKeys(lambda: ("secret of all replicas",))
@@ -77,8 +77,8 @@ class World:
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         task = running().outside.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     def answered(self, answer: Hold | Denied, waited_s: float) -> None:
         """A call got its hold, or was refused."""

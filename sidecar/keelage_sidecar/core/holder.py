@@ -271,7 +271,8 @@ class Holder:
         """The ledger's answer; only what answers the newest statements counts."""
         touched = self._dialogue.heard(rights, now)
         self._local.forget()
-        for owner in self._unbooked.keys() & {account.owner for account in touched}:
+        owners = {account.owner for account in touched}
+        for owner in [each for each in self._unbooked if each in owners]:
             account = self._current.get(owner)
             if account is not None:
                 # What counted something else than the account does is nobody's.
