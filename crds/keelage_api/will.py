@@ -16,9 +16,10 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
+
+import msgspec
 
 RECORD_BYTES = 1024
 """A pod's status keeps 12 KiB of messages for all of its containers."""
@@ -32,8 +33,7 @@ _RECORD = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(msgspec.Struct, frozen=True):
     """Of one account, pico-dollars."""
 
     spent: int
@@ -42,12 +42,11 @@ class Promise:
     """The holder spends and reserves no more than this in all before it writes another record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Will:
+class Will(msgspec.Struct, frozen=True):
     incarnation: str
     seq: int
     """Of the newest statement that the holder may have sent: older than what the ledger heard, it is void."""
-    promises: dict[str, Promise] = field(default_factory=dict)
+    promises: dict[str, Promise] = {}
     """By `account_of`."""
 
     def on(self, budget: str, window: str, value: str = "") -> Promise | None:

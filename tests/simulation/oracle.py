@@ -158,13 +158,13 @@ class Oracle:
             if proven > self.billed[place] and not self._deletes:
                 self._broken(f"{place}: billed {self.billed[place]}, shown as certain {proven}")
             for uid, holder in self.holders():
-                self._check(uid, holder, place)
+                self._check(uid, holder, place, record)
 
     def held(self, uid: str, holder: Holder, places: Iterable[Place]) -> None:
         """A call got its hold on these."""
         for place in places:
             if place[0] in self._hard:
-                self._check(uid, holder, place)
+                self._check(uid, holder, place, self._record(place))
 
     def begins(self, rates: Iterable[tuple[Used, int]]) -> None:
         """A call got its hold on so much of these rates."""
@@ -192,13 +192,13 @@ class Oracle:
         budget, window, value = place
         return self.store.peek(LedgerKey(budget, window, home_of(window, value)))
 
-    def _check(self, uid: str, holder: Holder, place: Place) -> None:
+    def _check(self, uid: str, holder: Holder, place: Place, record: LedgerRecord | None) -> None:
+        """`record`: as it is stored."""
         held = holder._portfolio.get(*place)
         if held is None:
             return
         if held.spent + held.reserved > held.granted:
             self._broken(f"I2 at {uid}: {held}")
-        record = self._record(place)
         if record is None or self._deletes:
             return
         name = f"{uid}.{holder.incarnation}"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
 from typing import TypeVar, TypeVarTuple, Unpack
 
+import msgspec
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -23,19 +25,14 @@ TURNS_MAX = 5_000_000
 _PROCESS: contextvars.ContextVar[Process] = contextvars.ContextVar("process")
 
 
-class _Handle(asyncio.TimerHandle):
+class _Handle(msgspec.Struct, eq=False):
     """Nothing of a TimerHandle but its interface: millions of these are made."""
 
-    __slots__ = ("args", "callback", "gone", "process", "when_s")
-
-    def __init__(
-        self, process: Process, when_s: float, callback: Callable[[Unpack[Ts]], object], args: tuple[*Ts]
-    ) -> None:
-        self.process = process
-        self.when_s = when_s
-        self.callback: Callable[..., object] = callback
-        self.args: tuple[object, ...] = args
-        self.gone = False
+    process: Process
+    when_s: float
+    callback: Callable[..., object]
+    args: tuple[object, ...]
+    gone: bool = False
 
     def cancel(self) -> None:
         self.gone = True
@@ -100,39 +97,44 @@ class VirtualLoop(asyncio.BaseEventLoop):
         process = self._process
         return process.began_s + self._now_s * process.rate
 
-    def call_soon(
+    # Its futures and tasks ask for it, each: no frame of Python for that.
+    get_debug = staticmethod(bool)
+
+    def call_soon(  # type: ignore[override]  # a _Handle will do
         self,
         callback: Callable[[Unpack[Ts]], object],
         *args: *Ts,
         context: contextvars.Context | None = None,
-    ) -> asyncio.Handle:
+    ) -> _Handle:
         process = self._process if context is None else context.get(_PROCESS, self._process)
         handle = _Handle(process, self._now_s, callback, args)
         self.ready.append(handle)
         return handle
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[[Unpack[Ts]], object],
         *args: *Ts,
         context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> _Handle:
         process = self._process
         return self.set_timer(process, (when - process.began_s) / process.rate, callback, args)
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self,
         delay: float,
         callback: Callable[[Unpack[Ts]], object],
         *args: *Ts,
         context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
-        return self.call_at(self.time() + delay, callback, *args)
+    ) -> _Handle:
+        process = self._process
+        when = process.began_s + self._now_s * process.rate + delay
+        return self.set_timer(process, (when - process.began_s) / process.rate, callback, args)
 
     def set_timer(
         self, process: Process, true_s: float, callback: Callable[[Unpack[Ts]], object], args: tuple[*Ts]
-    ) -> asyncio.TimerHandle:
+    ) -> _Handle:
         handle = _Handle(process, true_s * process.rate + process.began_s, callback, args)
         self._count += 1  # timers of one instant fire in the order in which they were set
         heappush(self._timers, (true_s, self._count, handle))
@@ -163,7 +165,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not ready:
                 assert timers, "everybody waits and no timer runs"
                 when_s, _, handle = heappop(timers)
-                self._now_s = max(self._now_s, when_s)
+                if handle.gone:
+                    continue
+                if when_s > self._now_s:
+                    self._now_s = when_s
                 ready.append(handle)
                 while timers and timers[0][0] <= self._now_s:
                     ready.append(heappop(timers)[2])

@@ -82,8 +82,7 @@ class LedgerRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 _BLANK = Account()
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     record: LedgerRecord
     rights: tuple[tuple[str, Right], ...]
     """By holder; a statement that came too late has none. `ends_in_s` is the caller's to fill."""

@@ -10,7 +10,6 @@ an account by compare-and-swap before any right that raises a holder's total lea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace
@@ -57,8 +56,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         return self.counted + sum(row.spent for row in self.rows.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
+class Around(msgspec.Struct, frozen=True):
     """What an account cannot tell of itself."""
 
     floor: int = 0
@@ -67,8 +65,7 @@ class Around:
     """Nothing is granted: holders have not had the time to claim theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     account: Account
     rights: tuple[tuple[str, Right], ...]
     """By holder; a statement that came too late has none. `ends_in_s` is the caller's to fill."""
@@ -78,8 +75,7 @@ class Answered:
     """What holders counted on above their rows, and was not in the account's `recovered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True):
     """The verified last will of a dead holder, for one budget and window."""
 
     holder: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from keelage_api.account import shard_of, window_kind
 from keelage_api.proxy_config import Per, Unit
@@ -28,6 +29,7 @@ def ledger_window(calendar_id: str, unit: Unit, per: Iterable[Per]) -> str:
     return f"{calendar_id}.{kind}" if kind else calendar_id
 
 
+@lru_cache(maxsize=1024)
 def has_values(window: str) -> bool:
     """Whether a ledger of that window holds an account for each value."""
     return _VALUED.search(window) is not None
@@ -39,6 +41,7 @@ def holds_for(window: str) -> int:
     return len(found[1]) if found is not None else 0
 
 
+@lru_cache(maxsize=1 << 14)
 def home_of(window: str, value: str) -> int:
     """The shard that holds the value's account."""
     return shard_of(value, SHARDS) if has_values(window) else 0

@@ -7,11 +7,11 @@ up, and a part of one request's bound is of no use to anybody.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     holder: str
     want: int
     """At least `floor`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from keelage_api.errors import KeelageError
@@ -95,8 +96,7 @@ class Burial:
         return Burial(uid, evidence, shares)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
+class _Ask(msgspec.Struct, frozen=True):
     """One of both, or neither: then what is at hand is to be stored."""
 
     heard: Sequence[Heard]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from keelage_api.errors import KeelageError
 from keelage_operator.core.ledger import LedgerRecord
@@ -33,8 +34,7 @@ class StoreFull(StoreUnavailable):
     """The record is greater than RECORD_BYTES_MAX: nothing was written."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class LedgerKey:
+class LedgerKey(msgspec.Struct, frozen=True, order=True):
     budget: str
     """`<namespace>/<budget>`."""
     window: str
@@ -59,8 +59,7 @@ def check_size(key: LedgerKey, encoded: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     record: LedgerRecord
     version: str
     """Opaque: changes with every write of the key."""

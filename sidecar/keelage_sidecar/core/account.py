@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from keelage_api.account import RATE_WINDOW, counts_tokens
 from keelage_api.proxy_config import Unit
 
@@ -46,15 +48,14 @@ class Peak:
 
     @property
     def value(self) -> int:
-        return max(self.now, self.before)
+        return self.now if self.now > self.before else self.before
 
     def turn(self, now_s: float) -> None:
         if now_s - self.turned_s >= PERIOD_S:
             self.before, self.now, self.turned_s = self.now, 0, now_s
 
 
-@dataclass(frozen=True, slots=True)
-class AccountFigures:
+class AccountFigures(msgspec.Struct, frozen=True):
     budget: str
     window: str
     granted: int
@@ -242,8 +243,7 @@ class Account:
         return surplus if surplus > 0 and (self.tight or surplus > kept) else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A statement that may still be answered."""
 
     owner: Owner

@@ -120,14 +120,15 @@ class Room:
     """False: the ledger has said nothing of this window yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
+class Waiter(msgspec.Struct, frozen=True):
     """A call that waits for money; times on the sidecar's monotonic clock."""
 
     id: int
     claims: tuple[Claim, ...]
     since_s: float
     until_s: float
+    owners: tuple[tuple[str, str], ...]
+    """Of the claims."""
 
 
 class DenialReason(enum.StrEnum):

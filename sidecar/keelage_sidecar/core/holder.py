@@ -233,7 +233,7 @@ class Holder:
         for waiter in self._queue:
             late = now >= waiter.until_s
             answer: Hold | Denied | None = None
-            tried = late or short.isdisjoint([claim.owner for claim in waiter.claims])
+            tried = late or short.isdisjoint(waiter.owners)
             if tried:
                 answer = self.try_reserve(waiter.claims, now, passing=True)
             if answer is None and news:

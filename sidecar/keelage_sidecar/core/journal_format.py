@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from mmap import mmap
 from zlib import crc32
 
@@ -131,7 +132,7 @@ class Journal:
         """
         words = self._words
         owners = words[_HOLDS_WORD : _HOLDS_WORD + HOLDS * _HOLD_WORDS : _HOLD_WORDS].tolist()
-        open_holds = [slot for slot, owner in enumerate(owners) if owner]
+        open_holds = list(compress(range(HOLDS), owners))
         open_holds.sort(key=lambda slot: not words[_hold(slot) + 2])  # totals first, then what adds to them
         for slot in open_holds:
             account = words[_hold(slot)] - 1

@@ -9,9 +9,10 @@ is written. Pure but for the file, whose writes take microseconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Protocol
+
+import msgspec
 
 from keelage_api.will import ACCOUNTS_MAX, Promise, Will, account_of, write_will
 from keelage_sidecar.core.account import UNPROMISED, Account, Owner
@@ -31,8 +32,7 @@ class WillFile(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Estate:
+class Estate(msgspec.Struct, frozen=True):
     """What a will is about."""
 
     incarnation: str
@@ -41,7 +41,7 @@ class Estate:
     current: Mapping[Owner, Account]
     """Those that may still be reserved on."""
     terms: Mapping[str, Terms]
-    ahead: Mapping[Owner, int] = field(default_factory=dict)
+    ahead: Mapping[Owner, int]
     """What is about to be reserved."""
     busy: bool = True
     """Calls come and go: promise a step more, so that not each of them has to write."""
@@ -102,7 +102,7 @@ class LastWill:
 
     def choose(self, accounts: Iterable[Account]) -> None:
         """Name those of which most would return; the others are counted in full. Looks at all of them: seldom."""
-        money = (account for account in accounts if not account.is_rate)
+        money = [account for account in accounts if not account.is_rate]
         best = nlargest(ACCOUNTS_MAX, money, key=_returns)
         self._dropped.update(dict.fromkeys(account for account in self._named if account not in best))
         for account in best:

@@ -38,7 +38,9 @@ class Queue:
 
     def add(self, claims: tuple[Claim, ...], since_s: float, until_s: float) -> Waiter:
         self._last_id += 1
-        waiter = self._waiters[self._last_id] = Waiter(self._last_id, claims, since_s, until_s)
+        waiter = self._waiters[self._last_id] = Waiter(
+            self._last_id, claims, since_s, until_s, tuple([claim.owner for claim in claims])
+        )
         heappush(self._deadlines, (until_s, waiter.id))
         for claim in claims:
             if claim.hard:
