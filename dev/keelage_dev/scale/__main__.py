@@ -133,7 +133,10 @@ async def _measured(
     crowd = [
         sidecars.Sidecar(pod, file.parent, meter.URL, ca_pem, measures) for pod, file in zip(pods, files, strict=True)
     ]
+    began_s = time.monotonic()
     async with sidecars.at_work(crowd, scenario, WARM_S):
+        up_s = time.monotonic() - began_s - WARM_S
+        say(f"all sidecars have a configuration after {up_s:.0f} s, {meter.cpu_s(pid):.0f} s of the operator's CPU")
         before = await asyncio.to_thread(meter.read, pid)
         measures.on = True
         await asyncio.sleep(seconds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from keelage_api.errors import KeelageError
@@ -126,8 +126,7 @@ class Controller:
 
     async def run(self) -> None:
         """Work until cancelled. The catalog must have been synced by `list_once` before."""
-        for namespace in self._catalog.namespaces():
-            self._telling.tell(namespace)
+        self._tell_of(self._catalog.namespaces())
         self._queue_all()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell())
@@ -237,8 +236,14 @@ class Controller:
             await self._sleep(SETTLE_S)
             self._news.clear()
             untold, self._untold = self._untold, set()
-            for namespace in untold:
+            self._tell_of(untold)
+
+    def _tell_of(self, namespaces: Iterable[str]) -> None:
+        for namespace in namespaces:
+            try:
                 self._telling.tell(namespace)
+            except Exception:  # a bug that one namespace's objects bring out must not stop all the others
+                LOG.exception("the budgets of namespace %s cannot be told to the ledgers", namespace)
 
     def _queue_all(self) -> None:
         for namespace in self._catalog.namespaces():

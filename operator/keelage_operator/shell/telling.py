@@ -37,14 +37,14 @@ class Telling:
             return
         budgets = _changed(before.budgets_in_force() if before is not None else {}, compiled.budgets_in_force())
         quotas = _changed(_quotas(before) if before is not None else {}, _quotas(compiled))
-        if compiled.routes or compiled.budgets:
-            self._told[namespace] = compiled
-        else:
-            self._told.pop(namespace, None)
         if budgets:
             self._books.change_budgets(budgets)
         if quotas:
             self._books.change_quotas(quotas)
+        if compiled.routes or compiled.budgets:
+            self._told[namespace] = compiled
+        else:
+            self._told.pop(namespace, None)
 
 
 def _quotas(compiled: CompiledNamespace) -> dict[str, Quota]:

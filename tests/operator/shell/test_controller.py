@@ -13,6 +13,7 @@ from tests.operator.shell.virtual_time import VirtualTime
 from keelage_api.sync import Statement, SyncRequest
 from keelage_operator.core.identity import PodIdentity
 from keelage_operator.core.speakers import Speaker
+from keelage_operator.core.terms import BudgetInForce
 from keelage_operator.shell.apply import FIGURES_BURST_S, FIGURES_PER_S, STATUS_EVERY_S
 from keelage_operator.shell.catalog import Kind, Seen
 from keelage_operator.shell.cluster import Json, PatchKind, Refused, Unreachable, member
@@ -114,6 +115,27 @@ async def test_one_budget_that_changed_is_told_and_the_others_are_not() -> None:
     await shop.run_once()
     assert shop.accounts.told[told + 1 :] == [["shop/month-7"]]
     assert "shop/month-7" not in shop.accounts.budgets
+
+
+async def test_a_bug_that_one_namespace_brings_out_keeps_no_other_from_being_told() -> None:
+    class Picky(FakeAccounts):
+        def change_budgets(self, changed: Mapping[str, BudgetInForce | None]) -> None:
+            if "ill/month" in changed:
+                raise RuntimeError("a bug")
+            super().change_budgets(changed)
+
+    cluster, time = stocked(), VirtualTime()
+    cluster.add("/apis/keelage.dev/v1alpha1/namespaces/ill/llmbudgets/month", budget())
+    shop = Shop(cluster, time, Picky())
+    await shop.controller.list_once()
+    running = asyncio.create_task(shop.controller.run())
+    await time.advance(1.0)
+    assert list(shop.accounts.budgets) == ["shop/month"]
+    shop.catalog.observe(Seen.of(Kind.BUDGET, cluster.add(f"{API}/llmbudgets/month", budget("1.00"))))
+    await time.advance(1.0)
+    assert shop.accounts.budgets["shop/month"].limit == 10**12
+    assert not running.done()
+    running.cancel()
 
 
 async def test_only_the_budget_that_was_spent_from_is_looked_at_and_nothing_after_its_status_was_written() -> None:
