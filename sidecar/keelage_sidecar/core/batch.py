@@ -20,6 +20,7 @@ from msgspec import structs
 from keelage_api.pricing import batch_share
 from keelage_api.proxy_config import Backend, Dialect, Rule
 from keelage_sidecar.core.attribution import OTHER
+from keelage_sidecar.core.batch_shadow import BatchShadow
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.claim import Charge, Claim
 from keelage_sidecar.core.downgrade import Downgraded, at_start
@@ -136,6 +137,8 @@ class BatchOrder:
     """Fields of `params` that differ in some request; for the log line."""
     downgraded: Downgraded | None = None
     """Of the first request that got a cheaper tier, since a budget is nearly spent."""
+    shadow: BatchShadow | None = None
+    """Where something is in shadow."""
 
     @property
     def backend(self) -> Backend:
@@ -183,6 +186,7 @@ class BatchDraft:
         self._used = used
         self._unix_s = unix_s
         self._downgraded: Downgraded | None = None
+        self._shadow = None if table.rehearsal is None else BatchShadow(table.rehearsal, used, unix_s)
         self._plan: Plan | None = None
         self._lots: list[Lot] = []
         self._keys: dict[tuple[object, ...], int] = {}
@@ -230,7 +234,8 @@ class BatchDraft:
         if self._changed:
             body = splice(body, {"requests": b"[" + b",".join(self._requests) + b"]"})
         index = LotIndex.of(self._names)
-        return BatchOrder(self._plan, tuple(self._lots), index, body, tuple(sorted(self._changed)), self._downgraded)
+        changed = tuple(sorted(self._changed))
+        return BatchOrder(self._plan, tuple(self._lots), index, body, changed, self._downgraded, self._shadow)
 
     def _choice(self, where: str, facts: Facts) -> tuple[Rule, Candidate] | Refusal:
         """Whom the request goes to: the backend of all."""
@@ -268,6 +273,8 @@ class BatchDraft:
             priced = Bound(0, 0, 0)
         else:
             priced = structs.replace(bound, amount=_at_batch_price(bound.amount, candidate, facts))
+        if self._shadow is not None:
+            self._shadow.add(facts, priced)
         claims = self._claims(candidate, rule, facts, priced)
         one = Lot(
             structs.replace(candidate, output_cap=0),

@@ -31,6 +31,8 @@ class Rehearsal:
     """Route and name of that rule."""
     budgets: tuple[ShadowBudget, ...]
     """Those that would have refused or changed the call, as it was really sent."""
+    free: bool = False
+    """A kept answer served it."""
 
     def told(self, real: Candidate | None, usage: TokenUsage | None) -> ShadowRule | None:
         """The rule for the log line; the difference is known once the answer is counted, and both have a price."""
@@ -41,7 +43,10 @@ class Rehearsal:
             return ShadowRule(route, name, reason=self.rule.reason)
         first = self.rule.candidates[0]
         told = ShadowRule(route, name, self.rule.rule.tier, first.backend.name, first.model)
-        if usage is not None and first.price is not None and real is not None and real.price is not None:
+        if self.free:
+            if self.rule.rule.response_cache is not None:
+                told.compare(0, 0)
+        elif usage is not None and first.price is not None and real is not None and real.price is not None:
             told.compare(cost_of(usage, first.price), cost_of(usage, real.price))
         return told
 
@@ -49,12 +54,13 @@ class Rehearsal:
 def rehearse(
     table: RoutingTable,
     facts: Facts,
-    plan: Plan | Refusal,
+    plan: Plan | Refusal | None,
     room: Callable[[Claim], Room],
     used: Callable[[str, str], int | None],
     unix_s: float,
 ) -> Rehearsal | None:
-    """What would be otherwise; None where nothing would. `plan`: what is really done.
+    """What would be otherwise; None where nothing would. `plan`: what is really done; None: a kept answer is given,
+    which no budget is asked about.
 
     `room` says what a claim's account could pay, `used` what percentage of a budget's limit is used for a value.
     """
@@ -67,7 +73,8 @@ def rehearse(
         budgets = _budgets(then, facts, plan, room, used)
     if isinstance(rule, Refusal) or not rule.shadow:
         return Rehearsal(None, ("", ""), budgets) if budgets else None
-    return Rehearsal(on_tier_at_once(then, rule, Case(facts, used, unix_s)), (rule.route, rule.name), budgets)
+    would = on_tier_at_once(then, rule, Case(facts, used, unix_s))
+    return Rehearsal(would, (rule.route, rule.name), budgets, free=plan is None)
 
 
 def _budgets(

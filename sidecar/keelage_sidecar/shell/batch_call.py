@@ -80,6 +80,9 @@ class BatchCalls:
         if isinstance(order, Refusal):
             return order
         story.plan = order.plan
+        if order.shadow is not None:
+            claims = tuple(claim for lot in order.lots for claim in lot.claims)
+            story.rehearsal = order.shadow.rehearsal(claims, self.means.purse.room)
         if order.downgraded is not None:
             story.lowered(order.downgraded, order.plan)
         secret = self._secret(order.backend)
@@ -182,7 +185,7 @@ class BatchCalls:
     ) -> OpenBatch:
         return OpenBatch(
             batch_id,
-            replace(order, body=b""),
+            replace(order, body=b"", shadow=None),
             holds,
             tuple(each for each in call.headers if each[0] in _KEPT_HEADERS),
             structs.replace(facts, body=b"", headers=()),

@@ -35,7 +35,7 @@ from keelage_sidecar.shell.reservation import reserve_rates
 from keelage_sidecar.shell.selector import Selector
 from keelage_sidecar.shell.shared_answers import SharedAnswers
 from keelage_sidecar.shell.shortening import Shortening
-from keelage_sidecar.shell.story import Story
+from keelage_sidecar.shell.story import CacheUse, Story
 
 CALLS_MAX = 1024
 """At a time; with a few hundred KiB each they fit the container's memory."""
@@ -137,9 +137,12 @@ class Exchange:
             means = self._means
             salt += moment(changing, table, Case(facts, means.purse.used_percent, means.unix()))
         asker = Asker(table, rule, facts, story)
-        return await self._cached.serve(
+        refusal = await self._cached.serve(
             call, asker, rule.response_cache, salt, lambda near: self._ask(call, table, facts, rule, story, near)
         )
+        if story.cache in (CacheUse.HIT, CacheUse.SEMANTIC):
+            self._rehearse(table, facts, None, story)
+        return refusal
 
     async def _ask(
         self, call: Call, table: RoutingTable, facts: Facts, rule: Rule, story: Story, near: Near | None = None
@@ -187,7 +190,7 @@ class Exchange:
             return plan
         return means.health.ordered(story.otherwise.plan, 0, facts.user, means.pick(), now_s)
 
-    def _rehearse(self, table: RoutingTable, facts: Facts, plan: Plan | Refusal, story: Story) -> None:
+    def _rehearse(self, table: RoutingTable, facts: Facts, plan: Plan | Refusal | None, story: Story) -> None:
         if table.rehearsal is not None:
             purse = self._means.purse
             story.rehearsal = rehearse(table, facts, plan, purse.room, purse.used_percent, self._means.unix())

@@ -9,6 +9,7 @@ import msgspec
 
 from keelage_api.proxy_config import Rule
 from keelage_sidecar.core.answer_copy import AnswerCopy
+from keelage_sidecar.core.batch_shadow import BatchRehearsal
 from keelage_sidecar.core.bound import Bound, Unbounded
 from keelage_sidecar.core.cascade import Escalation, Outcome
 from keelage_sidecar.core.claim import NOTHING, Charge
@@ -113,7 +114,7 @@ class Story(msgspec.Struct):
     """There is a kept answer to give where no provider has one: theirs are not passed on then, if they are errors."""
     copy: AnswerCopy | None = None
     """Made of the answer while it is passed on."""
-    rehearsal: Rehearsal | None = None
+    rehearsal: Rehearsal | BatchRehearsal | None = None
     """What is in shadow would have done otherwise."""
     trimmed: int = 0
     """Turns of the conversation that were not sent."""
@@ -301,7 +302,7 @@ class Story(msgspec.Struct):
             record.failed = tuple(_failed(end, self.plan.candidates[end.candidate]) for end in self.ends)
         return record
 
-    def _tell_rehearsal(self, record: CallRecord, rehearsal: Rehearsal) -> None:
+    def _tell_rehearsal(self, record: CallRecord, rehearsal: Rehearsal | BatchRehearsal) -> None:
         usage = self.reading.usage if self.reading is not None else None
         record.shadow_rule = rehearsal.told(self.candidate, usage) or msgspec.UNSET
         record.shadow_budgets = rehearsal.budgets or msgspec.UNSET
