@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from keelage_api.response_cache import ResponseCache as Terms
 from keelage_api.response_cache import SharedCache
 from keelage_api.sync import SavedBy
-from keelage_sidecar.core.alike import Asked, asked_of
 from keelage_sidecar.core.answer_copy import AnswerCopy
 from keelage_sidecar.core.cache_control import CacheControl, cache_control
 from keelage_sidecar.core.cascade import Outcome
@@ -27,6 +27,9 @@ from keelage_sidecar.shell.refusals import not_cached
 from keelage_sidecar.shell.shared_answers import SharedAnswers
 from keelage_sidecar.shell.single_flight import SingleFlights
 from keelage_sidecar.shell.story import CacheUse, Story
+
+if TYPE_CHECKING:
+    from keelage_sidecar.core.alike import Asked
 
 Near = Callable[[Plan], Awaitable[bool]]
 """Whether the application has got the answer to a call in other words; asked once the call's tier is known."""
@@ -153,6 +156,9 @@ class CachedCalls:
         terms, semantic, call = wanted.terms, wanted.terms.semantic, wanted.call
         if semantic is None or wanted.age_max_s < 0:
             return False
+        # Its expressions take a thirtieth of a start, which most pods need not pay.
+        from keelage_sidecar.core.alike import asked_of
+
         asker, tier = wanted.asker, plan.rule.tier
         search.question = asked_of(wanted.salt, terms, semantic, tier, asker.facts, call.target, call.headers)
         if search.question is None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keelage_api.proxy_config import ModelChoice
 from keelage_api.response_cache import Semantic
-from keelage_sidecar.core.alike import Asked
 from keelage_sidecar.core.embedding import asked, vectors_of
 from keelage_sidecar.core.endpoints import EMBEDDINGS
 from keelage_sidecar.core.log_line import Purpose
@@ -19,6 +19,9 @@ from keelage_sidecar.core.neighbours import Vector
 from keelage_sidecar.core.response_cache import KeptAnswer, ResponseCache
 from keelage_sidecar.shell.inner_call import Asker, InnerCalls, Unanswered, Whom
 from keelage_sidecar.shell.means import Means
+
+if TYPE_CHECKING:
+    from keelage_sidecar.core.alike import Asked
 
 PAUSE_S = 10.0
 """After a failure no call waits for the embedder for so long."""
