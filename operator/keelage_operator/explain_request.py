@@ -13,10 +13,10 @@ from pathlib import Path
 
 from keelage_api.money import format_usd
 from keelage_api.proxy_config import Dialect, ProxyConfig, Rule
-from keelage_api.response_cache import CacheScope
 from keelage_api.v1alpha1.llmroute import LLMRouteSpec
 from keelage_operator.core.quotas import duration_text
 from keelage_operator.core.terms import BudgetInForce
+from keelage_operator.explain_cache import kept
 from keelage_operator.explain_limits import Limits, most
 from keelage_operator.explain_prompt import marked, shortened
 from keelage_operator.explain_selection import selected
@@ -29,7 +29,6 @@ from keelage_sidecar.core.endpoints import dialect_of, endpoint_of
 from keelage_sidecar.core.health import HealthBook
 from keelage_sidecar.core.refusal import Headers, Refusal, render
 from keelage_sidecar.core.request import Facts, read_request
-from keelage_sidecar.core.response_key import never_cached
 from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
 from keelage_sidecar.core.shadow import rehearse
 from keelage_sidecar.core.translation.interpreter import UNTRANSLATABLE, interpret
@@ -120,7 +119,7 @@ def _explained(known: _Known, asked: _Asked) -> tuple[list[str], bool]:
     limits = Limits(table, known.budgets)
     if facts.user:
         plan = HealthBook().ordered(plan, 0, facts.user, 0.0, 0.0)
-    lines += [*_rule(table, rule), *_cache(rule, facts), *conditions, *_backends(plan)]
+    lines += [*_rule(table, rule), *kept(table, rule, facts), *conditions, *_backends(plan)]
     told, facts = shortened(plan.rule, facts)
     lines += [*told, *_care(plan, facts), *limits.of_rule(plan, facts)]
     served: bool | None = None
@@ -181,23 +180,6 @@ def _backends(plan: Plan) -> list[str]:
     if left_out:
         lines.append(f"{left_out} of the tier left out: they speak the other API, and are not known to have the model")
     return lines
-
-
-def _cache(rule: Rule, facts: Facts) -> list[str]:
-    """Whether an answer that was kept may serve the call."""
-    terms = rule.response_cache
-    if terms is None:
-        return []
-    why = never_cached(facts, terms)
-    if why:
-        return [f"response cache: passed by: {why}"]
-    whom = {
-        CacheScope.WORKLOAD: "the rule",
-        CacheScope.NAMESPACE: "any such rule of the namespace",
-        CacheScope.USER: f"user {facts.user!r}",
-    }[terms.scope]
-    later = f"; for {duration_text(terms.stale_ms)} more where there is no other" if terms.stale_ms else ""
-    return [f"response cache: the same call of {whom} gets the same answer for {duration_text(terms.ttl_ms)}{later}"]
 
 
 def _care(plan: Plan, facts: Facts) -> list[str]:

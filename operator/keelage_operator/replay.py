@@ -152,7 +152,11 @@ class Replay:
     def _make(self, again: Again, facts: Facts, outer: Plan) -> None:
         """A call of the sidecar's own."""
         facts = structs.replace(facts, weight=Weight(tokens=again.usage.prompt_tokens), capped=True)
-        plan = self.table.on_tier(outer.rule, facts, again.tier)
+        if again.choices:
+            rule = structs.replace(outer.rule, choices=again.choices, tier="")
+            plan = self.table.among(rule, structs.replace(facts, endpoint=EMBEDDINGS))
+        else:
+            plan = self.table.on_tier(outer.rule, facts, again.tier)
         if isinstance(plan, Refusal):
             return
         candidate = plan.candidates[0]

@@ -1,4 +1,4 @@
-"""The sidecars' own calls in a replay: what a classifier and summaries cost, before and after. Pure.
+"""The sidecars' own calls in a replay: what a classifier, summaries and vectors cost, before and after. Pure.
 
 Their lines stand before that of the application's call that they were made for, which the id names.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from keelage_api.proxy_config import Rule
+from keelage_api.proxy_config import ModelChoice, Rule
 from keelage_api.selection import Classifier
 from keelage_api.usage import TokenUsage
+from keelage_operator.core.kept_answers import embedders_of
 from keelage_sidecar.core.classification import TEXT_MAX
 from keelage_sidecar.core.history import BYTES_PER_TOKEN
 from keelage_sidecar.core.log_line import CallRecord, Purpose
@@ -31,6 +32,8 @@ class Again:
     before: CallRecord | None
     """None: no line tells of such a call; it is taken to use this much."""
     usage: TokenUsage
+    choices: tuple[ModelChoice, ...] = ()
+    """Who is asked, where `tier` is empty."""
 
 
 @dataclass(slots=True)
@@ -69,6 +72,9 @@ class OwnCalls:
         if summary is not None:
             lines = [each for each in own if each.purpose == Purpose.SUMMARY]
             found += [Again(Purpose.SUMMARY, summary.tier, line, used(line)) for line in lines]
+        if embedder := embedders_of((rule,)):
+            lines = [each for each in own if each.purpose == Purpose.EMBEDDING]
+            found += [Again(Purpose.EMBEDDING, "", line, used(line), embedder) for line in lines]
         return found
 
 

@@ -263,6 +263,19 @@ def test_an_answer_that_a_classifier_had_given_before_costs_nothing_again() -> N
     assert rows(report.rules)["assistant/chat/classifier"] == (1, 1, "0.00015", "0.00015")
 
 
+def test_vectors_cost_what_their_embedder_takes() -> None:
+    embedder = "{backend: openai, model: text-embedding-3-small}"
+    semantic = ALL.replace(
+        "{tier: asked}]}", f"{{tier: asked}}], responseCache: {{semantic: {{embedder: {embedder}}}}}}}"
+    )
+    assert semantic != ALL
+    line = own(0, "embedding")
+    report = replayed(with_rules(semantic), line, call(0, rule="chat", cache="semantic"))
+    # A hundred tokens at 0.02 USD a million.
+    assert rows(report.rules)["assistant/all/embedding"][1:4:2] == (1, "0.000002")
+    assert rows(report.models)["(from the cache)"][:2] == (1, 1)
+
+
 def test_own_calls_are_charged_to_the_budgets() -> None:
     text = with_rules(ASKING.replace("TIER", "fast")) + budget(limit={"amount": "1.00"})
     [row] = replayed(text, own(0, "classifier"), call(0, rule="chat")).budgets

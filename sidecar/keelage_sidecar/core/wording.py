@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from keelage_sidecar.core import lexicon
 
+BEFORE_WORDS = "|"
+"""Stands between what is said of the whole question, its language and form, and its words."""
 TEXT_MAX = 2_000
 """Characters: a longer text is a document, and no question that somebody else asks in other words."""
 
@@ -51,7 +53,7 @@ def wording(text: str) -> tuple[str, ...]:
     if not words:
         return ()
     asks = bare.split()[0].lower().strip(_OPENING + _CLOSING) in lexicon.ASKING or (bare == said and said[-1] == "?")
-    return ("de" if german else "en", "?" if asks else ".", *sorted(being), "|", *words)
+    return ("de" if german else "en", "?" if asks else ".", *sorted(being), BEFORE_WORDS, *words)
 
 
 def _bare(text: str) -> str:
