@@ -1,7 +1,7 @@
 """What deciding about one call costs: the request path over a provider that has always answered already.
 
-    python -m keelage_dev.bench.path [--rules 1,100,1000] [--sizes 1000,100000] [--prompt-cache | --hits] [--calls N]
-        [--profile]
+    python -m keelage_dev.bench.path [--rules 1,100,1000] [--sizes 1000,100000]
+        [--prompt-cache | --hits | --semantic] [--calls N] [--profile]
 
 Without rules, sizes and a kind: all rows that `make bench` shows.
 
@@ -43,8 +43,10 @@ from keelage_api.proxy_config import (
 )
 from keelage_api.response_cache import ResponseCache
 from keelage_api.sync import Right, SyncReply, SyncRequest
+from keelage_dev.bench import crowd
 from keelage_sidecar.core.log_line import CallRecord
 from keelage_sidecar.core.refusal import Headers
+from keelage_sidecar.core.response_cache import KeptAnswer
 from keelage_sidecar.core.routing import RoutingTable
 from keelage_sidecar.shell.answer import Answer, answer_from
 from keelage_sidecar.shell.batch_keeper import BatchKeeper
@@ -126,8 +128,9 @@ class Prompt(Connection):
         self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes, timeouts: Timeouts
     ) -> Answer:
         answer = answer_from(self, asyncio.get_running_loop(), timeouts)
-        answer.got_head(200, _ANSWER_HEADERS)
-        answer.got_body(_ANSWER)
+        said = crowd.VECTORS if target.endswith("/embeddings") else _ANSWER
+        answer.got_head(200, tuple(each for each in _ANSWER_HEADERS if said is _ANSWER or each[0] != b"content-length"))
+        answer.got_body(said)
         answer.got_end()
         return answer
 
@@ -160,13 +163,14 @@ def config_of(rules: int, caching: PromptCaching | None = None, kept: ResponseCa
     backend = Backend(BACKEND, Provider.ANTHROPIC, "https://api.anthropic.com", "llm-keys/anthropic")
     choice = (ModelChoice(backend.name, ""),)
     before = (Rule("shop/route", f"rule-{n}", choice, matches=(Match((f"model-{n}-*",)),)) for n in range(rules - 1))
+    embedder = Backend(crowd.EMBEDDER, Provider.OPENAI, backend.endpoint)
     price = ModelPrice((Rates(0, 1_000_000, 100_000, 1_250_000, 2_000_000, 5_000_000),), 200_000, 64_000)
     return ProxyConfig(
         version="bench",
         rules=(*before, Rule("shop/route", "all", choice, prompt_cache=caching, response_cache=kept)),
-        backends={backend.name: backend},
+        backends={backend.name: backend, embedder.name: embedder},
         budgets=(BudgetTerms(BUDGET, hard=True),),
-        prices={Provider.ANTHROPIC: {MODEL: price}},
+        prices={Provider.ANTHROPIC: {MODEL: price}, Provider.OPENAI: {crowd.EMBEDDER_MODEL: price}},
     )
 
 
@@ -188,6 +192,14 @@ def with_prefix(body: bytes) -> bytes:
     return orjson.dumps(said)
 
 
+def question_of(size: int) -> bytes:
+    """A call of that length with but one question at its end."""
+    said = orjson.loads(body_of(size))
+    document = "".join(message["content"] for message in said["messages"][1:])
+    blocks = [{"type": "text", "text": text} for text in (document, crowd.QUESTION) if text]
+    return orjson.dumps({**said, "messages": [{"role": "user", "content": blocks}]})
+
+
 class DecisionPath:
     """An exchange with nothing before or behind it."""
 
@@ -201,7 +213,8 @@ class DecisionPath:
         upstream = PromptUpstream(config.backends[BACKEND].endpoint)
         means = Means(self.keeper, upstream, Credentials(directory, clock), clock, time.time, lambda: 0.5)
         shared = SharedAnswers(means.credentials, Trust(directory, clock), clock, time.time, means.pick)
-        table = RoutingTable.build(config)
+        self.responses = means.responses
+        self.table = table = RoutingTable.build(config)
         self._log = CallLog(os.open(os.devnull, os.O_WRONLY))
         self._metrics = Metrics(lambda: Standing("bench", False, 0, 0, 0, 0, (), (), means.responses))
         self._exchange = Exchange(means, lambda: table, self._tell, BatchKeeper(means, self._tell), shared)
@@ -225,6 +238,8 @@ class Kind(enum.StrEnum):
     ASKED = ""
     HIT = "hit"
     """The same one again and again, answered from the cache."""
+    SEMANTIC = "semantic hit"
+    """The same again and again, answered with what another one got; ten thousand answers are kept (`crowd`)."""
     PROMPT_CACHE = "prompt cache"
     """Breakpoints are put into it."""
 
@@ -232,14 +247,19 @@ class Kind(enum.StrEnum):
 async def measure(kind: Kind, rules: int, size: int, calls: int, profile: bool) -> None:
     """Print one row."""
     caching = PromptCaching() if kind is Kind.PROMPT_CACHE else None
-    kept = ResponseCache(sampled=True) if kind is Kind.HIT else None
+    kept = {Kind.HIT: ResponseCache(sampled=True), Kind.SEMANTIC: crowd.TERMS}.get(kind)
     body = body_of(size) if caching is None else with_prefix(body_of(size))
+    if kind is Kind.SEMANTIC:
+        body = question_of(size)
     headers = (*SDK_HEADERS, (b"content-length", b"%d" % len(body)))
     with tempfile.TemporaryDirectory() as directory:
         path = DecisionPath(Path(directory), config_of(rules, caching, kept))
         keeping = asyncio.get_running_loop().create_task(path.keeper.run())
         while not path.keeper.reached:  # noqa: ASYNC110 -- the ledger answers within a turn or two
             await asyncio.sleep(0)
+        if kind is Kind.SEMANTIC:
+            answer = KeptAnswer(_ANSWER_HEADERS, _ANSWER, asyncio.get_running_loop().time(), 1, MODEL, "end_turn")
+            crowd.gather(path.responses, path.table, headers, body, answer)
         for _ in range(50):
             assert await path.serve(headers, body) == 200
         gc.collect()
@@ -283,12 +303,18 @@ async def show(path: DecisionPath, headers: Headers, body: bytes) -> None:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    if arguments.rules or arguments.sizes or arguments.prompt_cache or arguments.hits:
+    if arguments.rules or arguments.sizes or arguments.prompt_cache or arguments.hits or arguments.semantic:
         kind = Kind.PROMPT_CACHE if arguments.prompt_cache else Kind.HIT if arguments.hits else Kind.ASKED
+        kind = Kind.SEMANTIC if arguments.semantic else kind
         shown = [(kind, rules, size) for rules in arguments.rules or [1] for size in arguments.sizes or [1_000]]
     else:
         shown = [(Kind.ASKED, rules, size) for rules in (1, 100, 1_000) for size in (1_000, 100_000)]
-        shown += [(Kind.HIT, 1, 1_000), (Kind.HIT, 1, 100_000), (Kind.PROMPT_CACHE, 1, 100_000)]
+        shown += [
+            (Kind.HIT, 1, 1_000),
+            (Kind.HIT, 1, 100_000),
+            (Kind.SEMANTIC, 1, 1_000),
+            (Kind.PROMPT_CACHE, 1, 100_000),
+        ]
     for kind, rules, size in shown:
         await measure(kind, rules, size, arguments.calls, arguments.profile)
 
@@ -304,5 +330,6 @@ if __name__ == "__main__":
     parser.add_argument("--prompt-cache", action="store_true", help="rules put breakpoints into the calls")
     parser.add_argument("--calls", type=int, default=5_000)
     parser.add_argument("--hits", action="store_true", help="the same call again and again, answered from the cache")
+    parser.add_argument("--semantic", action="store_true", help="the same, in other words than what was answered")
     parser.add_argument("--profile", action="store_true")
     uvloop.run(main(parser.parse_args()))

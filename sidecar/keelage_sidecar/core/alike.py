@@ -28,31 +28,41 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class _Place(msgspec.Struct, gc=False):
+    """Where a question stands in a body."""
+
+    holder: dict[str, object]
+    name: str
+    text: str
+    words: tuple[str, ...] = ()
+
+
 def never_alike(facts: Facts) -> str:
     """Why only the very same call has the same answer, for people; empty: another one may have it."""
-    if facts.endpoint.kind not in _TURNS:
-        return "calls of this endpoint ask no question"
-    body = body_of(facts)
-    return "its body nests too deep" if body is None else _never(facts, body)
+    found = _place(facts, body_of(facts))
+    return found if isinstance(found, str) else ""
 
 
 def asked_of(
     salt: bytes, terms: ResponseCache, semantic: Semantic, tier: str, facts: Facts, target: str, headers: Headers
 ) -> Asked | None:
     """None where `never_alike`. `tier`: the one that the call selected, as other words may select another one."""
-    body = body_of(facts) if facts.endpoint.kind in _TURNS else None
-    if body is None or _never(facts, body):
+    body = body_of(facts)
+    place = _place(facts, body)
+    if body is None or isinstance(place, str):
         return None
-    place = _question(facts.endpoint.kind, body)
-    assert place is not None
-    holder, name, text = place
-    holder[name] = None
+    place.holder[place.name] = None
     whom = (semantic.backend, semantic.model, semantic.dimensions)
-    own = hashlib.sha256(salt + msgspec.json.encode((tier, whom, wording(text)))).digest()
-    return Asked(digest_of(own, terms, facts, target, headers, body), text)
+    own = hashlib.sha256(salt + msgspec.json.encode((tier, whom, place.words))).digest()
+    return Asked(digest_of(own, terms, facts, target, headers, body), place.text)
 
 
-def _never(facts: Facts, body: dict[str, object]) -> str:
+def _place(facts: Facts, body: dict[str, object] | None) -> _Place | str:
+    """The question, or why the call is more than that."""
+    if facts.endpoint.kind not in _TURNS:
+        return "calls of this endpoint ask no question"
+    if body is None:
+        return "its body nests too deep"
     if any(body.get(name) for name in _TOOLS):
         return "it has tools"
     temperature = body.get("temperature")
@@ -61,9 +71,8 @@ def _never(facts: Facts, body: dict[str, object]) -> str:
     place = _question(facts.endpoint.kind, body)
     if place is None:
         return "it is more than one question in plain text"
-    if not wording(place[2]):
-        return "its question is empty or too long"
-    return ""
+    place.words = wording(place.text)
+    return place if place.words else "its question is empty or too long"
 
 
 def _number(value: object) -> float:
@@ -73,8 +82,8 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else -1.0
 
 
-def _question(kind: Kind, body: dict[str, object]) -> tuple[dict[str, object], str, str] | None:
-    """Where its text is, and the text; None where a conversation, a picture or anything else belongs to it."""
+def _question(kind: Kind, body: dict[str, object]) -> _Place | None:
+    """Without its words; None where a conversation, a picture or anything else belongs to it."""
     turns = body.get(_TURNS[kind])
     holder, name = body, _TURNS[kind]
     if isinstance(turns, list):
@@ -90,4 +99,4 @@ def _question(kind: Kind, body: dict[str, object]) -> tuple[dict[str, object], s
             return None
         holder, name = blocks[-1], "text"
     text = holder.get(name)
-    return (holder, name, text) if isinstance(text, str) else None
+    return _Place(holder, name, text) if isinstance(text, str) else None
