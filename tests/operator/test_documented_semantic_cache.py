@@ -22,7 +22,7 @@ from keelage_sidecar.shell import near_answers
 ROOT = Path(__file__).parents[2]
 ROUTE = yaml.safe_load((ROOT / "docs" / "examples" / "semantic-cache.yaml").read_text())
 _PAGE = (ROOT / "docs" / "caching.md").read_text()
-PART = _PAGE.partition("\n**In other words.**")[2].partition("\n**Memory.**")[0]
+PART = _PAGE.partition("\n## Questions in other words\n")[2].partition("\n## ")[0]
 HOUR_MS = 3_600_000
 
 
