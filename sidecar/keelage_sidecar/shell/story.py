@@ -321,12 +321,13 @@ def _cascaded(escalation: Escalation, cost: int) -> Cascaded:
 @lru_cache(maxsize=1024)
 def _whom(route: str, rule: str, tier: str, model: str, by: str) -> tuple[tuple[bytes, bytes], ...]:
     """Models are named by applications: nothing in a name may end the header."""
-    said = ((b"rule", f"{route}/{rule}"), (b"tier", tier), (b"selected-by", by), (b"model", model))
-    return tuple(
-        (b"x-keelage-" + name, "".join(c if " " < c < "\x7f" else "?" for c in text).encode())
-        for name, text in said
-        if text
+    said = (
+        (b"x-keelage-rule", f"{route}/{rule}"),
+        (b"x-keelage-tier", tier),
+        (b"x-keelage-selected-by", by),
+        (b"x-keelage-model", model),
     )
+    return tuple((name, "".join(c if " " < c < "\x7f" else "?" for c in text).encode()) for name, text in said if text)
 
 
 def _choice(candidate: Candidate) -> Choice:
