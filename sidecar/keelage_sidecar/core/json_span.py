@@ -15,12 +15,7 @@ import orjson
 _BLANK = b" \t\r\n"
 # Possessive, so that a string of 30 MB costs one pass and no memory.
 _TOKEN = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")([ \t\r\n]*+:)?|[{}\[\]]', re.DOTALL)
-_KEYS_COLON = re.compile(rb':(?<=[" \t\r\n]:)')
-_BEFORE_COLON = b'" \t\r\n'
-_LOOKED_FOR = 64
-_LOOKED_FOR_BYTES = 16 * 1024
-"""From here on colons are looked for one by one at first, at the speed of memchr: a pattern takes 70 us for 100 KB
-without any. So many take as long as the pattern, and the rest is left to it."""
+_BEFORE_COLON = (b'":', b" :", b"\t:", b"\r:", b"\n:")
 _MAYBE_KEY = re.compile(rb'"[ \t\r\n]*+:')
 _ESCAPED_QUOTE = re.compile(rb'\\"[ \t\r\n]*+:')
 _KEY = re.compile(rb'[ \t\r\n,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
@@ -79,32 +74,26 @@ def layout_of(body: bytes) -> Layout:
 def repeats_a_key(body: bytes, parsed_keys: int) -> bool:
     """Whether any object names a key twice: parsers differ on which of the two counts.
 
-    `parsed_keys` is how many keys the parsed value has at all depths. Colons after a quote or a blank are
-    counted first, then quotes before a colon: forty and twenty times faster than a scan, and neither ever
-    finds fewer than there are keys. Those quotes that an escape makes part of a string are taken off, as text
-    that quotes JSON is full of them; that is certain while no escaped backslash stands before a quote.
+    `parsed_keys` is how many keys the parsed value has at all depths. Colons are counted first, then those after a
+    quote or a blank, then quotes before a colon: each of it many times faster than a scan, and none ever finds fewer
+    than there are keys. Those quotes that an escape makes part of a string are taken off, as text that quotes JSON is
+    full of them; that is certain while no escaped backslash stands before a quote.
     """
-    if _colons(body) == parsed_keys:
+    # `replace` finds by memchr: 8 us for 100 KB, where `count` of a single byte takes 90.
+    if len(body) - len(body.replace(b":", b"")) == parsed_keys:
+        return False
+    colons = sum(map(body.count, _BEFORE_COLON))
+    if colons == parsed_keys:
+        return False
+    plain = b'\\\\"' not in body
+    if plain and colons - body.count(b'\\":') == parsed_keys:
         return False
     quotes = len(_MAYBE_KEY.findall(body))
     if quotes == parsed_keys:
         return False
-    if b'\\\\"' not in body and quotes - len(_ESCAPED_QUOTE.findall(body)) == parsed_keys:
+    if plain and quotes - len(_ESCAPED_QUOTE.findall(body)) == parsed_keys:
         return False
     return layout_of(body).keys != parsed_keys
-
-
-def _colons(body: bytes) -> int:
-    """Those after a quote or a blank."""
-    count = at = 0
-    if len(body) >= _LOOKED_FOR_BYTES:
-        for _ in range(_LOOKED_FOR):
-            at = body.find(b":", at)
-            if at < 0:
-                return count
-            count += body[at - 1] in _BEFORE_COLON
-            at += 1
-    return count + len(_KEYS_COLON.findall(body, at))
 
 
 def appended(body: bytes, members: Iterable[bytes]) -> bytes:
