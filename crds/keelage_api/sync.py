@@ -69,6 +69,8 @@ class Statement(msgspec.Struct, frozen=True):
     """The part of `spent` that nothing proves to have been billed: bounds of calls whose end nobody knows."""
     waited_s: float = 0.0
     """How long the request has waited that `min_want` is for: over all holders the first comes first."""
+    ledger: str = ""
+    """`Right.ledger` of the last answer on this account: proves that this word is newer than that ledger."""
     besides: tuple[str, ...] = ()
     """Of a question: the windows in which the holder has an account. It is not heard there, where it would begin a
     second row beside what the account tells: leaders' clocks may name a window that the holder gives up."""
@@ -102,6 +104,9 @@ class Right(msgspec.Struct, frozen=True):
     """Of the account in this window, overdraft included; negative: not told. A request that costs more can never be
     served."""
     value: str = ""
+    ledger: str = ""
+    """The identity of a ledger that was lost and made again; empty: this one never was. The holder gives nothing back
+    before it has said it once, so that what it counts on is known to be so much."""
     used: int = -1
     """Spent by everybody on this account, forfeits included; negative: not told. For thresholds, not for rights."""
 

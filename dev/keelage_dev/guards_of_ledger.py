@@ -15,6 +15,7 @@ QUOTAS = "operator/keelage_operator/shell/quota_book.py"
 
 OF_LEDGER = ("tests/operator/core/test_ledger.py",)
 OF_VALUES = ("tests/operator/core/test_ledger_values.py",)
+OF_LOST = ("tests/operator/core/test_ledger_lost.py",)
 OF_SHARDS = ("tests/operator/shell/test_ledger_shards.py",)
 OF_PAGE = ("tests/operator/shell/test_ledger_book.py",)
 OF_WILL = ("tests/api/test_will.py", "tests/sidecar/core/test_last_will.py", "tests/operator/shell/test_last_wills.py")
@@ -130,9 +131,30 @@ GUARDS = (
     Mutant(
         "a shard that was lost counts in each of its accounts",
         LEDGER,
-        "Around(self._record.floor, learning)",
-        "Around(0, learning)",
+        "Around(self._record.floor, learning, ",
+        "Around(0, learning, ",
         OF_VALUES + OF_SHARDS,
+    ),
+    Mutant(
+        "what a belated word claimed of a lost ledger is not free when it comes back",
+        LEDGER_ACCOUNT,
+        "self.recovered += returned",
+        "pass",
+        OF_LOST,
+    ),
+    Mutant(
+        "only who has heard of a ledger that was made again gives back as ever",
+        LEDGER_ACCOUNT,
+        "proven = not self._identity or statement.ledger == self._identity",
+        "proven = True",
+        OF_LOST,
+    ),
+    Mutant(
+        "a last will frees nothing that a belated word may have claimed",
+        LEDGER_ACCOUNT,
+        "returned = min(row.unproven, max(0, row.granted - spent))",
+        "returned = 0",
+        OF_LOST,
     ),
     Mutant(
         "an account of a value is stored before its holder has one",

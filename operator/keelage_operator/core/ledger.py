@@ -62,6 +62,8 @@ class LedgerRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     epoch: int = 0
     learning_until_s: int = 0
     """Unix seconds: after it was rebuilt nothing is granted before the holders had time to claim theirs."""
+    identity: str = ""
+    """Of one that was lost and made again: no other ledger has it, so that who says it has heard of this one."""
     floor: int = 0
     """Of a shard that was lost and rebuilt: what all its accounts together had committed by the checkpoint. Counted
     in each of them, since nobody knows whose it was."""
@@ -140,12 +142,14 @@ class _Hearing:
         if not batch:
             return
         if not value:
-            self._take(value, hear(account, batch, cap, now_s, Around(learning=learning)))
+            self._take(value, hear(account, batch, cap, now_s, Around(0, learning, self._record.identity)))
             return
         for heard in batch:
             account = self._returned(account, heard)
         rows = account.rows
-        answered = hear(account, batch, cap, now_s, Around(self._record.floor, learning))
+        nobodys = self._accounts.get("", _BLANK).recovered
+        around = Around(self._record.floor, learning, self._record.identity, nobodys)
+        answered = hear(account, batch, cap, now_s, around)
         self._claim(answered.claimed)
         self._take(value, answered)
         # A holder has no account here before its row is stored: then one that is not here was folded.
@@ -186,7 +190,7 @@ class _Hearing:
     def _claim(self, above: int) -> None:
         """What was committed before the loss is somebody's known now: less of it is nobody's."""
         nobody = self._accounts.get("", _BLANK)
-        if above and nobody.recovered:
+        if above:
             self._put("", replace(nobody, recovered=max(0, nobody.recovered - above)))
 
     def _fold(self, value: str, account: Account) -> None:
@@ -241,15 +245,16 @@ def pods_gone(record: LedgerRecord, gone: dict[str, Evidence | None]) -> LedgerR
     accounts, claimed = dict(record.accounts), 0
     for value, account in record.accounts.items():
         after, above = bury(account, gone, value)
-        claimed += above if value else 0
+        claimed += above
         if after is not account:
             accounts[value] = after
         if value and after == _BLANK:
             del accounts[value]
     seen = {holder: seq for holder, seq in record.seen.items() if pod_of(holder) not in gone}
     nobody = accounts.get("", _BLANK)
-    if claimed and nobody.recovered:
-        accounts[""] = replace(nobody, recovered=max(0, nobody.recovered - claimed))
+    recovered = max(0, nobody.recovered - claimed)
+    if recovered != nobody.recovered:
+        accounts[""] = replace(nobody, recovered=recovered)
     if seen == record.seen and accounts == record.accounts:
         return record
     held = pods(record)
@@ -281,6 +286,7 @@ def rebuild(
     lost: LedgerRecord | None = None,
     valued: bool = False,
     doubtful: bool = False,
+    identity: str = "",
 ) -> LedgerRecord:
     """A record where there is none: blank, unless one was lost.
 
@@ -288,6 +294,7 @@ def rebuild(
     for is counted as recovered, until its holders claim it. Where there are values it is counted in each account,
     whoever claims: a value can then not pass its limit, at the price that others of its shard reach theirs early.
     `doubtful`: one may have been lost that nothing was said of yet, so holders get the time to claim theirs.
+    `identity`: one that no ledger had before, where it is to be kept.
     """
     record = lost or LedgerRecord(starts_at=window.starts_at, ends_at=window.ends_at)
     missing = max(0, known - committed(record))
@@ -297,4 +304,4 @@ def rebuild(
         nobody = record.account()
         accounts = {**record.accounts, "": replace(nobody, recovered=nobody.recovered + missing)}
         record = replace(record, accounts=accounts, floor=record.floor + missing if valued else 0)
-    return replace(record, learning_until_s=now_s + LEARNING_S)
+    return replace(record, identity=identity, learning_until_s=now_s + LEARNING_S)

@@ -63,6 +63,10 @@ class Around(msgspec.Struct, frozen=True):
     """What it may have committed before it was lost, at most; nothing of it is in the account's own sums."""
     learning: bool = False
     """Nothing is granted: holders have not had the time to claim theirs."""
+    identity: str = ""
+    """`LedgerRecord.identity`."""
+    nobodys: int | None = None
+    """What was recovered and is kept beside the account, since nobody knows whose it is; None: the account keeps it."""
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -72,7 +76,7 @@ class Answered(msgspec.Struct, frozen=True):
     urgent: bool
     """The account must be stored before `rights` leave; otherwise it may be stored later."""
     claimed: int
-    """What holders counted on above their rows, and was not in the account's `recovered`."""
+    """By how much what is kept beside the account is less; negative: more."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -98,14 +102,19 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
     Why a holder never counts on more than its row holds: a row shrinks only by a statement
     newer than all that were heard, to what the holder counted on when it sent it; what it
     counts on grows only by the answer to its newest statement, stored with that number.
+
+    In a ledger that was made again nobody knows which statements had been heard: a belated one claims what its
+    holder gave back since. So what is claimed is taken from `recovered` for good only by a holder that has heard of
+    this ledger (`Statement.ledger`); until then a row shrinks in favour of `recovered`.
     """
-    hearing = _Hearing(account)
+    hearing = _Hearing(account, around)
     for heard in batch:
         hearing.hear(heard, now_s)
     rows, answered = hearing.rows, hearing.answered
     urgent = hearing.urgent
     settled, forfeited = account.settled + hearing.settled, account.forfeited + hearing.forfeited
-    counted = around.floor + settled + forfeited + hearing.recovered
+    recovered = hearing.recovered if around.nobodys is None else account.recovered
+    counted = around.floor + settled + forfeited + recovered
     free = cap - counted - sum(row.granted for row in rows.values())
     used = counted + sum(row.spent for row in rows.values())
     left = cap - used
@@ -160,22 +169,25 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
                 uncertain=known[holder].uncertain,
                 limit=cap,
                 value=statement.value,
+                ledger=around.identity,
                 used=used,
             ),
         )
         for holder, statement in answered.items()
     )
     uncertain = account.settled_uncertain + hearing.settled_uncertain
-    after = Account(settled, uncertain, forfeited, hearing.recovered, rows)
-    return Answered(after, rights, urgent, sum(hearing.claimed.values()) - (account.recovered - hearing.recovered))
+    after = Account(settled, uncertain, forfeited, recovered, rows)
+    claimed = around.nobodys - hearing.recovered if around.nobodys is not None else 0
+    return Answered(after, rights, urgent, claimed)
 
 
 class _Hearing:
     """The rows while a batch is heard."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, around: Around) -> None:
         self.rows = dict(account.rows)
-        self.recovered = account.recovered
+        self.recovered = account.recovered if around.nobodys is None else around.nobodys
+        self._identity = around.identity
         self.settled = 0
         self.settled_uncertain = 0
         self.forfeited = 0
@@ -193,25 +205,32 @@ class _Hearing:
             self._succeed(holder)
         row = row or Row()
         spent = max(row.spent, statement.spent)
-        total = row.granted
+        total, unproven = row.granted, row.unproven
         above = counts_on(statement) - total
         if above > 0:
             # Counted in any case, since it may be spent already. What was granted once is in `recovered`, as far as the
             # checkpoint knew; what is spent without a right, as by a budget that only observes, never was.
             granted_once = max(0, statement.granted - total)
-            self.recovered -= min(self.recovered, granted_once)
+            taken = min(self.recovered, granted_once)
+            self.recovered -= taken
+            unproven += taken
             self.claimed[holder] = self.claimed.get(holder, 0) + granted_once
             total += above
             self.urgent = True
-        released = statement.final and statement.reserved == 0
+        released, before = statement.final and statement.reserved == 0, total
         if released:
             total = spent
             self.urgent = True
         elif statement.keep >= 0:
             total = min(total, max(statement.keep, spent + statement.reserved))
+        total = max(total, spent)
+        returned = min(unproven, max(0, before - total))
+        self.recovered += returned
+        proven = not self._identity or statement.ledger == self._identity
         self.rows[holder] = replace(
             row,
-            granted=max(total, spent),
+            granted=total,
+            unproven=0 if proven else unproven - returned,
             spent=spent,
             uncertain=max(row.uncertain, min(statement.uncertain, spent)),
             reserved=statement.reserved,
@@ -284,8 +303,8 @@ def bury(account: Account, gone: dict[str, Evidence | None], value: str = "") ->
     """Fold the rows of pods that no longer exist, by uid: what they spent is settled, the rest forfeited.
 
     With evidence of the holder the rest returns, but for what it may have spent since its last word.
-    Evidence older than that word is none, and after a goodbye none is needed. Also says how much of what the
-    evidence proves was above the rows and not in `recovered`.
+    Evidence older than that word is none, and after a goodbye none is needed. Also says by how much what is kept
+    beside the account of a value is less; negative: more.
     """
     rows = {holder: row for holder, row in account.rows.items() if pod_of(holder) in gone}
     if not rows:
@@ -303,11 +322,12 @@ def bury(account: Account, gone: dict[str, Evidence | None], value: str = "") ->
             uncertain += row.uncertain + spent - row.spent
             # Granted once, and a rebuilt record knew it only as recovered.
             above = max(0, spent - row.granted)
-            recovered -= min(recovered, above)
-            claimed += above
+            returned = min(row.unproven, max(0, row.granted - spent))
+            recovered += (0 if value else returned) - min(recovered, above)
+            claimed += above - returned
         else:
             settled += row.spent
             uncertain += row.uncertain
             forfeited += row.granted - row.spent
     left = {holder: row for holder, row in account.rows.items() if holder not in rows}
-    return Account(settled, uncertain, forfeited, recovered, left), claimed - (account.recovered - recovered)
+    return Account(settled, uncertain, forfeited, recovered, left), claimed if value else 0

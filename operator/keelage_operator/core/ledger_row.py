@@ -43,6 +43,10 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     since_s: int = 0
     """When that request began to wait; the longest waiting comes first."""
     state: RowState = RowState.OUTSTANDING
+    unproven: int = 0
+    """What of `granted` was claimed from `Account.recovered` by words that may be older than the loss of the ledger.
+    The holder may have given some of it back before, and then it was somebody else's: what the row shrinks by goes
+    back there."""
 
     @property
     def idle(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -331,7 +332,8 @@ class LedgerPage:
         self._version = None
         self._epoch = (lost.epoch if lost is not None else 0) + 1
         doubtful = lost is None and self._owner.doubts(self.key)
-        return replace(rebuild(window, known, now_s, lost, self.key.valued, doubtful), epoch=self._epoch)
+        record = rebuild(window, known, now_s, lost, self.key.valued, doubtful, secrets.token_hex(8))
+        return replace(record, epoch=self._epoch)
 
     async def _write(self, record: LedgerRecord, version: str | None) -> None:
         if version is None:

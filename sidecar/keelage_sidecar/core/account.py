@@ -85,6 +85,10 @@ class Account:
     """Rights last until then. NEVER: neither told nor in the journal, so they may not be used."""
     told_s: float = NEVER
     """When the ledger was told of it last."""
+    ledger: str = ""
+    """`Right.ledger` of the last answer."""
+    ledger_said: str = ""
+    """The one that was said in the last statement."""
     told_limit: int = -1
     told_used: int = -1
     """What everybody had spent, when its own spending was `used_then`; negative: not told."""
@@ -232,9 +236,10 @@ class Account:
         suffice for it goes back too: the fragments of all together may suffice for whoever has waited longest.
 
         Nothing while the last statement is not answered: what was offered is gone, and while the ledger is
-        away there is nobody to get it back from.
+        away there is nobody to get it back from. Nor before a ledger that was made again has been told so: it could
+        not know that this is not yet given back.
         """
-        if self.heard_s < max(self.told_s, 0.0):
+        if self.heard_s < max(self.told_s, 0.0) or self.ledger != self.ledger_said:
             return 0
         if self.tight and needed > self.free:
             return 0 if self.first else max(0, self.free)

@@ -308,6 +308,27 @@ def test_a_ledger_lost_with_its_leader_is_made_again_from_the_status() -> None:
     on_virtual_time(scene())
 
 
+def test_a_ledger_that_is_made_again_has_a_name_that_none_had_before() -> None:
+    async def scene() -> None:
+        replica = Replica(FlakyStore())
+        await replica.book.lead()
+        replica.book.set_budgets({BUDGET.name: BUDGET}, {})
+        (right,) = await tell(replica.book, wish(1))
+        names = [right.ledger]
+        for _ in range(2):
+            found = await replica.store.load(KEY)
+            assert found is not None
+            await replica.store.delete(KEY, found.version)
+            await asyncio.sleep(LEARNING_S)
+            (right,) = await tell(replica.book, wish(len(names) + 1))
+            names.append(right.ledger)
+        assert names[0] == "", "it never was lost"
+        assert len(set(names)) == 3
+        await replica.book.stop_leading()
+
+    on_virtual_time(scene())
+
+
 def test_a_ledger_lost_with_its_leader_before_the_status_told_of_it_waits_for_claims() -> None:
     async def scene() -> None:
         replica = Replica(FlakyStore())

@@ -126,6 +126,17 @@ def test_what_is_offered_back_is_not_spent_any_more() -> None:
     assert holder.try_reserve(month(1000 - 10), 1.0) is None
 
 
+def test_nothing_is_offered_to_a_ledger_that_was_made_again_before_it_was_told_so() -> None:
+    holder = leased(1000)
+    must_hold(holder.try_reserve(month(10), 0.0))
+    (told,) = holder.statements(0.5)
+    holder.heard([right(told, told.granted, ledger="0f")], 0.5)
+    free = told.granted
+    (first, second) = give(holder, free, 1.0, tight=True, ledger="0f")[0], give(holder, free, 2.0, ledger="0f")[0]
+    assert (first.ledger, first.granted) == ("0f", free)
+    assert (second.ledger, second.granted) == ("0f", 10)
+
+
 def test_what_the_ledger_did_not_give_is_not_asked_for_in_a_hurry() -> None:
     holder = leased(30)
     hold = must_hold(holder.try_reserve(month(20), 0.0))
