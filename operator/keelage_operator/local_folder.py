@@ -17,7 +17,7 @@ import yaml
 
 from keelage_api.errors import ManifestError
 from keelage_api.v1alpha1.metadata import GROUP, VERSION
-from keelage_operator.core.yaml_place import doubled_key, line_of, node_of
+from keelage_operator.core.yaml_place import doubled_key, line_of, node_of, written_out
 
 API_VERSION = f"{GROUP}/{VERSION}"
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
@@ -25,6 +25,8 @@ NAME_FORM = "must be lower-case letters, digits, '-' and '.', as in shop-month"
 KINDS = ("LLMRoute", "LLMBudget")
 FILES_MAX = 1_000
 """More is surely the wrong folder."""
+NODES_MAX = 1_000_000
+"""Of a document, aliases written out: few lines can stand for billions, and a larger one the API server never takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,24 +120,41 @@ def survey(path: Path) -> Survey:
 def _documents(file: Path) -> Iterator[tuple[yaml.Node, object]]:
     """Each with where it stands; those that are empty are passed over."""
     try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = file.read_bytes()
+        loader = yaml.SafeLoader(data.decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _Unreadable(line, f"cannot be read: byte 0x{data[error.start]:02x} is no UTF-8: save it so") from error
+    except OSError as error:
+        raise _Unreadable(1, f"cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
         raise _Unreadable(1, f"cannot be read: {error}") from error
     try:
         while loader.check_node():
             document = loader.get_node()
             assert document is not None, "check_node says that there is one"
+            line = document.start_mark.line + 1
+            if written_out(document) > NODES_MAX:
+                raise _Unreadable(
+                    line, f"its aliases stand for more than {NODES_MAX:,} values: write out what is meant"
+                )
             value: object = loader.construct_document(document)
             if value is not None:
                 yield document, value
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        why = ", ".join(part for part in (error.context, error.problem) if part)
-        raise _Unreadable(1 if mark is None else mark.line + 1, f"cannot be read: {why}") from error
+        raise _Unreadable(1 if mark is None else mark.line + 1, f"cannot be read: {_why(error)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: of a date that there is not
         raise _Unreadable(1, f"cannot be read: {error}") from error
     finally:
         loader.dispose()
+
+
+def _why(error: yaml.MarkedYAMLError) -> str:
+    """What the parser says, and where what it was in the middle of begins."""
+    begun, at = error.context_mark, error.problem_mark
+    since = f" that begins in line {begun.line + 1}" if begun and at and begun.line != at.line else ""
+    return ", ".join(part for part in (f"{error.context}{since}" if error.context else "", error.problem) if part)
 
 
 def _take(found: Survey, file: str, document: yaml.Node, raw: object) -> None:

@@ -223,3 +223,65 @@ def test_a_file_that_is_not_there_is_named_without_the_number_of_its_error(
     request = tmp_path / "request.json"
     assert main(["explain", "request", "-r", str(tmp_path), "-f", str(request)]) == 2
     assert capsys.readouterr().err == f"keelage: {request}: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (
+            ROUTE + "  podSelector: {matchLabels: {a: b}\n",
+            17,
+            "a flow mapping that begins in line 16, expected ',' or '}'",
+        ),
+        (ROUTE + "  rules: []\n", 16, "LLMRoute assistant: rules stands twice in one object: remove one of them"),
+        (ROUTE.replace("  rules:", "\trules:"), 13, "found character '\\t' that cannot start any token"),
+        (
+            "x-models: &all []\n" + ROUTE,
+            1,
+            'LLMRoute assistant: unknown field "x-models": correct its name or remove it',
+        ),
+        (ROUTE.replace("v1alpha1", "v2"), 1, "apiVersion 'keelage.dev/v2' is not served: write keelage.dev/v1alpha1"),
+        (
+            ROUTE.replace("LLMRoute", "LLMRout"),
+            2,
+            "keelage.dev has no such kind to write: it has LLMRoute and LLMBudget",
+        ),
+        (ROUTE + "---\nhello\n", 17, "not a manifest: write one object per document"),
+        (ROUTE + "---\nspec: &s {a: *s}\n", 17, "cannot be read: what the anchor stands for holds an alias of it"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_its_line(tmp_path: Path, text: str, line: int, said: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    [finding] = check(tmp_path).findings
+    assert (Path(finding.file).name, finding.level, finding.line) == ("a.yaml", "error", line)
+    assert said in str(finding)
+
+
+def test_what_is_merged_from_an_anchor_may_be_replaced(tmp_path: Path) -> None:
+    second = "  - <<: *first\n    name: second\n  tiers:"
+    (tmp_path / "a.yaml").write_text(
+        ROUTE.replace("  - name: anth", "  - &first\n    name: anth").replace("  tiers:", second)
+    )
+    assert found(tmp_path) == []
+
+
+def test_aliases_that_stand_for_billions_of_values_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+    (tmp_path / "a.yaml").write_text("\n".join([*lines, "kind: LLMRoute", "spec: *a11"]))
+    [finding] = check(tmp_path).findings
+    assert "its aliases stand for more than 1,000,000 values" in str(finding)
+
+
+def test_bytes_that_are_no_utf_8_are_told_in_their_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(ROUTE.encode() + b"# \xff\n")
+    [finding] = check(tmp_path).findings
+    assert (finding.line, finding.message) == (16, "cannot be read: byte 0xff is no UTF-8: save it so")
+
+
+def test_links_to_nothing_are_told_and_links_in_circles_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(ROUTE)
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert found(tmp_path) == []
+    (tmp_path / "b.yaml").symlink_to(tmp_path / "none")
+    [finding] = check(tmp_path).findings
+    assert (Path(finding.file).name, finding.message) == ("b.yaml", "cannot be read: No such file or directory")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_FIELD = re.compile(r"(?:spec|metadata|apiVersion|kind)(?:[.][A-Za-z0-9]+|\[[^\]]*\])*")
+_FIELD = re.compile(r'(?<=unknown field ")[^"]+|(?:spec|metadata|apiVersion|kind)(?:[.][A-Za-z0-9]+|\[[^\]]*\])*')
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,13 +43,47 @@ def doubled_key(document: yaml.Node) -> tuple[str, int] | None:
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
-                if key.value in seen and isinstance(key, yaml.ScalarNode):
-                    return str(key.value), int(key.start_mark.line) + 1
-                seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
                 stack.append(value)
+                # What `<<` merges was put beside the object's own keys, which replace it.
+                if not isinstance(key, yaml.ScalarNode) or not _within(node, key):
+                    continue
+                if key.value in seen:
+                    return str(key.value), int(key.start_mark.line) + 1
+                seen.add(key.value)
         elif isinstance(node, yaml.SequenceNode):
             stack.extend(node.value)
     return None
+
+
+def _within(outer: yaml.Node, inner: yaml.Node) -> bool:
+    """Whether it is written there, not only referred to."""
+    begins, at, ends = outer.start_mark.index, inner.start_mark.index, outer.end_mark.index
+    return bool(begins <= at < ends)
+
+
+def written_out(document: yaml.Node) -> int:
+    """How many nodes the document has where each alias is what it stands for. Raises MarkedYAMLError for one that
+    stands for something that it is a part of."""
+    sizes: dict[int, int] = {}
+    """By node; 0: it is being counted."""
+
+    def size(node: yaml.Node) -> int:
+        known = sizes.get(id(node))
+        if known == 0:
+            raise yaml.MarkedYAMLError(
+                problem="what the anchor stands for holds an alias of it", problem_mark=node.start_mark
+            )
+        if known is None:
+            sizes[id(node)] = 0
+            known = 1
+            if isinstance(node, yaml.MappingNode):
+                known += sum(size(key) + size(value) for key, value in node.value)
+            elif isinstance(node, yaml.SequenceNode):
+                known += sum(map(size, node.value))
+            sizes[id(node)] = known
+        return known
+
+    return size(document)
 
 
 def _entry(node: yaml.Node, name: str) -> tuple[yaml.Node, yaml.Mark] | None:
