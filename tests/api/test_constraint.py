@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = (*(ROOT / "examples").glob("*.yaml"), *(ROOT / "docs" / "examples").glob("*.yaml"))
 BAD = sorted((MANIFESTS / "bad").glob("*.yaml"))
 GOOD = sorted((*(MANIFESTS / "good").glob("*.yaml"), *EXAMPLES))
+
+FULL: object = next(yaml.safe_load_all((MANIFESTS / "good" / "full.yaml").read_text()))
 
 MODELS: dict[str, type[BaseModel]] = {"LLMRoute": LLMRoute, "LLMBudget": LLMBudget}
 
@@ -66,16 +68,45 @@ def test_each_problem_is_named_with_its_field() -> None:
     )
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    )
+def places(raw: object) -> Iterator[tuple[str | int, ...]]:
+    """The way to the whole and to each part of it."""
+    yield ()
+    if isinstance(raw, dict):
+        yield from ((key, *rest) for key, part in raw.items() for rest in places(part))
+    elif isinstance(raw, list):
+        yield from ((at, *rest) for at, part in enumerate(raw) for rest in places(part))
+
+
+def put(raw: object, place: tuple[str | int, ...], value: object) -> object:
+    """The whole with another value in that place."""
+    if not place:
+        return value
+    if isinstance(raw, dict):
+        return {key: put(part, place[1:], value) if key == place[0] else part for key, part in raw.items()}
+    assert isinstance(raw, list)
+    return [put(part, place[1:], value) if at == place[0] else part for at, part in enumerate(raw)]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
+    max_leaves=5,
 )
-def test_any_value_parses_or_says_what_is_wrong(raw: object) -> None:
+
+
+@given(ANYTHING)
+def test_any_value_says_what_is_wrong(raw: object) -> None:
     parsed = parse(LLMRoute, raw)
     assert isinstance(parsed, Malformed)
     assert parsed.problems
+
+
+@given(st.sampled_from(list(places(FULL))), ANYTHING)
+def test_any_value_in_any_place_of_a_route_parses_or_says_what_is_wrong(
+    place: tuple[str | int, ...], value: object
+) -> None:
+    parsed = parse(LLMRoute, put(FULL, place, value))
+    assert isinstance(parsed, Parsed) or parsed.problems
 
 
 @pytest.mark.parametrize(

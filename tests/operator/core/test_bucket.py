@@ -344,12 +344,12 @@ class World:
         self.sent: list[tuple[Sidecar, Statement]] = []
         self.answers: list[tuple[Sidecar, Right]] = []
         self.sidecars = [Sidecar(f"pod{number}.1") for number in range(chance.randint(1, 4))]
+        self.events = (self.call, self.call, self.end, self.say, self.say, self.deliver, self.answer)
         self.filled = 0
         """As of a bucket into which all use flows and which empties at the rate: it must never overflow."""
 
     def step(self) -> None:
         chance, it = self.chance, self.chance.choice(self.sidecars)
-        events = [self.call, self.call, self.end, self.say, self.say, self.deliver, self.answer]
         match chance.randrange(60):
             case 0:
                 self.another_leader()
@@ -361,7 +361,7 @@ class World:
             case number if number < 15:
                 self.pass_time(chance.choice([1, 30, 250, 2_000, self.quota.window_ms // self.quota.limit]))
             case _:
-                chance.choice(events)(it)
+                chance.choice(self.events)(it)
         self.check()
 
     def pass_time(self, ms: int) -> None:
@@ -437,10 +437,12 @@ class World:
                     self.bucket.hear(it.name, it.say(0, 0, final=False), self.now_ms)
 
     def check(self) -> None:
-        rows = self.bucket.rows.values()
-        assert self.bucket.level + self.bucket.leased <= self.quota.limit
-        assert self.bucket.leased == sum(row.granted - row.spent for row in rows)
-        assert all(row.idle >= 0 for row in rows)
+        leased = 0
+        for row in self.bucket.rows.values():
+            assert row.idle >= 0
+            leased += row.granted - row.spent
+        assert self.bucket.leased == leased
+        assert self.bucket.level + leased <= self.quota.limit
         assert self.filled <= self.quota.limit * max(1, self.quota.window_ms)
 
 

@@ -235,7 +235,7 @@ WORDS = st.sampled_from(
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | WORDS,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(NAMES, inner, max_size=5),
-    max_leaves=25,
+    max_leaves=10,
 )
 SAID = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": ANYTHING})
 BODIES = st.fixed_dictionaries(
