@@ -35,7 +35,8 @@ class Outcome(enum.StrEnum):
     UNPAID = "unpaid"
     """It would not do, but no budget or rate paid for another: the application got it all the same."""
     FAILED = "failed"
-    """It would not do, but the dear tier gave no answer: the application got it all the same."""
+    """It would not do, but the dear tier gave no answer, or the application had left and the answer was only drained:
+    it got that one all the same."""
 
 
 def cascade_of(plan: Plan, facts: Facts) -> Cascade | None:

@@ -147,7 +147,9 @@ async def _escalate(
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(first.read_on())
             refusal = await _attempt_from(means, call, table, facts, dear, Again(begin, 0), story)
-            escalation.outcome = outcome_of(refusal)
+            # For an application that has left, the dear tier was not asked.
+            heard = call.started or refusal is not None
+            escalation.outcome = outcome_of(refusal) if heard else Outcome.FAILED
             reading.cancel()
     if escalation.outcome is not Outcome.ESCALATED:
         assert story.plan is not None

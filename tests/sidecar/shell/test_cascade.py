@@ -8,6 +8,7 @@ import msgspec
 import orjson
 import pytest
 from tests.sidecar.shell.proxied import GPT, HAIKU, MONTH, World, price, request, until, world
+from tests.sidecar.shell.test_cached_call import ANSWER, Gate
 
 from keelage_api.codec import seal
 from keelage_api.money import PICO_PER_USD
@@ -356,3 +357,24 @@ async def test_memory_comes_back_whatever_becomes_of_a_call(tmp_path: Path, faul
             await until(lambda: bool(here.records))
             assert here.means.held.bytes == 0
             writer.close()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_for_an_application_that_has_left_no_dear_tier_is_asked(tmp_path: Path, cached: bool) -> None:
+    async with Gate() as gate:
+        config = cascading(gate.url, drain=True)
+        terms = ResponseCache(sampled=True) if cached else None
+        rule = msgspec.structs.replace(config.rules[0], response_cache=terms)
+        async with world(seal(msgspec.structs.replace(config, rules=(rule,))), tmp_path) as here:
+            _, writer = await here.connect()
+            writer.write(request("POST", MESSAGES, orjson.dumps(body(MESSAGES, False))))
+            await until(lambda: gate.asked == 1)
+            writer.close()
+            await until(lambda: here.server.connected == 0)
+            gate.answers.put_nowait(ANSWER.replace(b'"Hi"', b'"UNCERTAIN"'))
+            await until(lambda: bool(here.records))
+            (record,) = here.records
+            assert (gate.asked, record.outcome, record.model) == (1, "client_disconnect", HAIKU)
+            assert isinstance(record.cascade, Cascaded)
+            assert (record.cascade.outcome, record.cascade.saved) == ("failed", 0)
+            assert (len(here.means.responses), here.means.held.bytes) == (0, 0)
