@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from tests.cluster.desk import Answer, Call, Desk, application, at_desk, calls_of
 from tests.cluster.documented import documented, text_of
-from tests.cluster.kube import KEY, Space
+from tests.cluster.kube import KEY, KubectlFailed, Space
 
 pytestmark = pytest.mark.cluster
 
@@ -130,6 +131,18 @@ def test_a_rule_that_is_never_reached_is_said_by_the_route_and_by_check_before(s
     (finding,) = (each for each in json.loads(checked)["findings"] if each["reason"] == "UnreachableRules")
     assert finding["message"] == said["message"]
     assert code == 0, "it is accepted all the same"
+
+
+def test_what_the_schema_cannot_see_the_webhook_refuses_in_the_words_of_check(shop: Space, tmp_path: Path) -> None:
+    (route,) = documented("cascade.yaml", shop.name)
+    route["spec"]["rules"][0]["cascade"]["escalateOn"]["jsonSchema"] = {"patternProperties": {}}
+    (tmp_path / "route.yaml").write_text(text_of([route]))
+    code, checked = keelage("check", "-f", str(tmp_path), "-o", "json")
+    (finding,) = (each for each in json.loads(checked)["findings"] if each["level"] == "error")
+    assert code == 1
+    assert "patternProperties" in finding["message"]
+    with pytest.raises(KubectlFailed, match=re.escape(finding["message"])):
+        shop.apply(text_of([route]))
 
 
 @pytest.mark.parametrize("stream", [False, True])
