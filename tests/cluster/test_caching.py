@@ -21,6 +21,8 @@ SYSTEM = "You are the assistant of a shop, and here is all of its catalogue. " *
 TOOL = {"name": "stock", "description": "How many?", "input_schema": {"type": "object", "properties": {}}}
 FAQ = {"x-keelage-feature": "faq"}
 METRICS_PORT = 4001
+APPLICATIONS = {"copilot": 1, "frontdesk": 1, "support": 2}
+"""Pods of each."""
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +33,25 @@ def server(shop: Space, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Va
 
 @pytest.fixture(scope="module")
 def desks(shop: Space, server: Valkey) -> Iterator[Mapping[str, list[Desk]]]:
-    """A pod of the copilot, two of the support; each with the documented route of its own."""
+    """A pod of the copilot and one of the front desk, two of the support; each with a documented route of its own."""
     shop.apply(server.objects())
-    shop.apply(text_of(documented("prompt-cache.yaml", shop.name) + documented("response-cache.yaml", shop.name)))
+    semantic = documented("semantic-cache.yaml", shop.name)
+    # Patient: the machine of the tests has more to do than to answer in 300 ms.
+    semantic[0]["spec"]["rules"][0]["responseCache"]["semantic"]["timeout"] = "5s"
+    for objects in (
+        documented("prompt-cache.yaml", shop.name),
+        documented("response-cache.yaml", shop.name),
+        semantic,
+    ):
+        shop.apply(text_of(objects))
     shop.apply(BUDGET.replace("AMOUNT", "100.00"))
-    shop.apply(application("copilot") + "---" + application("support", 2))
-    shop.ready("copilot", 1)
-    shop.ready("support", 2)
+    shop.apply("---".join(application(name, replicas) for name, replicas in APPLICATIONS.items()))
+    for name, replicas in APPLICATIONS.items():
+        shop.ready(name, replicas)
     with ExitStack() as opened:
         yield {
             name: [opened.enter_context(at_desk(shop, pod["metadata"]["name"])) for pod in shop.pods(f"app={name}")]
-            for name in ("copilot", "support")
+            for name in APPLICATIONS
         }
 
 
@@ -266,6 +276,33 @@ def test_the_routes_status_adds_up_what_the_log_lines_say_kept_answers_saved(
         60,
     )
     assert saving["hits"] == sum(each["cache"] in ("hit", "stale") for each in told)
+
+
+def test_a_question_in_other_words_gets_the_kept_answer_and_one_that_only_looks_alike_does_not(
+    shop: Space, desks: Mapping[str, list[Desk]]
+) -> None:
+    """By an embedder that finds all texts alike: the worst that there could be."""
+    shop.configure(vectors="alike")
+    (desk,) = desks["frontdesk"]
+
+    def asked(question: str) -> Answer:
+        return good(desk.ask(Call.messages(question)))
+
+    made, given = asked("How do I export my data?"), asked("I would like to know how I can export my data.")
+    assert (made.told("cache"), given.told("cache")) == ("miss", "semantic")
+    assert given.body == made.body
+    record, vectors = desk.record(given), desk.record(given, "/embedding")
+    assert (record["cost_picodollars"], vectors["model"]) == (0, "text-embedding-3-small")
+    assert vectors["cost_picodollars"] > 0
+    assert asked("How long is invoice 1234 valid?").told("cache") == "miss"
+    assert asked("How long is invoice 1235 valid?").told("cache") == "miss"
+
+    saved = record["saved_picodollars"] - vectors["cost_picodollars"]
+    shop.kube.until(
+        "the savings in the route's status",
+        lambda: shop.savings("frontdesk", "SemanticCache").get("picodollars") == saved,
+        60,
+    )
 
 
 def test_the_budgets_status_is_the_bill_of_what_was_asked(shop: Space) -> None:
