@@ -89,9 +89,9 @@ class Valkey:
         )
 
     def _asked(self, *words: str) -> bytes:
-        command = ["redis-cli", "-s", str(self.folder / "socket"), *words]
+        command = ["redis-cli", "-s", str(self.folder / "socket"), "--user", "admin", *words]
         environment = {**os.environ, "REDISCLI_AUTH": PASSWORD}
-        done = subprocess.run([*command[:3], "--user", "admin", *command[3:]], capture_output=True, env=environment)
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
