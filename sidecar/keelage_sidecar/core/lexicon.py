@@ -19,12 +19,21 @@ GERMAN = _words(
 )
 """Words that tell that a text is German."""
 
-DETERMINERS = _words("a an the my")
-"""Which of them stands there makes no difference; that one does, does: what is time, and what is the time?"""
-DETERMINERS_GERMAN = _words(
-    """der die das den dem des ein eine einen einem einer eines mein meine meinen meinem meiner meines"""
-)
+DETERMINERS = {**dict.fromkeys(("a", "an"), "a"), "the": "the", "my": "my"}
+DETERMINERS_GERMAN = {
+    **dict.fromkeys(("ein", "eine", "einen", "einem", "einer", "eines"), "a"),
+    **dict.fromkeys(("der", "die", "das", "den", "dem", "des"), "the"),
+    **dict.fromkeys(("mein", "meine", "meinen", "meinem", "meiner", "meines"), "my"),
+}
+"""Each kind as one word: what is time, what is the time, and what is my time?"""
+HOW_TO = r"(?:how (?:(?:do|can|could) i|i can|i could|to)|wie (?:\w+ )?(?:ich|man))\b"
+"""Questions that mean the same of any such thing: how do I reset the password, my password, a password?"""
 FIRST_PERSON = _words("i")
+BEFORE_FIRST_PERSON = _words(
+    """do did am was have had can could should must will would may might how what when where why which who that if and
+    or but before after because since while"""
+)
+"""Elsewhere an `I` may be a number, as in World War I."""
 FIRST_PERSON_GERMAN = _words("ich man")
 """Whoever asks, as the one that does it."""
 BEING = _pairs("is=be are=be am=be be=be been=be")

@@ -27,6 +27,7 @@ _POLITE_END = re.compile(rf"(?:{'|'.join(lexicon.POLITE_ENDS)})[\s.!?]*$", re.IG
 _TO_ME = re.compile(lexicon.TO_ME, re.IGNORECASE | re.DOTALL)
 _OPENING, _CLOSING = "([{¿¡", "?!.,;:)]}…"
 _CONTRACTED = {"can't": ["can", "not"], "cannot": ["can", "not"], "won't": ["will", "not"], "i'm": ["i", "am"]}
+_HOW_TO = re.compile(lexicon.HOW_TO, re.IGNORECASE)
 _DASHES = frozenset("-–—")
 _PHRASES = {tuple(phrase.split()): word for phrase, word in lexicon.PHRASES}
 
@@ -42,14 +43,16 @@ def wording(text: str) -> tuple[str, ...]:
     said = unicodedata.normalize("NFC", text).strip()
     bare = _bare(said)
     german = _is_german(bare)
+    text = _turned(bare)
+    any_such = _HOW_TO.match(text) is not None
     words: list[str] = []
     being: set[str] = set()
-    for word in _joined(list(_words(_turned(bare), german))):
+    for word in _joined(list(_words(text, german))):
         form = (lexicon.BEING_GERMAN if german else lexicon.BEING).get(word)
         if form is not None:
             being.add(form)
         else:
-            words.append(word)
+            words.append("a" if any_such and word in ("the", "my") else word)
     if not words:
         return ()
     asks = bare.split()[0].lower().strip(_OPENING + _CLOSING) in lexicon.ASKING or (bare == said and said[-1] == "?")
@@ -109,6 +112,8 @@ def _unquoted(text: str, german: bool) -> Iterator[str]:
             yield chunk  # a unit: mW is not MW
         elif low in lexicon.DOING and not doing and not last and not german:
             doing = True
+        elif low in lexicon.FIRST_PERSON and before and before not in lexicon.BEFORE_FIRST_PERSON:
+            yield chunk
         elif not _is_means(low, before):
             yield from _word(chunk, german, first=place == 0, last=last or raw != chunk)
         if low not in (lexicon.FIRST_PERSON_GERMAN if german else lexicon.FIRST_PERSON):
@@ -141,7 +146,7 @@ def _word(word: str, german: bool, *, first: bool, last: bool) -> Iterator[str]:
         parts = [low.replace("-", "")]
     for part in parts:
         if part in lexicon.DETERMINERS:
-            yield "a"
+            yield lexicon.DETERMINERS[part]
         elif part not in lexicon.FIRST_PERSON:
             yield lexicon.NUMBERS.get(part) or _same(part if name else _singular(part), german)
 
@@ -150,7 +155,7 @@ def _german_word(low: str, *, last: bool) -> Iterator[str]:
     if low == "ein" and last:
         yield "ein_"  # of `einschalten`: no article
     elif low in lexicon.DETERMINERS_GERMAN:
-        yield "a"
+        yield lexicon.DETERMINERS_GERMAN[low]
     elif low not in lexicon.FIRST_PERSON_GERMAN:
         low = low.replace("-", "")
         yield lexicon.NUMBERS_GERMAN.get(low) or _same(low, german=True)
