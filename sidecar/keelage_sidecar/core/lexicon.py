@@ -97,19 +97,21 @@ SINGULAR_AS_IT_IS = _words(
 CASED = _words("polish turkey march may august china us it who aids job nice reading mobile cork bill mark rose will")
 """Words that mean something else with a capital."""
 
+_WHAT = r"\b,?(?= (?:what|how|why|when|where|who|which|if)\b)"
+_WAS = r"\b,?(?= ?(?:was|wie|warum|wann|wo|wer|welche)\b)"
 POLITE = (
-    r"(?:hi|hello|hey|dear all|good (?:morning|evening|day)|hallo|guten (?:tag|morgen|abend)|moin)(?: there)?[ ,.!]+",
+    r"(?:hi|hello|hey|dear all|good (?:morning|evening|day)|hallo|guten (?:tag|morgen|abend)|moin)(?: there)?[,.!]+ *",
     r"please\b,?",
     r"bitte\b,?",
     r"(?:can|could|would|will) you (?:please )?(?=(?:tell|explain|describe|summari[sz]e|list|give|write|translate)\b)",
-    r"(?:i would like|i'd like|i want|i need) to (?:know|understand)\b,?",
-    r"do you know\b",
-    r"(?:tell me|show me|explain(?: to me)?|let me know)\b,?(?= (?:what|how|why|when|where|who|which|if)\b)",
+    r"(?:i would like|i'd like|i want|i need) to (?:know|understand)" + _WHAT,
+    r"do you know" + _WHAT,
+    r"(?:tell me|show me|explain(?: to me)?|let me know)" + _WHAT,
     r"(?:können|könnten) sie mir (?:bitte )?(?:sagen|erklären)\b,?",
     r"(?:kannst|könntest) du mir (?:bitte )?(?:sagen|erklären)\b,?",
-    r"(?:sag|sage|erklär|erkläre) mir (?:bitte )?\b,?(?= ?(?:was|wie|warum|wann|wo|wer|welche)\b)",
-    r"ich (?:möchte|will|würde gern) wissen\b,?",
-    r"wei(?:ss|ß)t du\b,?",
+    r"(?:sag|sage|erklär|erkläre) mir (?:bitte )?" + _WAS,
+    r"ich (?:möchte|will|würde gern) wissen" + _WAS,
+    r"wei(?:ss|ß)t du" + _WAS,
 )
 """What a question may begin with and mean nothing by."""
 POLITE_ENDS = (
