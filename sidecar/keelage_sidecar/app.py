@@ -11,7 +11,8 @@ import random
 import secrets
 import sys
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.proxy_config import ProxyConfig
 from keelage_sidecar.core.config_view import View
@@ -39,8 +40,7 @@ from keelage_sidecar.shell.will_file import open_will_file
 HEALTH_LIMITS = Limits(body_bytes=64 * 1024, connections=64)
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(msgspec.Struct, frozen=True):
     """Where a running sidecar listens."""
 
     proxy: int

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from keelage_api.errors import KeelageError
 from keelage_sidecar.core.log_line import LEVELS, LogLevel
@@ -16,15 +17,13 @@ class SettingsError(KeelageError):
     """A variable is missing or wrong; mended by whoever wrote the container's environment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     host: str
     port: int
     """0: the system chooses."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     listen: Address = Address("127.0.0.1", 4000)
     """Where the application calls; loopback, since whoever can connect can spend."""
     health: Address | None = Address("0.0.0.0", 4001)

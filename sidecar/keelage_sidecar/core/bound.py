@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from keelage_api.pricing import ModelPrice, Rates
@@ -29,8 +27,7 @@ class Bound(msgspec.Struct, frozen=True, gc=False):
         return Charge(self.amount, self.input_tokens + self.output_tokens, self.input_tokens, self.output_tokens, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Unbounded:
+class Unbounded(msgspec.Struct, frozen=True):
     """Nothing in the request limits the cost; under a hard budget it is refused."""
 
     field: str

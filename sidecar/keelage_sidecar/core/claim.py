@@ -108,8 +108,7 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
     claims: tuple[Claim, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """What an account could pay, in its unit."""
 
     free: int

@@ -6,15 +6,13 @@ A configuration names keys by reference only; what an endpoint may carry of a lo
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import msgspec
 
 from keelage_api.proxy_config import ProxyConfig
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     config: ProxyConfig | None
     """None: there is none yet."""
     error: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_sidecar.core.request import Facts
 from keelage_sidecar.core.routing import Plan, RoutingTable, value_of
 
 
-@dataclass(frozen=True, slots=True)
-class Downgraded:
+class Downgraded(msgspec.Struct, frozen=True):
     plan: Plan
     """Its rule's tier is the cheaper one."""
     candidate: int

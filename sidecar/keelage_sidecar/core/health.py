@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.proxy_config import Backend
 from keelage_sidecar.core.breaker import Breaker, State, Verdict
@@ -108,8 +109,7 @@ class Track:
         return failures * 100 / calls if calls >= CALLS_MIN else None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelHealth:
+class ModelHealth(msgspec.Struct, frozen=True):
     """Of one track, for the metrics."""
 
     backend: str

@@ -7,8 +7,8 @@ results and what is sent begins with a user's message, as both APIs want it. Wha
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
+import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -25,8 +25,7 @@ _INSTRUCTING = ("system", "developer")
 _INTRODUCTION = "This is a summary of the conversation so far:\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     messages: tuple[object, ...]
     raw: tuple[bytes, ...]
     """The same as they came."""
@@ -39,8 +38,7 @@ class Turn:
         return sum(map(len, self.raw)) // BYTES_PER_TOKEN
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(msgspec.Struct, frozen=True):
     """A call with turns that are too old to be sent."""
 
     facts: Facts

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import compress
 from mmap import mmap
 from zlib import crc32
+
+import msgspec
 
 from keelage_api.errors import MessageError
 
@@ -57,8 +58,7 @@ class JournalError(MessageError):
     """The bytes are not a journal, or not a whole one: nothing in them may be believed."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountEntry:
+class AccountEntry(msgspec.Struct, frozen=True):
     """An account as a restarted container finds it; what was in flight counts as spent at its bound."""
 
     slot: int

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import msgspec
 import orjson
@@ -25,16 +24,14 @@ _RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _BETWEEN = re.compile(rb"[ \t\r\n,]*+")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """Offsets of one value; the last one of its name, if names repeat."""
 
     start: int
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     members: dict[str, Member]
     close: int
     """Offset of the object's closing brace."""

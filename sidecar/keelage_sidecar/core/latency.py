@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.proxy_config import LatencyBudget, Rule
 from keelage_sidecar.core.breaker import Signal, State, advance
@@ -106,8 +107,7 @@ class Guard:
         self._proven, self._probe_s = 0, None
 
 
-@dataclass(frozen=True, slots=True)
-class GuardFigures:
+class GuardFigures(msgspec.Struct, frozen=True):
     """For the metrics."""
 
     backend: str
@@ -118,8 +118,7 @@ class GuardFigures:
     broken: int
 
 
-@dataclass(frozen=True, slots=True)
-class Otherwise:
+class Otherwise(msgspec.Struct, frozen=True):
     """Another tier takes the call."""
 
     plan: Plan

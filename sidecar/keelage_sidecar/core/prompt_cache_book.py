@@ -14,6 +14,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from keelage_api.pricing import ModelPrice, cost_of
@@ -153,8 +154,7 @@ def _signal(window: _Window) -> Signal:
 _NARROWING = {Extent.TURNS: (Extent.TURNS, Extent.FIXED), Extent.FIXED: (Extent.FIXED,)}
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(msgspec.Struct, frozen=True):
     """A call whose breakpoints are keelage's business."""
 
     facts: Facts

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from keelage_api.proxy_config import Quota, Unit
 from keelage_sidecar.core.refusal import Headers
@@ -31,8 +32,7 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?
 _SECONDS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 
 
-@dataclass(frozen=True, slots=True)
-class Remaining:
+class Remaining(msgspec.Struct, frozen=True):
     """The provider's word on one of its limits."""
 
     unit: Unit

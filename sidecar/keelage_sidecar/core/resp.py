@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from keelage_api.errors import KeelageError
 
@@ -14,8 +14,7 @@ class RespError(KeelageError):
     """What the server sends is no reply. Mended by whoever runs the server."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The server refuses the command."""
 
     text: str

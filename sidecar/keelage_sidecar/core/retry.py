@@ -12,6 +12,8 @@ import re
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from keelage_api.proxy_config import Backend
 from keelage_sidecar.core.refusal import Headers, Refusal
 from keelage_sidecar.core.routing import Plan
@@ -50,15 +52,13 @@ class AttemptEnd:
     """Of an attempt without an answer: what kept it from being made. Names hosts, never a key or a prompt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     candidate: int
     """Index into `Plan.candidates`."""
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     refusal: Refusal | None
     """None: hand on the last answer as it is, with `x-should-retry: false` if it was a retryable one; where nobody
     was asked there is none."""

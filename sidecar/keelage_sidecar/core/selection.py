@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from keelage_api.proxy_config import Rule
 from keelage_api.selection import BudgetUsed, Classifier, Keywords, Selection, Size, TimeWindow, When, as_words
 from keelage_sidecar.core.prompt import Prompt
@@ -37,8 +39,7 @@ class Case:
         object.__setattr__(self, "prompt", Prompt(self.facts))
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(msgspec.Struct, frozen=True):
     plan: Plan
     """Its rule says the tier."""
     by: str
@@ -46,8 +47,7 @@ class Selected:
     classifier gave no answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Which tier it is depends on what a model says to this."""
 
     index: int

@@ -8,7 +8,8 @@ the call, waits or costs anything; whoever is asked about room does not reserve 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.pricing import cost_of
 from keelage_api.usage import TokenUsage
@@ -21,8 +22,7 @@ from keelage_sidecar.core.routing import Candidate, Plan, RoutingTable
 from keelage_sidecar.core.selection import Case, on_tier_at_once
 
 
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
+class Rehearsal(msgspec.Struct, frozen=True):
     """Of one call."""
 
     rule: Plan | Refusal | None

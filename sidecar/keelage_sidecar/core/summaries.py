@@ -8,7 +8,8 @@ beginning stays the same in between, as prompt caches like it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.proxy_config import Summary
 from keelage_sidecar.core.history import Conversation
@@ -29,8 +30,7 @@ _INSTRUCTION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Shortened:
+class Shortened(msgspec.Struct, frozen=True):
     facts: Facts
     trimmed: int = 0
     """Turns that were cut."""
@@ -38,8 +38,7 @@ class Shortened:
     """Turns that a summary stands for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """A summary that must be written first."""
 
     question: Question

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from keelage_api.account import RATE_WINDOW, kind_of, window_kind
 from keelage_api.proxy_config import BudgetTerms, Per, Quota, Unit
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     name: str
     """`<namespace>/<budget>` or `Quota.name`."""
     hard: bool

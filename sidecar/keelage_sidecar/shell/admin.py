@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.mounted import MountedKey
 from keelage_sidecar.core.config_view import View
@@ -21,8 +22,7 @@ LIVE = ("/livez", "/healthz")
 SERVED = "/startedz, /livez (or /healthz), /readyz, /metrics, /debug/config, /debug/log-level"
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """The sidecar's state as probes ask for it."""
 
     listening: bool

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from keelage_api.proxy_config import Rule, Timeouts
 from keelage_api.sync import SavedBy
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
     from keelage_sidecar.core.translation.interpreter import Interpreter
 
 
-@dataclass(frozen=True, slots=True)
-class Unasked:
+class Unasked(msgspec.Struct, frozen=True):
     """Nothing was sent: the candidate has no room, its circuit is open, or its API cannot say what the call asks."""
 
     end: AttemptEnd

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from keelage_api.response_cache import ResponseCache as Terms
 from keelage_api.response_cache import SharedCache
 from keelage_api.sync import SavedBy
@@ -39,8 +41,7 @@ FOLLOW_S = 30.0
 """How long a call waits for another one's answer before it asks for itself: most answers have come by then."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(msgspec.Struct, frozen=True):
     """What a call asks for, and which kept answers will do."""
 
     call: Call

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 from msgspec import structs
 
 from keelage_api.proxy_config import Dialect, ModelChoice, Rule
@@ -38,8 +39,7 @@ _HEADERS: dict[Dialect, Headers] = {
 _PATHS = {"messages": "/v1/messages", "chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     """The application's call that an inner one is made for."""
 
     table: RoutingTable
@@ -48,8 +48,7 @@ class Asker:
     story: Story
 
 
-@dataclass(frozen=True, slots=True)
-class Whom:
+class Whom(msgspec.Struct, frozen=True):
     """Who is asked, and for how long at most."""
 
     choices: tuple[ModelChoice, ...]
@@ -68,8 +67,7 @@ class Answered:
     """Pico-dollars."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
+class Unanswered(msgspec.Struct, frozen=True):
     """Nothing came that can be used."""
 
     reason: str

@@ -6,7 +6,8 @@ A request with a known head is cut at its end and needs no parser; whatever diff
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_sidecar.core.refusal import Headers
 from keelage_sidecar.shell.call import Call
@@ -20,8 +21,7 @@ _LENGTH = re.compile(rb"\r\n(?i:content-length):[ \t]*([0-9]{1,9})(?=\r\n)")
 _SPECIAL = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
 
 
-@dataclass(frozen=True, slots=True)
-class KnownHead:
+class KnownHead(msgspec.Struct, frozen=True):
     """Of HTTP/1.1, with a length; the connection goes on after it."""
 
     before: bytes

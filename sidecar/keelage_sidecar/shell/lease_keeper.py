@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from keelage_api.errors import KeelageError
@@ -47,8 +47,7 @@ class LedgerClient(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SidecarReport:
+class SidecarReport(msgspec.Struct, frozen=True):
     """What every statement tells besides money."""
 
     config_version: str = ""

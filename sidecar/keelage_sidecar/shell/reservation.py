@@ -8,7 +8,6 @@ choice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 from msgspec import structs
@@ -43,8 +42,7 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
     """The call that it is for, as it is to be sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(msgspec.Struct, frozen=True):
     """The backend's limits had no room in time."""
 
     refusal: Refusal
@@ -220,8 +218,7 @@ async def _hold(
     return structs.replace(wanted, holds=(*wanted.holds, hold)) if isinstance(hold, Hold) else hold
 
 
-@dataclass(frozen=True, slots=True)
-class _Clamp:
+class _Clamp(msgspec.Struct, frozen=True):
     """The search for the largest output cap that all budgets can pay for now."""
 
     means: Means

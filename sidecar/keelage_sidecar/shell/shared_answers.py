@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.proxy_config import ProxyConfig
 from keelage_api.response_cache import SharedCache
@@ -38,8 +39,7 @@ class StreamWire:
         self._writer.transport.abort()
 
 
-@dataclass(frozen=True, slots=True)
-class SharedFigures:
+class SharedFigures(msgspec.Struct, frozen=True):
     """One server, as it is now."""
 
     server: str

@@ -12,11 +12,11 @@ import math
 import select
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
+import msgspec
 
 from keelage_api.proxy_config import BackendTLS, Timeouts
 from keelage_sidecar.core.retry import Failure
@@ -36,8 +36,7 @@ _PUBLIC = BackendTLS()
 _line = b": ".join
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     secure: bool
     host: str
     port: int

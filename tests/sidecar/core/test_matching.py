@@ -62,4 +62,4 @@ def test_what_no_rule_asks_for_is_not_looked_at() -> None:
 
 def test_who_is_refused_hears_what_else_rules_ask_for() -> None:
     refusal = is_a(Refusal, RoutingTable.build(config(GOLD, VECTORS)).rule(chat()))
-    assert "(rules also ask for header x-tenant, header x-region, the path): add one" in refusal.message
+    assert "(rules also ask for header x-tenant, header x-region, the path): ask for what" in refusal.message

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from keelage_api.proxy_config import Provider
 
@@ -13,8 +14,7 @@ _GPT = re.compile(r"(?:^|/)gpt-5(?:\.(\d+))?(?![.\d])")
 _O_SERIES = re.compile(r"(?:^|/)o[134](?!\d)")
 
 
-@dataclass(frozen=True, slots=True)
-class ClaudeTraits:
+class ClaudeTraits(msgspec.Struct, frozen=True):
     """A model that is not known here counts as one of the newest."""
 
     sampling: bool
@@ -28,8 +28,7 @@ class ClaudeTraits:
     """Takes `role: system` in the middle of `messages`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatTraits:
+class ChatTraits(msgspec.Struct, frozen=True):
     """A model that is not known here counts as one that does not reason."""
 
     least_effort: str
