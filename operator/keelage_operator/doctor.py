@@ -10,6 +10,7 @@ import enum
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import TracebackType
 
 import anthropic
@@ -85,7 +86,9 @@ def examine(
             yield found(Level.OK, f"{backend.endpoint} takes {source} and offers {len(listed)} models")
             known = [model for model in sorted(models) if model in listed or api.has(model)]
             for model in sorted(models.difference(known)):
-                yield found(Level.FAIL, f"{backend.endpoint} does not have the model {model}: check its name")
+                near = get_close_matches(model, listed, n=1)
+                named = f": did you mean {near[0]}?" if near else ": check its name"
+                yield found(Level.FAIL, f"{backend.endpoint} does not have the model {model}{named}")
             # Where the application chooses the model, one that it may choose stands for all.
             asked = known or sorted(model for model in listed if model in prices)[:1]
             for model in known:
@@ -256,7 +259,9 @@ class _OpenAIAPI:
 
 def _refused(backend: Backend, status: int) -> _ProviderAway:
     if status in (401, 403):
-        return _ProviderAway(f"{backend.endpoint} refuses the key {backend.credential}: {status}")
+        return _ProviderAway(
+            f"{backend.endpoint} refuses the key {backend.credential}: {status}: put a valid one there"
+        )
     return _ProviderAway(f"{backend.endpoint} answered {status}: check the endpoint")
 
 
@@ -265,5 +270,7 @@ def _away(backend: Backend, error: Exception) -> _ProviderAway:
     cause: BaseException = error
     while (below := cause.__cause__ or cause.__context__) is not None:
         cause = below
-    why = str(cause) if isinstance(cause, OSError) else type(error).__name__
-    return _ProviderAway(f"{backend.endpoint} could not be asked: {why}")
+    why = (cause.strerror or str(cause)) if isinstance(cause, OSError) else type(error).__name__
+    return _ProviderAway(
+        f"{backend.endpoint} could not be asked: {why}: check the endpoint, and the way to it from here"
+    )

@@ -120,7 +120,7 @@ def test_a_provider_that_is_away_is_said(provider: ThreadedProvider, kind: Provi
     away = backend(provider, kind, endpoint="http://127.0.0.1:1")
     [finding] = found(away, set(), folder(KEY))
     assert not finding.good
-    assert "could not be asked: [Errno 111] Connection refused" in finding.text
+    assert "could not be asked: Connection refused: check the endpoint, and the way to it" in finding.text
 
 
 @pytest.mark.parametrize("authorities", [{}, {"ca": b"no certificate"}])
@@ -167,3 +167,8 @@ def test_the_command_tells_of_each_backend_and_fails_with_the_worst(
     route.write_text(route.read_text().replace("provider: OpenAI", "provider: OpenBI"))
     assert main(["doctor", "-f", str(tmp_path)]) == 1
     assert 'Unsupported value: "OpenBI"' in capsys.readouterr().out
+
+
+def test_the_name_that_a_misspelt_model_is_nearest_to_is_told(provider: ThreadedProvider) -> None:
+    [_, unknown, *_] = found(backend(provider, Provider.OPENAI), {"gpt-4o-mimi"}, folder(KEY))
+    assert unknown.text.endswith("does not have the model gpt-4o-mimi: did you mean gpt-4o-mini?")
