@@ -59,6 +59,13 @@ GUARDS = (
         OF_LEDGER + WORLDS,
     ),
     Mutant(
+        "what is spent without a right claims nothing of what was lost",
+        LEDGER_ACCOUNT,
+        "granted_once = max(0, statement.granted - total)",
+        "granted_once = above",
+        OF_LEDGER,
+    ),
+    Mutant(
         "without a gift no more than was claimed is confirmed",
         LEDGER_ACCOUNT,
         "    total = min(row.granted, counts_on(statement))\n",
