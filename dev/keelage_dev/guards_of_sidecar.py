@@ -92,8 +92,8 @@ GUARDS = (
     Mutant(
         "nothing is offered while nobody answers",
         ACCOUNT,
-        "if self.heard_s < max(self.told_s, 0.0):",
-        "if False:",
+        "if self.heard_s < max(self.told_s, 0.0) or ",
+        "if ",
         OF_HOLDER,
     ),
     Mutant(
