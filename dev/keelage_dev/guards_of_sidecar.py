@@ -92,14 +92,14 @@ GUARDS = (
     Mutant(
         "nothing is offered while nobody answers",
         ACCOUNT,
-        "if self.heard_s < max(self.told_s, 0.0) or self.ledger != self.ledger_said:",
-        "if self.ledger != self.ledger_said:",
+        "if self.heard_s < max(self.told_s, 0.0) or self.ledger != self.ledger_told:",
+        "if self.ledger != self.ledger_told:",
         OF_HOLDER,
     ),
     Mutant(
         "nothing is offered to a ledger that was made again before it was told so",
         ACCOUNT,
-        "if self.heard_s < max(self.told_s, 0.0) or self.ledger != self.ledger_said:",
+        "if self.heard_s < max(self.told_s, 0.0) or self.ledger != self.ledger_told:",
         "if self.heard_s < max(self.told_s, 0.0):",
         OF_HOLDER,
     ),

@@ -227,6 +227,7 @@ class _Hearing:
         returned = min(unproven, max(0, before - total))
         self.recovered += returned
         proven = not self._identity or statement.ledger == self._identity
+        self.urgent = self.urgent or (proven and unproven > 0)
         self.rows[holder] = replace(
             row,
             granted=total,

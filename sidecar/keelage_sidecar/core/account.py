@@ -87,8 +87,8 @@ class Account:
     """When the ledger was told of it last."""
     ledger: str = ""
     """`Right.ledger` of the last answer."""
-    ledger_said: str = ""
-    """The one that was said in the last statement."""
+    ledger_told: str = ""
+    """The one that the last answered statement said."""
     told_limit: int = -1
     told_used: int = -1
     """What everybody had spent, when its own spending was `used_then`; negative: not told."""
@@ -239,7 +239,7 @@ class Account:
         away there is nobody to get it back from. Nor before a ledger that was made again has been told so: it could
         not know that this is not yet given back.
         """
-        if self.heard_s < max(self.told_s, 0.0) or self.ledger != self.ledger_said:
+        if self.heard_s < max(self.told_s, 0.0) or self.ledger != self.ledger_told:
             return 0
         if self.tight and needed > self.free:
             return 0 if self.first else max(0, self.free)

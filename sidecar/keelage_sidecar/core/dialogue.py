@@ -129,7 +129,7 @@ class Dialogue:
             want = max(0, min(want, AMOUNT_MAX - account.granted))
         final = self._gives_up(account, now)
         seq = self._next_seq()
-        account.told_s, account.ledger_said = now, account.ledger
+        account.told_s = now
         self._pending[seq] = Asked(account.owner, account, now, needed, final, want)
         return Statement(
             budget=account.budget,
@@ -302,7 +302,7 @@ class Dialogue:
         if granted != account.granted:
             self._journal.set_granted(account.slot, granted)
             account.granted = granted
-        account.ledger = right.ledger
+        account.ledger_told, account.ledger = account.ledger, right.ledger
         account.told_limit = right.limit
         account.told_used, account.used_then = right.used, account.spent
         account.tight, account.first = right.tight, right.first

@@ -60,6 +60,15 @@ def test_the_first_word_of_who_has_heard_of_it_may_be_less_than_what_was_claimed
 
 
 @VALUES
+def test_that_somebody_has_heard_of_the_ledger_is_stored_before_it_is_answered(value: str) -> None:
+    """Else it would have to be proven to the next leader again, and what is given back meanwhile be nobody's."""
+    claimed, _ = hear(made_again(value), value, 11, granted=491)
+    statement = Statement("shop/day", WINDOW.id, 12, 491, keep=491, value=value, ledger=IDENTITY)
+    assert apply(claimed, [Heard("a.1", statement)], LIMIT, NOW).urgent
+    assert not apply(claimed, [Heard("a.1", replace(statement, ledger=""))], LIMIT, NOW).urgent
+
+
+@VALUES
 def test_another_ledgers_name_proves_nothing(value: str) -> None:
     claimed, _ = hear(made_again(value), value, 11, granted=491)
     again, _ = hear(claimed, value, 12, granted=491, ledger="another")
