@@ -20,7 +20,7 @@ from keelage_operator.explain_cache import kept
 from keelage_operator.explain_limits import Limits, most
 from keelage_operator.explain_prompt import marked, shortened
 from keelage_operator.explain_selection import selected
-from keelage_operator.local_folder import Folder
+from keelage_operator.local_folder import Folder, Values
 from keelage_operator.local_mode import Objects, compile_folder, problems
 from keelage_sidecar.core.bound import Bound, Unbounded, bound_of
 from keelage_sidecar.core.cascade import cascade_of
@@ -65,8 +65,8 @@ class _Known:
     config: ProxyConfig
     budgets: Mapping[str, BudgetInForce]
     """By `<namespace>/<budget>`."""
-    secrets: frozenset[str]
-    """`<secret>/<key>` that are there."""
+    secrets: Mapping[str, Values]
+    """Those of the folder, by name; others may be in the cluster."""
     routes: Mapping[str, LLMRouteSpec]
     """As they are written, by name."""
 
@@ -85,7 +85,7 @@ def explain_request(folder: Folder, headers: Headers, body: bytes, unix_s: float
     known = _Known(
         compiled.config_for({}),
         {terms.name: terms for terms in in_force},
-        frozenset(f"{name}/{key}" for name, values in folder.secrets.items() for key in values),
+        folder.secrets,
         {name: each.spec for name, each in compiled.routes.items() if each.spec is not None},
     )
     guessed = "" if path else " (guessed; --path says it)"
@@ -236,8 +236,12 @@ def _candidate(
             return lines, bound.refusal()
     else:
         lines += _bound(said, plan, candidate, bound)
-    if backend.credential and backend.credential not in known.secrets:
-        return lines, credential_missing(backend)
+    if backend.credential:
+        secret, _, key = backend.credential.partition("/")
+        if secret not in known.secrets:
+            lines.append(f"key: Secret {secret} is not in the folder; taken to be in the cluster, with key {key}")
+        elif key not in known.secrets[secret]:
+            return lines, credential_missing(backend)
     lines += limits.of_backend(candidate, facts)
     told, refusal = limits.of_budgets(plan, index, facts, said, bound)
     return [*lines, *told], refusal

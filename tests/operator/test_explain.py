@@ -223,9 +223,18 @@ def test_a_path_that_is_not_metered_is_refused_in_its_own_api() -> None:
     assert '"error":{"message"' in text
 
 
-def test_a_missing_secret_and_a_missing_rule_are_refusals(tmp_path: Path) -> None:
+def test_a_secret_that_is_not_in_the_folder_is_taken_to_be_in_the_cluster(tmp_path: Path) -> None:
     for name in ("route.yaml", "budget.yaml"):
         (tmp_path / name).write_text((EXAMPLES / name).read_text())
+    text, served = explained(MESSAGE, folder=tmp_path)
+    assert served
+    assert "key: Secret llm-keys is not in the folder; taken to be in the cluster, with key anthropic" in text
+    assert "budget shop/shop-month: reserves" in text
+
+
+def test_a_missing_key_and_a_missing_rule_are_refusals(tmp_path: Path) -> None:
+    for name in ("route.yaml", "budget.yaml", "secret.yaml"):
+        (tmp_path / name).write_text((EXAMPLES / name).read_text().replace("anthropic: fake", "other: fake"))
     text, served = explained(MESSAGE, folder=tmp_path)
     assert not served
     assert "CredentialMissing: backend assistant/anthropic: Secret llm-keys with key anthropic" in text
