@@ -1,4 +1,4 @@
-"""The manifests that the README shows are those of docs/examples, which are applied and compiled by tests."""
+"""The manifests that docs/budgets.md shows are those of docs/examples, which are applied and compiled by tests."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from keelage_operator.core.price_book import price_book
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = list(yaml.safe_load_all((ROOT / "docs" / "examples" / "limits.yaml").read_text()))
-_SECTION = re.search(r"\n## Budgets\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)
-SHOWN = re.findall(r"```yaml\n(.*?)```", _SECTION.group(1), re.DOTALL) if _SECTION else []
+SHOWN = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "budgets.md").read_text(), re.DOTALL)
 
 
 def parts(value: object) -> Iterator[object]:
@@ -32,12 +31,12 @@ def holds(whole: object, part: object) -> bool:
     return whole == part
 
 
-def test_the_readme_shows_manifests() -> None:
+def test_the_page_shows_manifests() -> None:
     assert len(SHOWN) == 5
 
 
 @pytest.mark.parametrize("text", SHOWN, ids=lambda text: text.splitlines()[1].strip())
-def test_what_the_readme_shows_is_a_part_of_the_documented_manifests(text: str) -> None:
+def test_what_the_page_shows_is_a_part_of_the_documented_manifests(text: str) -> None:
     part = yaml.safe_load(text)
     if "rules" in part:
         (part,) = part["rules"]

@@ -1,4 +1,4 @@
-"""What the README says of failing providers is what sidecars are told."""
+"""What docs/resilience.md says of failing providers is what sidecars are told."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from keelage_operator.local_folder import read_folder
 
 ROOT = Path(__file__).parents[2]
 ROUTE = yaml.safe_load((ROOT / "docs" / "examples" / "resilience.yaml").read_text())
-_SECTION = re.search(r"\n## When a provider fails\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)
-SHOWN = re.findall(r"```yaml\n(.*?)```", _SECTION.group(1), re.DOTALL) if _SECTION else []
+SHOWN = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "resilience.md").read_text(), re.DOTALL)
 
 
-def test_the_readme_shows_manifests() -> None:
+def test_the_page_shows_manifests() -> None:
     assert len(SHOWN) == 4
 
 
 @pytest.mark.parametrize("text", SHOWN, ids=lambda text: text.partition(":")[0])
-def test_what_the_readme_shows_is_a_part_of_the_documented_manifest(text: str) -> None:
+def test_what_the_page_shows_is_a_part_of_the_documented_manifest(text: str) -> None:
     assert any(holds(whole, yaml.safe_load(text)) for whole in parts(ROUTE)), text
 
 

@@ -1,4 +1,4 @@
-"""The documented manifest in shadow is obeyed as the README says."""
+"""The documented manifest in shadow is obeyed as docs/routing.md says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from keelage_sidecar.shell.exposition import exposition
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "examples" / "shadow.yaml"
 ROUTE, BUDGET = yaml.safe_load_all(PATH.read_text())
-README = (ROOT / "README.md").read_text()
 PAGE = (ROOT / "docs" / "routing.md").read_text()
 
 
@@ -30,8 +29,8 @@ def test_nothing_is_wrong_with_the_manifest() -> None:
     assert check(PATH).findings == ()
 
 
-def test_the_rule_that_the_readme_shows_is_in_it() -> None:
-    shown = re.search(r"```yaml\nrules:\n(- name: triage-on-fast\n.*?)```", README, re.DOTALL)
+def test_the_rule_that_the_page_shows_is_in_it() -> None:
+    shown = re.search(r"```yaml\nrules:\n(- name: triage-on-fast\n.*?)```", PAGE, re.DOTALL)
     assert shown is not None
     assert yaml.safe_load(shown[1])[0] in ROUTE["spec"]["rules"]
 
@@ -44,8 +43,8 @@ def test_sidecars_are_told_what_is_in_shadow() -> None:
     assert (terms.shadow, terms.hard) == (True, False)
 
 
-def test_the_lines_that_the_readme_shows_are_those_that_are_written() -> None:
-    shown = re.search(r'```json\n("shadow_rule".*?)```', README, re.DOTALL)
+def test_the_lines_that_the_page_shows_are_those_that_are_written() -> None:
+    shown = re.search(r'```json\n("shadow_rule".*?)```', PAGE, re.DOTALL)
     assert shown is not None
     line = msgspec.json.decode("{" + shown[1] + "}")
     rule = msgspec.convert(line["shadow_rule"], ShadowRule)
