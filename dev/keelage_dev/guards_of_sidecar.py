@@ -17,6 +17,8 @@ ATTEMPTS = "sidecar/keelage_sidecar/shell/attempts.py"
 
 PROMPT_CACHE = "sidecar/keelage_sidecar/core/prompt_cache.py"
 HISTORY = "sidecar/keelage_sidecar/core/history.py"
+ALIKE = "sidecar/keelage_sidecar/core/alike.py"
+WORDING = "sidecar/keelage_sidecar/core/wording.py"
 
 OF_HOLDER = ("tests/sidecar/core/test_holder.py",)
 OF_JOURNAL = ("tests/sidecar/core/test_journal_format.py",)
@@ -272,5 +274,19 @@ GUARDS = (
         "            weight=weigh(self.facts.endpoint.kind, body),\n",
         "            weight=weigh(self.facts.endpoint.kind, {**body, name: body[name][1:]}),\n",
         ("tests/sidecar/core/test_history.py",),
+    ),
+    Mutant(
+        "a question in other words gets no answer to a question with another word",
+        ALIKE,
+        "(tier, whom, place.words)",
+        "(tier, whom)",
+        ("tests/sidecar/core/test_alike.py", "tests/sidecar/shell/test_semantic_cache.py"),
+    ),
+    Mutant(
+        "a capital, a bracket or a mark within a question counts",
+        WORDING,
+        "return [lexicon.NUMBERS.get(word) or lexicon.SAME.get(word, piece)]",
+        'return [piece.lower().strip("()[]{}.,;:!?")]',
+        ("tests/sidecar/core/test_wording.py",),
     ),
 )

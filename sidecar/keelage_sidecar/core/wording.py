@@ -2,13 +2,15 @@
 
 Two questions may share an answer only where this is equal, whatever an embedder says of them: it puts `enable` and
 `disable`, or Paris and London, as near to each other as a question and its own paraphrase.
+
+All that is written counts, in its order: blanks within a line do not, and the few ways of asking do not that are
+named here and in `lexicon`. Each of them is looked for at one place only, where it cannot mean anything else.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 
 from keelage_sidecar.core import lexicon
 
@@ -17,176 +19,124 @@ BEFORE_WORDS = "|"
 TEXT_MAX = 2_000
 """Characters: a longer text is a document, and no question that somebody else asks in other words."""
 
-_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|`([^`]+)`|(?<!\w)['‘]([^'’]+)['’](?!\w)")
-_LETTERS = re.compile(r"[^\W\d_]+(?:[-'’.][^\W\d_]+)*")
-_NUMBER = re.compile(r"([-+−]?)([€$£]?)(\d[\d.,]*\d|\d)(%|€|\$|£|°?[^\W\d_]{1,3})?")
+_PIECES = re.compile(
+    r"\"[^\"]*\"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|`[^`]*`|(?<!\w)['‘][^'’]*['’](?!\w)|\n\s*|\S+?(?=[\"“„«`]|\s|$)"
+)
+"""What is quoted, the beginning of a line, a word."""
+_NUMBER = re.compile(r"([-+−]?)([€$£]?)(\d[\d.,]*\d|\d)(%|€|\$|£|°[CF]?)?")
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
 _TAUSENDER = re.compile(r"\d{1,3}(\.\d{3})+(,\d+)?")
-_POLITE = re.compile(rf"\s*(?:{'|'.join(lexicon.POLITE)})\s*", re.IGNORECASE)
+_ASIDE = re.compile(rf"\s*(?:{'|'.join(lexicon.ASIDE)})\s*", re.IGNORECASE)
+_ORDER = re.compile(rf"\s*(?:{'|'.join(lexicon.ORDERS)})\s*", re.IGNORECASE)
 _POLITE_END = re.compile(rf"(?:{'|'.join(lexicon.POLITE_ENDS)})[\s.!?]*$", re.IGNORECASE)
-_TO_ME = re.compile(lexicon.TO_ME, re.IGNORECASE | re.DOTALL)
-_OPENING, _CLOSING = "([{¿¡", "?!.,;:)]}…"
-_CONTRACTED = {"can't": ["can", "not"], "cannot": ["can", "not"], "won't": ["will", "not"], "i'm": ["i", "am"]}
-_HOW_TO = re.compile(lexicon.HOW_TO, re.IGNORECASE)
-_DASHES = frozenset("-–—")
-_PHRASES = {tuple(phrase.split()): word for phrase, word in lexicon.PHRASES}
+_END = re.compile(r"(?<=[^\W\d_]{2})[\s?!.]+$|(?<!\s)\s*\?+$")
+"""No `5!` and no `12.5.`: there the mark belongs to the word."""
+_HOW_TO = re.compile(
+    r"how (?:(?:do|can|could) i|i (?:can|could)|to)(?!\S)|(wie) (?:kann|könnte) (?:ich|man)(?!\S)", re.IGNORECASE
+)
+_HAVE_TO = re.compile(r"do i (?:have|need) to(?!\S)", re.IGNORECASE)
+_DO_TWO = {tuple(phrase.split()): word for phrase, word in lexicon.DO_TWO}
 
 
 def wording(text: str) -> tuple[str, ...]:
-    """The words that matter, in their order; empty where nothing is asked, or too much.
-
-    Numbers, units, identifiers and what stands in quotation marks stay as they are written, and nothing is left out
-    but politeness and who asks. A leading `In 2018,` goes to the end.
-    """
+    """The words that matter, in their order; empty where nothing is asked, or too much."""
     if len(text) > TEXT_MAX:
         return ()
     said = unicodedata.normalize("NFC", text).strip()
-    bare = _bare(said)
-    german = _is_german(bare)
-    text = _turned(bare)
-    any_such = _HOW_TO.match(text) is not None
+    bare, told = _bare(said)
+    question = _END.sub("", bare)
+    german = any(word.strip("?!.,;:").lower() in lexicon.GERMAN for word in question.split())
+    to_do = _HOW_TO.match(question)
+    if to_do is not None:
+        question = f"{'wie' if to_do[1] else 'how'}{question[to_do.end() :]}"
+    elif (must := _HAVE_TO.match(question)) is not None:
+        question = f"do I have to{question[must.end() :]}"
+    pieces: list[str] = _PIECES.findall(question)
     words: list[str] = []
-    being: set[str] = set()
-    for word in _joined(list(_words(text, german))):
-        form = (lexicon.BEING_GERMAN if german else lexicon.BEING).get(word)
-        if form is not None:
-            being.add(form)
-        else:
-            words.append("a" if any_such and word in ("the", "my") else word)
-    if not words:
+    for place, piece in enumerate(pieces):
+        following = pieces[place + 1] if place + 1 < len(pieces) else ""
+        words += _words(_begun(piece) if place == 0 else piece, words[-1] if words else "", following, german)
+    if not any(character.isalnum() for word in words for character in word):
         return ()
-    asks = bare.split()[0].lower().strip(_OPENING + _CLOSING) in lexicon.ASKING or (bare == said and said[-1] == "?")
-    return ("de" if german else "en", "?" if asks else ".", *sorted(being), BEFORE_WORDS, *words)
+    words = _done(words) if to_do is not None or words[0] == "wie" else _straight(words)
+    asks = words[0] in lexicon.ASKING or (not told and said.endswith("?"))
+    return ("de" if german else "en", "?" if asks else ".", BEFORE_WORDS, *words)
 
 
-def _bare(text: str) -> str:
-    """Without the politeness around it."""
-    while (found := _POLITE.match(text)) and found.end() < len(text):
+def _bare(text: str) -> tuple[str, bool]:
+    """Without the politeness around it, and whether somebody is asked to tell the answer."""
+    told = False
+    while True:
+        found = _ASIDE.match(text)
+        if found is None:
+            found = _ORDER.match(text)
+            told = told or (found is not None and found.end() < len(text))
+        if found is None or found.end() >= len(text):
+            break
         text = text[found.end() :]
     while (found := _POLITE_END.search(text)) and found.start() > 0:
         text = text[: found.start()]
-    to_me = _TO_ME.fullmatch(text)
-    return text if to_me is None else to_me["order"]
+    return text, told
 
 
-def _is_german(text: str) -> bool:
-    words = text.lower().replace("ß", "ss").split()
-    return any(word.strip(_OPENING + _CLOSING) in lexicon.GERMAN for word in words)
+def _begun(word: str) -> str:
+    """The first word as it is within a sentence."""
+    low = word[0].lower() + word[1:]
+    stem = re.split("['’]", low)[0]
+    return low if stem in lexicon.BEGINNINGS or stem.removesuffix("n") in lexicon.BEGINNINGS else word
 
 
-def _turned(text: str) -> str:
-    """`On Debian, how …?` as `how … on Debian`."""
-    first, comma, rest = text.partition(", ")
-    begins = first.split(maxsplit=1)
-    if not comma or "," in rest or len(begins) < 2 or begins[0].lower() not in lexicon.LEADS:
-        return text
-    return f"{rest.rstrip(' ?!.')} {first}"
-
-
-def _words(text: str, german: bool) -> Iterator[str]:
-    place = 0
-    for quoted in _QUOTED.finditer(text):
-        yield from _unquoted(text[place : quoted.start()], german)
-        yield '"' + next(each for each in quoted.groups() if each is not None).strip(" .,")
-        place = quoted.end()
-    yield from _unquoted(text[place:], german)
-
-
-def _unquoted(text: str, german: bool) -> Iterator[str]:
-    after_number = doing = False
-    before = ""
-    chunks = text.split()
-    for place, raw in enumerate(chunks):
-        chunk = raw.lstrip(_OPENING).rstrip(_CLOSING)
-        last = place == len(chunks) - 1
-        number = _NUMBER.fullmatch(chunk)
-        low = chunk.lower()
-        if number is not None:
-            sign, currency, digits, unit = number.groups()
-            yield sign.replace("−", "-") + _plain_number(digits, german)
-            yield from (_same(each, german) for each in (currency, unit) if each)
-        elif not _LETTERS.fullmatch(chunk):
-            if chunk and chunk not in _DASHES:
-                yield _same(chunk, german)
-        elif after_number and len(chunk) <= 3:
-            yield chunk  # a unit: mW is not MW
-        elif low in lexicon.DOING and not doing and not last and not german:
-            doing = True
-        elif low in lexicon.FIRST_PERSON and before and before not in lexicon.BEFORE_FIRST_PERSON:
-            yield chunk
-        elif not _is_means(low, before):
-            yield from _word(chunk, german, first=place == 0, last=last or raw != chunk)
-        if low not in (lexicon.FIRST_PERSON_GERMAN if german else lexicon.FIRST_PERSON):
-            before = low
-        after_number = number is not None and not number.group(4)
-
-
-def _is_means(word: str, before: str) -> bool:
-    """`how to`, `how can I` and `how I can` are `how do I`."""
-    return before in lexicon.MEANS and (word in lexicon.ABILITY or (word == "to" and before == "how"))
-
-
-def _word(word: str, german: bool, *, first: bool, last: bool) -> Iterator[str]:
-    """`first` and `last` of its clause."""
-    low = word.lower().replace("ß", "ss").replace("’", "'")
-    if (len(word) > 1 and word.isupper()) or (not first and word[0].isupper() and low in lexicon.CASED):
-        yield word
-        return
+def _words(piece: str, before: str, following: str, german: bool) -> list[str]:
+    number = _NUMBER.fullmatch(piece)
+    if number is not None:
+        sign, currency, digits, unit = number.groups()
+        named = lexicon.UNITS_GERMAN if german else lexicon.UNITS
+        plain = sign.replace("−", "-") + _plain_number(digits, german)
+        return [plain, *(named.get(each, each) for each in (currency, unit) if each)]
+    if piece[0] == "“" and piece[-1] == "”":
+        return [f'"{piece[1:-1]}"']
+    if before and before[-1].isdigit() and piece in ("%", "€"):
+        return [(lexicon.UNITS_GERMAN if german else lexicon.UNITS).get(piece, piece)]
     if german:
-        yield from _german_word(low, last=last)
-        return
-    name = not first and word[0].isupper()
-    if low in _CONTRACTED:
-        parts = _CONTRACTED[low]
-    elif low.endswith("n't"):
-        parts = [low[:-3], "not"]
-    elif low.endswith("'s") and low[:-2] in lexicon.SHORT:
-        parts = [low[:-2], "is"]
-    else:
-        parts = [low.replace("-", "")]
-    for part in parts:
-        if part in lexicon.DETERMINERS:
-            yield lexicon.DETERMINERS[part]
-        elif part not in lexicon.FIRST_PERSON:
-            yield lexicon.NUMBERS.get(part) or _same(part if name else _singular(part), german)
+        return [lexicon.NUMBERS_GERMAN.get(piece) or lexicon.SAME_GERMAN.get(piece, piece)]
+    word = piece.replace("’", "'")
+    if word in ("can't", "cannot"):
+        return ["can", "not"]
+    if word == "won't":
+        return ["will", "not"]
+    if word.endswith("n't"):
+        return [word[:-3], "not"]
+    if word.endswith("'s") and word[:-2] in lexicon.MOVING and following in lexicon.BEFORE_NAMED:
+        return [word[:-2], "is"]
+    if word == "i" and before in lexicon.BEFORE_FIRST_PERSON:
+        return ["I"]
+    return [lexicon.NUMBERS.get(word) or lexicon.SAME.get(word, piece)]
 
 
-def _german_word(low: str, *, last: bool) -> Iterator[str]:
-    if low == "ein" and last:
-        yield "ein_"  # of `einschalten`: no article
-    elif low in lexicon.DETERMINERS_GERMAN:
-        yield lexicon.DETERMINERS_GERMAN[low]
-    elif low not in lexicon.FIRST_PERSON_GERMAN:
-        low = low.replace("-", "")
-        yield lexicon.NUMBERS_GERMAN.get(low) or _same(low, german=True)
+def _done(words: list[str]) -> list[str]:
+    """Behind `how` or `wie`: one word for what is to be done."""
+    rest = words[2:]
+    if len(words) > 1:
+        words = [words[0], lexicon.DO.get(words[1], words[1]), *rest]
+    if len(words) > 3 and (phrase := _DO_TWO.get((words[1], words[2]))):
+        return [words[0], phrase, *words[3:]]
+    if len(words) > 2 and words[1] in lexicon.SIGN_IN and words[2] == "in" and words[3:4] in ([], ["to"]):
+        return [words[0], "sign", *rest]
+    return words
 
 
-def _joined(words: list[str]) -> Iterator[str]:
-    """With one word for the phrases that have one."""
-    skip = False
-    for word, following in zip(words, [*words, ""][1:], strict=True):
-        if skip:
-            skip = False
-            continue
-        phrase = _PHRASES.get((word, following))
-        skip = phrase is not None
-        yield phrase or word
-
-
-def _singular(word: str) -> str:
-    if len(word) < 4 or not word.endswith("s") or word in lexicon.SINGULAR_AS_IT_IS:
-        return word
-    if word.endswith(("ss", "us", "is", "ics", "'s")):
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("xes", "ches", "shes", "sses")):
-        return word[:-2]
-    return word[:-1]
-
-
-def _same(word: str, german: bool) -> str:
-    return (lexicon.SAME_GERMAN if german else lexicon.SAME).get(word, word)
+def _straight(words: list[str]) -> list[str]:
+    """As where one is asked to tell it: `what is the time` is `what the time is`, `how does it work` `how it works`."""
+    if len(words) < 3:
+        return words
+    first, second, *rest = words
+    if first in lexicon.MOVING and second in lexicon.BEING and lexicon.BEING_ANY.isdisjoint(rest):
+        return [first, *rest, second]
+    if first in lexicon.DONE and second == "do":
+        return [first, *rest]
+    if first in lexicon.DONE and second == "does" and rest[-1].isalpha():
+        return [first, *rest[:-1], f"{rest[-1]}s"]
+    return words
 
 
 def _plain_number(digits: str, german: bool) -> str:

@@ -30,22 +30,22 @@ def test_a_near_miss_is_told_apart_whatever_an_embedder_says(kind: str, one: str
 def test_paraphrases_in_the_same_words_are_left_to_the_embedder() -> None:
     """The figures of docs/decisions/0015."""
     same = Counter(kind for kind, one, other in PARAPHRASES if wording(one) == wording(other))
-    assert same == {"form": 25, "polite": 17, "synonym": 14, "order": 8}
+    assert same == {"form": 17, "polite": 15, "synonym": 12, "order": 1}
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("How do I reset my password?", "en ? | how reset a password"),
-        ("Please tell me how I can reset the password, thanks!", "en ? | how reset a password"),
-        ("In 2018, who won the world cup?", "en ? | who won the world cup in 2018"),
-        ("What's 1,000.50 € in US dollars?", "en ? be | what 1000.50 euro in US dollar"),
-        ("Was sind 1.000,50 € für dich?", "de ? be | was 1000,50 euro für dich"),
-        ("Isn't max_tokens -5 at 10 mW?", "en ? be | not max_tokens -5 at 10 mW"),
-        ('Translate "I am here" into French.', 'en . | translate "I am here into french'),
-        ("What is my IP address?", "en ? be | what my IP address"),
-        ("Did Elizabeth I marry?", "en ? | did elizabeth I marry"),
-        ("Wie schalte ich das Licht ein?", "de ? | wie schalte a licht ein_"),
+        ("How do I reset my password?", "en ? | how reset my password"),
+        ("Please tell me how I can reset the password, thanks!", "en ? | how reset the password"),
+        ("In 2018, who won the world cup?", "en ? | in 2018, who won the world cup"),
+        ("What's the sum of 1,000.50 € in US dollars?", "en ? | what the sum of 1000.50 € in US dollars is"),
+        ("Was sind 1.000,50 € für dich?", "de ? | was 1000,50 Euro für dich sind"),
+        ("Isn't max_tokens -5 at 10 mW?", "en ? | is not max_tokens -5 at 10 mW"),
+        ('Translate "I am here" into French.', 'en . | translate "I am here" into French'),
+        ("What is my IP address?", "en ? | what my IP address is"),
+        ("Did Elizabeth I marry?", "en ? | did Elizabeth I marry"),
+        ("Wie schalte ich das Licht ein?", "de ? | wie schalte ich das Licht ein"),
     ],
 )
 def test_what_is_left_of_a_question(text: str, words: str) -> None:
@@ -99,3 +99,15 @@ def test_one_guarded_word_more_less_or_other_is_another_question(content: list[s
 def test_the_same_words_in_another_order_are_another_question(one: list[str], other: list[str]) -> None:
     same = wording(f"Can the {' pay the '.join(one)}?") == wording(f"Can the {' pay the '.join(other)}?")
     assert same == (one == other)
+
+
+_CODE = st.text("ab(){}[]<>.,;:!?+-*/=%&|'\"`", min_size=1, max_size=4)
+
+
+@given(_CODE, _CODE)
+def test_two_pieces_of_code_are_never_one(one: str, other: str) -> None:
+    assert (wording(f"What does x {one} y mean?") == wording(f"What does x {other} y mean?")) == (one == other)
+
+
+def test_lines_and_what_they_begin_with_count() -> None:
+    assert wording("Explain if a:\n  b\n  c") != wording("Explain if a:\n  b\nc")
