@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from typing import TypeVar
 
 from tests.cluster.chaos.network import cut, gate
 from tests.cluster.chaos.plan import Fault, Stroke
@@ -23,6 +24,7 @@ SYNC_PORT = "8443"
 API_PORT = "6443"
 FIND_S = 8.0
 """To find whom to hit: the API server may be away, and a process between two lives."""
+Found = TypeVar("Found")
 
 
 class Harm:
@@ -53,6 +55,10 @@ class Harm:
                 for thread in threads:
                     thread.join()
                 self._mend()
+            for stroke in strokes:  # that found nobody at its time, as of the one pod that others were at
+                if stroke.fault not in self.done:
+                    self._strike(stroke)
+                    self._mend()
 
     def _strike(self, stroke: Stroke) -> None:
         try:
@@ -95,12 +101,16 @@ class Harm:
 
     def _sidecar(self, stroke: Stroke) -> int:
         """The process of the one that the stroke draws, or of the next that has one."""
-        uids = self._victims()
-        first = int(stroke.draw * len(uids))
-        for uid in (*uids[first:], *uids[:first]):
-            with suppress(ProcessLookupError):
-                return process_of(uid)
-        raise ProcessLookupError("no pod has a sidecar that runs")
+
+        def process() -> list[int]:
+            uids = self._victims()
+            first = int(stroke.draw * len(uids))
+            for uid in (*uids[first:], *uids[:first]):
+                with suppress(ProcessLookupError):
+                    return [process_of(uid)]
+            return []
+
+        return _found(process)[0]
 
     def _scale(self, replicas: int) -> None:
         words = ("scale", "deploy", self._deployment, f"--replicas={replicas}")
@@ -112,7 +122,7 @@ class Harm:
         self._scale(self._pods)
 
 
-def _found(look: Callable[[], list[str]]) -> list[str]:
+def _found(look: Callable[[], list[Found]]) -> list[Found]:
     ends_s = time.monotonic() + FIND_S
     while True:
         try:
