@@ -47,6 +47,13 @@ NUMBERS_GERMAN = _pairs("null=0 zwei=2 drei=3 vier=4 fünf=5 sechs=6 sieben=7 ac
 UNITS = _pairs("%=percent")
 UNITS_GERMAN = _pairs("%=Prozent €=Euro")
 """Behind a number."""
+BEHIND_UNITS = frozenset(("", "of", "off", "for", "von", "für", "in", "is", "sind", "mehr", "more"))
+"""Elsewhere a `%` may be what is left of a division."""
+OF_WORDS = _words(
+    """spell spelled spelling spelt letter letters syllable syllables word words rhyme rhymes pronounce pronounced
+    Buchstabe Buchstaben Silbe Silben Wort Wörter schreibt buchstabiert Reim reimt"""
+)
+"""Where one asks about words, ten is not 10 and grey not gray."""
 SAME = _pairs(
     """an=a biggest=largest colour=color favourite=favorite organise=organize cancelled=canceled tyre=tire centre=center
     grey=gray e-mail=email signup=sign-up"""

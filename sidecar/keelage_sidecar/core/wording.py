@@ -52,8 +52,9 @@ def wording(text: str) -> tuple[str, ...]:
     elif (must := _HAVE_TO.match(question)) is not None:
         question = f"do I have to{question[must.end() :]}"
     pieces: list[str] = _PIECES.findall(question)
-    words: list[str] = []
-    for place, piece in enumerate(pieces):
+    of_words = not lexicon.OF_WORDS.isdisjoint(pieces)
+    words = pieces if of_words else []
+    for place, piece in enumerate([] if of_words else pieces):
         following = pieces[place + 1] if place + 1 < len(pieces) else ""
         words += _words(_begun(piece) if place == 0 else piece, words[-1] if words else "", following, german)
     if not any(character.isalnum() for word in words for character in word):
@@ -88,15 +89,16 @@ def _begun(word: str) -> str:
 
 def _words(piece: str, before: str, following: str, german: bool) -> list[str]:
     number = _NUMBER.fullmatch(piece)
+    units = lexicon.UNITS_GERMAN if german else lexicon.UNITS
+    named = units if following in lexicon.BEHIND_UNITS else {}
     if number is not None:
         sign, currency, digits, unit = number.groups()
-        named = lexicon.UNITS_GERMAN if german else lexicon.UNITS
         plain = sign.replace("−", "-") + _plain_number(digits, german)
         return [plain, *(named.get(each, each) for each in (currency, unit) if each)]
     if piece[0] == "“" and piece[-1] == "”":
         return [f'"{piece[1:-1]}"']
-    if before and before[-1].isdigit() and piece in ("%", "€"):
-        return [(lexicon.UNITS_GERMAN if german else lexicon.UNITS).get(piece, piece)]
+    if piece in named and before[-1:].isdigit():
+        return [named[piece]]
     if german:
         return [lexicon.NUMBERS_GERMAN.get(piece) or lexicon.SAME_GERMAN.get(piece, piece)]
     word = piece.replace("’", "'")
