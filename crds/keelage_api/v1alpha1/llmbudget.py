@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from keelage_api.proxy_config import Per, Unit
-from keelage_api.v1alpha1.constraint import Constraint, ListMap, ListSet, constrained, pattern
+from keelage_api.v1alpha1.constraint import Constraint, ListMap, ListSet, constrained
 from keelage_api.v1alpha1.limit import AMOUNT_MAX, Limit, Overdraft
 from keelage_api.v1alpha1.metadata import (
     Condition,
@@ -23,6 +23,7 @@ from keelage_api.v1alpha1.metadata import (
     Opaque,
     Part,
     Shown,
+    TimeZone,
     Word,
 )
 from keelage_api.v1alpha1.mode import Mode
@@ -68,14 +69,7 @@ class BudgetWindow(Part):
 
     every: Every = Every.MONTH
     """Hour, Day, Week (from Monday) or Month."""
-    time_zone: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=64),
-        pattern(
-            "[A-Za-z]([-+_A-Za-z0-9]*)(/[A-Za-z0-9][-+_A-Za-z0-9]*){0,2}",
-            "must be the name of an IANA time zone, as in UTC or Europe/Berlin",
-        ),
-    ] = "UTC"
+    time_zone: TimeZone = "UTC"
     """In which days, weeks and months begin; a name of the IANA database."""
 
 

@@ -86,6 +86,15 @@ ModelName = Annotated[
     pattern(r"[^*\s]+", "must be a model's exact name, without '*' and blanks: a price and a call have one model"),
 ]
 
+TimeZone = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64),
+    pattern(
+        "[A-Za-z]([-+_A-Za-z0-9]*)(/[A-Za-z0-9][-+_A-Za-z0-9]*){0,2}",
+        "must be the name of an IANA time zone, as in UTC or Europe/Berlin",
+    ),
+]
+
 Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 Opaque = Annotated[

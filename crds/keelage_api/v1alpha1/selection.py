@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from keelage_api.v1alpha1.constraint import Constraint, ListSet, constrained, pattern
-from keelage_api.v1alpha1.metadata import Duration, Name, ObjectName, Part, Word, duration_ms
+from keelage_api.v1alpha1.metadata import Duration, Name, ObjectName, Part, TimeZone, Word, duration_ms
 
 SELECTIONS_MAX = 16
 PROMPT_SIZE_MAX = 10_000_000
@@ -136,14 +136,7 @@ class TimeWindow(Part):
     """The first minute."""
     to: ClockTime = "24:00"
     """The minute after the last. Before `from`: on the next day, so that the night belongs to the day it began on."""
-    time_zone: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=64),
-        pattern(
-            "[A-Za-z]([-+_A-Za-z0-9]*)(/[A-Za-z0-9][-+_A-Za-z0-9]*){0,2}",
-            "must be the name of an IANA time zone, as in UTC or Europe/Berlin",
-        ),
-    ] = "UTC"
+    time_zone: TimeZone = "UTC"
     """Whose clock counts; a name of the IANA database."""
 
 
