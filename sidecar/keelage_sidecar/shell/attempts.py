@@ -55,7 +55,7 @@ async def _attempt_from(
             story.outcome = outcomes.CLIENT_DISCONNECT
             return None
         step = await _attempt(means, call, table, facts, plan, step.candidate, story)
-    if call.gone:
+    if call.deserted:
         story.outcome = outcomes.CLIENT_DISCONNECT
     return step
 

@@ -88,11 +88,17 @@ class Call(msgspec.Struct, eq=False):
     _head: bytes = b""
     _framing: Framing = _NONE
     _left: int = 0
+    _missed: bool = False
 
     @property
     def gone(self) -> bool:
         """The application has left."""
         return self.wire.closed
+
+    @property
+    def deserted(self) -> bool:
+        """It has left before the reply's end: one that closes its connection behind an answer has got that."""
+        return self._missed if self.finished else self.wire.closed
 
     def reply(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """The whole reply, in one write. Framing headers among `headers` are ignored."""
@@ -163,7 +169,7 @@ class Call(msgspec.Struct, eq=False):
             self._send(data)
         elif data:
             self.wire.write(data)
-        self.finished = True
+        self._missed, self.finished = self.wire.closed, True
         if not self.keeps_connection:
             self.wire.close()
 
@@ -175,7 +181,7 @@ class Call(msgspec.Struct, eq=False):
         if data:
             self.write(data)
         self.keeps_connection = False
-        self.finished = True
+        self._missed, self.finished = self.wire.closed, True
         self.wire.close()
 
     def _send(self, framed: bytes) -> None:

@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         self._stash.clear()
         self._release_writer()
-        if self._call is not None and not self._call.survives:
+        if self._call is not None and not (self._call.survives or self._call.finished):
             self.cancel()
         del self._parser  # which holds this object: the collector would have to find them
 

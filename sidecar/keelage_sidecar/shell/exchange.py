@@ -87,7 +87,7 @@ class Exchange:
                     story.refused(refusal)
                 self._refuse(call, refusal, story)
         except asyncio.CancelledError:
-            if call.gone and not call.finished:
+            if call.deserted:
                 story.outcome = outcomes.CLIENT_DISCONNECT
             elif not call.finished:
                 self._stop(call, story)
@@ -96,18 +96,24 @@ class Exchange:
             self._running -= 1
             if not self._ended:
                 self._loop.call_soon(self.tell_ended)
-            self._ended.append((story, 0 if call.gone else call.status, self._means.clock()))
+            self._ended.append((story, 0 if call.deserted else call.status, self._means.clock()))
 
     def tell_ended(self) -> None:
         """Tell of the calls that have ended: together, at the end of the loop's turn, while the code that does so is
         in the processor's caches."""
         ended, self._ended = self._ended, []
-        for story, status, now_s in ended:
-            record = story.record(status, now_s, self._traced())
-            if isinstance(record.cascade, Cascaded):
-                kept = record.cascade.outcome == Outcome.KEPT
-                self._means.savings.count(record.route, SavedBy.CASCADE, record.cascade.saved, hits=kept)
-            self._tell(record)
+        for each in ended:
+            try:
+                self._tell_of(*each)
+            except Exception as bug:  # noqa: BLE001 -- that one call brings out must not keep the others from being told
+                self._loop.call_exception_handler({"message": "a call cannot be told of", "exception": bug})
+
+    def _tell_of(self, story: Story, status: int, now_s: float) -> None:
+        record = story.record(status, now_s, self._traced())
+        if isinstance(record.cascade, Cascaded):
+            kept = record.cascade.outcome == Outcome.KEPT
+            self._means.savings.count(record.route, SavedBy.CASCADE, record.cascade.saved, hits=kept)
+        self._tell(record)
 
     async def _serve(self, call: Call, story: Story) -> Refusal | None:
         endpoint = endpoint_of(call.method, call.target, call.headers)

@@ -287,12 +287,14 @@ def config_of(
 
 
 @asynccontextmanager
-async def world(config: ProxyConfig | None, keys: Path, shared_with: FakeValkey | None = None) -> AsyncIterator[World]:
-    """A running data path; `keys` becomes the directory of credentials."""
+async def world(
+    config: ProxyConfig | None, keys: Path, shared_with: FakeValkey | None = None, told: list[CallRecord] | None = None
+) -> AsyncIterator[World]:
+    """A running data path; `keys` becomes the directory of credentials, `told` gets the calls."""
     (keys / "llm-keys").mkdir(exist_ok=True)
     (keys / "llm-keys" / "key").write_text(f"{KEY}\n")
     loop = asyncio.get_running_loop()
-    purse, records, delays = FakePurse(), list[CallRecord](), list[float]()
+    purse, records, delays = FakePurse(), [] if told is None else told, list[float]()
 
     async def no_sleep(seconds: float) -> None:
         delays.append(seconds)

@@ -312,6 +312,20 @@ class TestTogether:
                 assert sorted(uses(here)) == ["hit"] * 5 + ["miss"]
                 assert [record.outcome for record in here.records].count("client_disconnect") == 1
 
+    async def test_answers_are_kept_though_connections_close_behind_them_while_others_are_under_way(
+        self, tmp_path: Path
+    ) -> None:
+        async with Gate() as gate, world(caching([gate.url]), tmp_path) as here:
+            bodies = [body(MESSAGES, max_tokens=50 + number) for number in range(4)]
+            calls = [asyncio.ensure_future(here.post(MESSAGES, each)) for each in bodies]
+            await until(lambda: gate.asked == 4)
+            for _ in range(8):
+                gate.answers.put_nowait(ANSWER)
+            await asyncio.gather(*calls)
+            again = [await here.post(MESSAGES, each) for each in bodies]
+            assert [reply.headers["x-keelage-cache"] for reply in again] == ["hit"] * 4
+            assert gate.asked == 4
+
     async def test_when_the_first_one_fails_the_others_ask_for_themselves(self, tmp_path: Path) -> None:
         async with Gate() as gate, world(caching([gate.url]), tmp_path) as here:
             calls = [asyncio.ensure_future(here.post(MESSAGES, body(MESSAGES))) for _ in range(4)]

@@ -12,6 +12,7 @@ from tests.sidecar.shell.proxied import GPT, HAIKU, IMPATIENT, KEY, World, confi
 from keelage_api.money import PICO_PER_USD
 from keelage_dev.provider import FakeProvider
 from keelage_sidecar.core.claim import DenialReason
+from keelage_sidecar.core.log_line import CallRecord
 
 MESSAGES = "/v1/messages"
 CHAT = "/v1/chat/completions"
@@ -64,16 +65,35 @@ async def test_a_plain_call_is_answered_paid_exactly_and_told(
         assert not any(name.startswith("x-keelage") for name in seen.headers)
 
 
+@pytest.mark.parametrize("drain", [False, True])
 async def test_calls_side_by_side_are_paid_exactly_and_told_as_answered_though_their_connections_close(
-    tmp_path: Path,
+    tmp_path: Path, drain: bool
 ) -> None:
-    async with FakeProvider() as provider, world(config_of([provider.url]), tmp_path) as here:
+    async with FakeProvider() as provider, world(config_of([provider.url], drain=drain), tmp_path) as here:
         bodies = [(MESSAGES, message()), (CHAT, chat()), (MESSAGES, message(stream=True))] * 4
         replies = await asyncio.gather(*(here.post(path, body) for path, body in bodies))
         assert all(reply.status == 200 and reply.clean for reply in replies)
         await until(lambda: len(here.records) == len(bodies))
-        assert [record.outcome for record in here.records] == ["ok"] * len(bodies)
+        assert [(record.outcome, record.status) for record in here.records] == [("ok", 200)] * len(bodies)
         assert here.purse.spent == billed(provider) > 0
+
+
+async def test_a_call_that_cannot_be_told_of_keeps_no_other_from_being_told(tmp_path: Path) -> None:
+    bugs: list[object] = []
+
+    class Choosy(list[CallRecord]):
+        def append(self, record: CallRecord) -> None:
+            if record.user == "ann":
+                raise RuntimeError("a bug")
+            super().append(record)
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context["exception"]))
+    async with FakeProvider() as provider, world(config_of([provider.url]), tmp_path, told=Choosy()) as here:
+        users = ["ann", "bob", "ann", "eve"]
+        await asyncio.gather(*(here.post(MESSAGES, message(), x_keelage_user=user) for user in users))
+        await until(lambda: len(here.told) == 2 and len(bugs) == 2)
+        here.exchange.tell_ended()
+        assert sorted(record.user for record in here.told) == ["bob", "eve"]
 
 
 @pytest.mark.parametrize(("path", "body"), [(MESSAGES, message(stream=True)), (CHAT, chat(stream=True))])
