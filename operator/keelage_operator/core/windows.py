@@ -19,9 +19,12 @@ class Windows:
 
     def __init__(self) -> None:
         self._newest: dict[str, tuple[BudgetInForce, Window]] = {}
+        self._looked: dict[str, Window] = {}
+        """Current when it was last asked whether it has rolled."""
 
     def forget(self, name: str) -> None:
         self._newest.pop(name, None)
+        self._looked.pop(name, None)
 
     def of(self, terms: BudgetInForce, now: datetime) -> Window:
         """The current one; one that has begun is not left again when the clock goes back a little."""
@@ -39,9 +42,10 @@ class Windows:
         return window
 
     def rolled(self, terms: BudgetInForce, now: datetime) -> bool:
-        """Whether another window has become current since this budget's was asked for last."""
-        before = self._newest.get(terms.name)
-        return before is not None and self.of(terms, now) != before[1]
+        """Whether another window has become current since this was asked last, whoever else asked for it meanwhile."""
+        window, before = self.of(terms, now), self._looked.get(terms.name)
+        self._looked[terms.name] = window
+        return before is not None and window != before
 
 
 def _alike(one: BudgetInForce, other: BudgetInForce) -> bool:

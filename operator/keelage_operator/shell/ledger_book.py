@@ -121,7 +121,7 @@ class LedgerBook:
             self._tidier.cancel()
             await asyncio.wait([self._tidier])
             self._tidier = None
-        for page in self._pages.values():
+        for page in list(self._pages.values()):  # whose budget is gone drops its page while others close
             await page.close()
         self._pages.clear()
         self._attribution.clear()

@@ -25,6 +25,15 @@ def test_the_next_window_begins_with_the_zones_day() -> None:
     assert not windows.rolled(DAY, MIDNIGHT)
 
 
+def test_who_asks_for_a_window_that_has_just_begun_hides_it_from_nobody() -> None:
+    """As a scrape of the metrics does: the status of a budget that nobody spends from would stay that of yesterday."""
+    windows = Windows()
+    assert not windows.rolled(DAY, MIDNIGHT - timedelta(seconds=1))
+    assert windows.of(DAY, MIDNIGHT).id == "2026-11-22"
+    assert windows.rolled(DAY, MIDNIGHT)
+    assert not windows.rolled(DAY, MIDNIGHT)
+
+
 def test_a_clock_that_goes_back_a_little_does_not_open_the_former_window_again() -> None:
     windows = Windows()
     assert windows.of(DAY, MIDNIGHT).id == "2026-11-22"

@@ -499,6 +499,42 @@ def test_a_ledger_that_another_replica_opened_is_found_before_it_is_called_gone(
     on_virtual_time(scene())
 
 
+class EndingStore(FlakyStore):
+    """While the first ledger's write is cancelled, the second one's namespace turns out to be gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+
+    async def create(self, key: LedgerKey, record: LedgerRecord) -> Stored:
+        if key.budget == BUDGET.name:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended.set()
+                for _ in range(10):
+                    await asyncio.sleep(0)
+        await self.ended.wait()
+        raise StoreGone("its namespace is gone")
+
+
+def test_a_ledger_whose_namespace_ends_while_the_leader_does_keeps_it_from_nothing() -> None:
+    async def scene() -> None:
+        book = (await leader(EndingStore())).book
+        other = replace(BUDGET, name="shop/other")
+        book.set_budgets({each.name: each for each in (BUDGET, other)}, {})
+        told = [
+            asyncio.ensure_future(tell(book, wish(1))),
+            asyncio.ensure_future(tell(book, Statement(other.name, "", 1, want=100))),
+        ]
+        await asyncio.sleep(1)
+        await book.stop_leading()
+        await asyncio.wait(told)
+        assert isinstance(told[0].exception(), LedgerUnavailable)
+
+    on_virtual_time(scene())
+
+
 class BrokenStore(FlakyStore):
     """One ledger in it is garbage that somebody wrote by hand."""
 
