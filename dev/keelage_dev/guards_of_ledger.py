@@ -150,6 +150,13 @@ GUARDS = (
         OF_LOST,
     ),
     Mutant(
+        "what a leader remembers of a lost ledger is not free when it comes back",
+        LEDGER,
+        "{value: doubted(account) for value, account in record.accounts.items()}",
+        "record.accounts",
+        OF_LOST,
+    ),
+    Mutant(
         "only who has heard of a ledger that was made again gives back as ever",
         LEDGER_ACCOUNT,
         "proven = not self._identity or statement.ledger == self._identity",

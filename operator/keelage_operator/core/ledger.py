@@ -23,6 +23,7 @@ from keelage_operator.core.ledger_account import (
     Around,
     Evidence,
     bury,
+    doubted,
     hear,
 )
 from keelage_operator.core.ledger_row import Heard, Row, RowState, pod_of
@@ -304,4 +305,6 @@ def rebuild(
         nobody = record.account()
         accounts = {**record.accounts, "": replace(nobody, recovered=nobody.recovered + missing)}
         record = replace(record, accounts=accounts, floor=record.floor + missing if valued else 0)
+    # Another leader may have gone on since it was seen.
+    record = replace(record, accounts={value: doubted(account) for value, account in record.accounts.items()})
     return replace(record, identity=identity, learning_until_s=now_s + LEARNING_S)

@@ -65,8 +65,8 @@ class Around(msgspec.Struct, frozen=True):
     """Nothing is granted: holders have not had the time to claim theirs."""
     identity: str = ""
     """`LedgerRecord.identity`."""
-    nobodys: int | None = None
-    """What was recovered and is kept beside the account, since nobody knows whose it is; None: the account keeps it."""
+    nobodys: int = 0
+    """What was recovered and is kept beside the account, since nobody knows whose it is; it is in `floor`."""
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Answered(msgspec.Struct, frozen=True):
     urgent: bool
     """The account must be stored before `rights` leave; otherwise it may be stored later."""
     claimed: int
-    """By how much what is kept beside the account is less; negative: more."""
+    """By how much less is kept beside the account, since it is somebody's known now."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -113,8 +113,7 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
     rows, answered = hearing.rows, hearing.answered
     urgent = hearing.urgent
     settled, forfeited = account.settled + hearing.settled, account.forfeited + hearing.forfeited
-    recovered = hearing.recovered if around.nobodys is None else account.recovered
-    counted = around.floor + settled + forfeited + recovered
+    counted = around.floor + settled + forfeited + hearing.recovered
     free = cap - counted - sum(row.granted for row in rows.values())
     used = counted + sum(row.spent for row in rows.values())
     left = cap - used
@@ -176,9 +175,8 @@ def hear(account: Account, batch: Sequence[Heard], cap: int, now_s: int, around:
         for holder, statement in answered.items()
     )
     uncertain = account.settled_uncertain + hearing.settled_uncertain
-    after = Account(settled, uncertain, forfeited, recovered, rows)
-    claimed = around.nobodys - hearing.recovered if around.nobodys is not None else 0
-    return Answered(after, rights, urgent, claimed)
+    after = Account(settled, uncertain, forfeited, hearing.recovered, rows)
+    return Answered(after, rights, urgent, around.nobodys - hearing.nobodys)
 
 
 class _Hearing:
@@ -186,7 +184,8 @@ class _Hearing:
 
     def __init__(self, account: Account, around: Around) -> None:
         self.rows = dict(account.rows)
-        self.recovered = account.recovered if around.nobodys is None else around.nobodys
+        self.recovered = account.recovered
+        self.nobodys = around.nobodys
         self._identity = around.identity
         self.settled = 0
         self.settled_uncertain = 0
@@ -212,8 +211,10 @@ class _Hearing:
             # checkpoint knew; what is spent without a right, as by a budget that only observes, never was.
             granted_once = max(0, statement.granted - total)
             taken = min(self.recovered, granted_once)
+            of_nobody = min(self.nobodys, granted_once - taken)
             self.recovered -= taken
-            unproven += taken
+            self.nobodys -= of_nobody
+            unproven += taken + of_nobody
             self.claimed[holder] = self.claimed.get(holder, 0) + granted_once
             total += above
             self.urgent = True
@@ -300,12 +301,17 @@ def _confirmed(row: Row, statement: Statement, gift: int, claimed: int, free: in
     return total
 
 
+def doubted(account: Account) -> Account:
+    """As it was once; what its holders gave back since is somebody else's, and comes to light when they speak."""
+    return replace(account, rows={holder: replace(row, unproven=row.granted) for holder, row in account.rows.items()})
+
+
 def bury(account: Account, gone: dict[str, Evidence | None], value: str = "") -> tuple[Account, int]:
     """Fold the rows of pods that no longer exist, by uid: what they spent is settled, the rest forfeited.
 
     With evidence of the holder the rest returns, but for what it may have spent since its last word.
-    Evidence older than that word is none, and after a goodbye none is needed. Also says by how much what is kept
-    beside the account of a value is less; negative: more.
+    Evidence older than that word is none, and after a goodbye none is needed. Also says by how much less is
+    kept beside the account of a value.
     """
     rows = {holder: row for holder, row in account.rows.items() if pod_of(holder) in gone}
     if not rows:
@@ -324,8 +330,9 @@ def bury(account: Account, gone: dict[str, Evidence | None], value: str = "") ->
             # Granted once, and a rebuilt record knew it only as recovered.
             above = max(0, spent - row.granted)
             returned = min(row.unproven, max(0, row.granted - spent))
-            recovered += (0 if value else returned) - min(recovered, above)
-            claimed += above - returned
+            taken = min(recovered, above)
+            recovered += returned - taken
+            claimed += above - taken
         else:
             settled += row.spent
             uncertain += row.uncertain

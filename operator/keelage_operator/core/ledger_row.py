@@ -44,9 +44,9 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     """When that request began to wait; the longest waiting comes first."""
     state: RowState = RowState.OUTSTANDING
     unproven: int = 0
-    """What of `granted` was claimed from `Account.recovered` by words that may be older than the loss of the ledger.
-    The holder may have given some of it back before, and then it was somebody else's: what the row shrinks by goes
-    back there."""
+    """What of `granted` nothing proves to be newer than the loss of the ledger: it was claimed from what was recovered
+    by words that may be older, or a leader remembers it. The holder may have given some of it back before, and then it
+    was somebody else's: what the row shrinks by is counted as recovered."""
 
     @property
     def idle(self) -> int:

@@ -91,6 +91,32 @@ def test_a_last_will_frees_nothing_that_a_belated_word_may_have_claimed(value: s
     assert committed(gone) == 600
 
 
+@VALUES
+def test_what_was_given_back_after_a_leader_saw_its_ledger_last_is_not_free_when_that_one_makes_it_again(
+    value: str,
+) -> None:
+    """While another leads, the holder gives 33 back, and somebody spends them whose pod is gone by the loss."""
+    first = LedgerRecord(WINDOW.starts_at, WINDOW.ends_at)
+    seen, _ = hear(first, value, 11, granted=0, want=491, min_want=491)
+    again = rebuild(WINDOW, 491, NOW, seen, bool(value), identity=IDENTITY)
+    fresh, right = hear(again, value, 15, granted=458)
+    assert committed(fresh) == 491
+    assert fresh.account(value).committed == 491
+    proven, _ = hear(fresh, value, 16, granted=458, ledger=right.ledger)
+    given_back, _ = hear(proven, value, 17, granted=400, ledger=right.ledger)
+    assert committed(given_back) == 491 - 58
+
+
+@VALUES
+def test_who_got_it_then_claims_it_from_what_was_recovered(value: str) -> None:
+    first = LedgerRecord(WINDOW.starts_at, WINDOW.ends_at)
+    seen, _ = hear(first, value, 11, granted=0, want=491, min_want=491)
+    again = rebuild(WINDOW, 491, NOW, seen, bool(value), identity=IDENTITY)
+    fresh, _ = hear(again, value, 15, granted=458)
+    claimed, _ = hear(fresh, value, 3, granted=33, holder="b.1")
+    assert committed(claimed) == 491
+
+
 def test_what_was_granted_since_comes_back_after_what_was_claimed() -> None:
     claimed, _ = hear(made_again("", known=100), "", 11, granted=40)
     more, right = hear(claimed, "", 12, granted=40, want=200, min_want=200)
