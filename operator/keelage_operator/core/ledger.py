@@ -176,10 +176,12 @@ class _Hearing:
         """The holder speaks again of what was folded, since the answer to its goodbye was lost: it gets its row
         back, with what it spent, and `settled` is less by so much.
 
-        In a ledger that was lost it may never have been folded: there it counts as any claim.
+        In a ledger that was lost it may never have been folded, unless the holder was answered by this one: there it
+        counts as any claim.
         """
-        spent = heard.statement.spent
-        if heard.holder in account.rows or heard.holder not in self._seen or self._record.floor or not spent:
+        spent, identity = heard.statement.spent, self._record.identity
+        here = heard.statement.ledger == identity and bool(identity or not self._record.floor)
+        if heard.holder in account.rows or heard.holder not in self._seen or not here or not spent:
             return account
         back = min(spent, account.settled)
         left = account.settled - back

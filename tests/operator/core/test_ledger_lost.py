@@ -117,6 +117,22 @@ def test_who_got_it_then_claims_it_from_what_was_recovered(value: str) -> None:
     assert committed(claimed) == 491
 
 
+def test_who_speaks_again_of_what_this_ledger_has_folded_is_not_counted_twice() -> None:
+    """The answer to its goodbye was lost."""
+    claimed, right = hear(made_again("alice", known=103), "alice", 11, granted=103, spent=103)
+    gone, _ = hear(claimed, "alice", 12, granted=103, spent=103, final=True, ledger=right.ledger)
+    again, _ = hear(gone, "alice", 13, granted=103, spent=103, ledger=right.ledger)
+    assert again.account("alice").committed == committed(again) == 103
+
+
+def test_who_speaks_of_what_this_ledger_never_answered_counts_as_a_claim() -> None:
+    claimed, right = hear(made_again("alice", known=200), "alice", 11, granted=103, spent=103)
+    gone, _ = hear(claimed, "alice", 12, granted=103, spent=103, final=True, ledger=right.ledger)
+    other, _ = hear(gone, "bob", 13, granted=90, spent=90)
+    assert other.account("bob").committed == 90
+    assert committed(other) == 200
+
+
 def test_what_was_granted_since_comes_back_after_what_was_claimed() -> None:
     claimed, _ = hear(made_again("", known=100), "", 11, granted=40)
     more, right = hear(claimed, "", 12, granted=40, want=200, min_want=200)
